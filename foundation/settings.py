@@ -1,0 +1,123 @@
+"""Deployment settings: addresses, keys and paths, read from `FLYWHEEL_*` variables or a `.env` file.
+
+Recipes (ranks, thresholds, quotas) are dataclasses beside their owners, not settings.
+`docs/settings.md` is generated from this class and checked by a test.
+"""
+
+import secrets
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from foundation.errors import BadSetting
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Settings(BaseSettings):
+    """Every knob of a deployment; each field states its unit and default."""
+
+    model_config = SettingsConfigDict(env_prefix="FLYWHEEL_", env_file=".env", extra="ignore")
+
+    home: Path = Field(
+        default=Path(".flywheel"),
+        description="Folder of everything kept on this machine: embedded database, artifacts, spool, logs.",
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="PostgreSQL URL (postgresql://user@host:5432/name). Unset: the embedded server.",
+    )
+    broker_url: str | None = Field(
+        default=None,
+        description="Celery broker (redis://… or amqp://…). Unset: the database itself is the broker.",
+    )
+    artifacts_url: str | None = Field(
+        default=None,
+        description="Root of datasets, adapters and reports, any fsspec URL. Unset: HOME/artifacts.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address the service listens on.")
+    port: int = Field(default=8710, ge=0, le=65535, description="Port of the API and admin view.")
+    gateway_port: int = Field(default=8711, ge=0, le=65535, description="Port of the gateway.")
+    engine_port: int = Field(default=8712, ge=0, le=65535, description="Port of the embedded engine.")
+    engine_url: str | None = Field(
+        default=None,
+        description="OpenAI-compatible server of our models (…/v1). Unset: the embedded engine.",
+    )
+    api_key: SecretStr | None = Field(
+        default=None,
+        description="Key that every request must carry as a bearer token. Needed off loopback.",
+    )
+    roles: list[str] = Field(
+        default=["coder", "tester", "reviewer", "researcher", "coordinator"],
+        description="Agent roles, as a JSON list; records of other roles are refused.",
+    )
+    project: str = Field(default="default", description="Project that records without one belong to.")
+    base_model: str | None = Field(
+        default=None,
+        description="Folder or hub name of the base model to train and serve. Unset: chosen by role.",
+    )
+    torch_threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: all cores.")
+    heartbeat_s: float = Field(default=2.0, gt=0, description="Seconds between heartbeats of a run.")
+    lost_after_s: float = Field(
+        default=30.0, gt=0, description="Seconds without a heartbeat after which a run is re-queued."
+    )
+    max_attempts: int = Field(default=3, ge=1, description="Starts of one run before it fails.")
+    partitions_ahead: int = Field(
+        default=4, ge=1, description="Weekly partitions of the interaction log made ahead."
+    )
+    admin_user: str = Field(default="admin", description="Name written as actor of admin actions.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severe log line that is written."
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _only_postgresql(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("expected a URL that starts with postgresql://")
+        return value
+
+    @property
+    def artifacts_root(self) -> str:
+        """Root of the artifact store as an fsspec URL or path."""
+        return self.artifacts_url or str(self.home.absolute() / "artifacts")
+
+    @property
+    def engine_base_url(self) -> str:
+        """OpenAI-compatible base URL (…/v1) of the server that runs our models."""
+        return self.engine_url or f"http://127.0.0.1:{self.engine_port}/v1"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        BadSetting: a variable has a value its field does not accept.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"FLYWHEEL_{'_'.join(str(part) for part in first['loc']).upper()}"
+        raise BadSetting(
+            name, first["input"], first["msg"].lower(), "See docs/settings.md."
+        ) from error
+
+
+def require_safe_binding(host: str, api_key: SecretStr | None) -> None:
+    """Refuse to listen beyond this machine without a key.
+
+    Raises:
+        BadSetting: `host` is not a loopback address and no key is set.
+    """
+    if host not in LOOPBACK and api_key is None:
+        raise BadSetting(
+            "FLYWHEEL_HOST",
+            host,
+            "a loopback address unless FLYWHEEL_API_KEY is set",
+            f"Set FLYWHEEL_API_KEY, for example to {secrets.token_urlsafe(24)!r}.",
+        )
