@@ -1,0 +1,4 @@
+"""What agents did: client, spool, ingest, scrubbing, importers. Makes Interaction and Feedback.
+
+Front desk: `collector.ingest` (storing records) and `collector.client` (logging them).
+"""
