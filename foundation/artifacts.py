@@ -71,7 +71,9 @@ def fetch(uri: str, root: str | None = None) -> Path:
     filesystem, base = fsspec.core.url_to_fs(root or settings.artifacts_root)
     source = f"{base}/{uri}"
     if not filesystem.exists(source):
-        raise NotFound("artifact", uri, f"an artifact under {base}", "Was its root moved or cleaned?")
+        raise NotFound(
+            "artifact", uri, f"an artifact under {base}", "Was its root moved or cleaned?"
+        )
     if filesystem.protocol in ("file", ("file", "local")):
         return Path(source)
     cached = settings.home.absolute() / "cache" / uri

@@ -64,17 +64,24 @@ def finish_reason(response: dict[str, Any] | None) -> str | None:
 
 
 def completion(
-    identifier: str, model: str, text: str, finish: str | None, input_tokens: int,
-    output_tokens: int, created: int,
+    identifier: str,
+    model: str,
+    text: str,
+    finish: str | None,
+    input_tokens: int,
+    output_tokens: int,
+    created: int,
 ) -> dict[str, Any]:
     """Return an OpenAI chat completion with one text choice."""
     return {
-        "id": identifier, "object": "chat.completion", "created": created, "model": model,
-        "choices": [
-            {"index": 0, "message": message("assistant", text), "finish_reason": finish}
-        ],
+        "id": identifier,
+        "object": "chat.completion",
+        "created": created,
+        "model": model,
+        "choices": [{"index": 0, "message": message("assistant", text), "finish_reason": finish}],
         "usage": {
-            "prompt_tokens": input_tokens, "completion_tokens": output_tokens,
+            "prompt_tokens": input_tokens,
+            "completion_tokens": output_tokens,
             "total_tokens": input_tokens + output_tokens,
         },
     }

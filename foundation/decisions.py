@@ -68,8 +68,15 @@ def decide(
     stored_inputs, stored_thresholds = as_json(inputs), as_json(thresholds)
     ruling = _rule(name)(stored_inputs, stored_thresholds)
     return record(
-        session, name, ruling.outcome, list(ruling.reasons), inputs=stored_inputs,
-        thresholds=stored_thresholds, role=role, subject_id=subject_id, actor=actor,
+        session,
+        name,
+        ruling.outcome,
+        list(ruling.reasons),
+        inputs=stored_inputs,
+        thresholds=stored_thresholds,
+        role=role,
+        subject_id=subject_id,
+        actor=actor,
     )
 
 
@@ -87,8 +94,14 @@ def record(
 ) -> Decision:
     """Add a Decision that a person (or a rule already applied) took."""
     decision = Decision(
-        kind=name, role=role, inputs=inputs or {}, rule=thresholds or {}, outcome=outcome,
-        reasons=reasons, actor=actor, subject_id=subject_id,
+        kind=name,
+        role=role,
+        inputs=inputs or {},
+        rule=thresholds or {},
+        outcome=outcome,
+        reasons=reasons,
+        actor=actor,
+        subject_id=subject_id,
     )
     session.add(decision)
     session.flush()
@@ -116,8 +129,12 @@ def replay(session: Session, decision_id: UUID) -> Replay:
     """
     decision = session.get(Decision, decision_id)
     if decision is None:
-        raise NotFound("decision", str(decision_id), "the id of a stored decision",
-                       "List them with: flywheel decide list")
+        raise NotFound(
+            "decision",
+            str(decision_id),
+            "the id of a stored decision",
+            "List them with: flywheel decide list",
+        )
     return Replay(decision, _rule(decision.kind)(decision.inputs, decision.rule))
 
 
@@ -125,8 +142,12 @@ def _rule(name: str) -> Rule:
     try:
         return _rules[name]
     except KeyError:
-        raise NotFound("decision rule", name, f"one of {', '.join(rule_names())}",
-                       "Decisions of people have no rule to replay.") from None
+        raise NotFound(
+            "decision rule",
+            name,
+            f"one of {', '.join(rule_names())}",
+            "Decisions of people have no rule to replay.",
+        ) from None
 
 
 def load(kind: type[T], stored: dict[str, Any]) -> T:

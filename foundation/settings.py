@@ -41,7 +41,9 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address the service listens on.")
     port: int = Field(default=8710, ge=0, le=65535, description="Port of the API and admin view.")
     gateway_port: int = Field(default=8711, ge=0, le=65535, description="Port of the gateway.")
-    engine_port: int = Field(default=8712, ge=0, le=65535, description="Port of the embedded engine.")
+    engine_port: int = Field(
+        default=8712, ge=0, le=65535, description="Port of the embedded engine."
+    )
     engine_url: str | None = Field(
         default=None,
         description="OpenAI-compatible server of our models (…/v1). Unset: the embedded engine.",
@@ -54,15 +56,21 @@ class Settings(BaseSettings):
         default=["coder", "tester", "reviewer", "researcher", "coordinator"],
         description="Agent roles, as a JSON list; records of other roles are refused.",
     )
-    project: str = Field(default="default", description="Project that records without one belong to.")
+    project: str = Field(
+        default="default", description="Project that records without one belong to."
+    )
     base_model: str | None = Field(
         default=None,
         description="Folder or hub name of the base model to train and serve. Unset: chosen by role.",
     )
     torch_threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: all cores.")
-    heartbeat_s: float = Field(default=2.0, gt=0, description="Seconds between heartbeats of a run.")
+    heartbeat_s: float = Field(
+        default=2.0, gt=0, description="Seconds between heartbeats of a run."
+    )
     lost_after_s: float = Field(
-        default=30.0, gt=0, description="Seconds without a heartbeat after which a run is re-queued."
+        default=30.0,
+        gt=0,
+        description="Seconds without a heartbeat after which a run is re-queued.",
     )
     max_attempts: int = Field(default=3, ge=1, description="Starts of one run before it fails.")
     partitions_ahead: int = Field(

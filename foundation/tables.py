@@ -24,8 +24,12 @@ class Run(SQLModel, table=True):
 
     __tablename__ = "run"
     __table_args__ = (
-        Index("ix_run_unfinished", "status", "heartbeat_at",
-              postgresql_where=text("status IN ('queued', 'running')")),
+        Index(
+            "ix_run_unfinished",
+            "status",
+            "heartbeat_at",
+            postgresql_where=text("status IN ('queued', 'running')"),
+        ),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)

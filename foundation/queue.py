@@ -1,0 +1,55 @@
+"""The Celery application: its broker, its queues, and the rule that a message carries only an id.
+
+The database is the truth. A message `(run_id)` asks a worker to take up that row; losing it, or
+getting it twice, changes nothing (`foundation.runs`). With no `FLYWHEEL_BROKER_URL` kombu's
+SQLAlchemy transport keeps the messages in the same PostgreSQL. That transport does not redeliver
+what a killed worker held, which is one of the reasons for the sweeper.
+"""
+
+from functools import lru_cache
+
+from celery import Celery
+
+from foundation.database import database_url, sqlalchemy_url
+from foundation.settings import get_settings
+
+LONGEST_JOB_S = 7 * 24 * 3600
+"""Redis gives a message to a second worker after this long; longer than any training."""
+
+QUEUES = ("ingest", "cpu", "gpu")
+
+
+def broker_url() -> str:
+    """Return the broker of this deployment, the database itself by default."""
+    configured = get_settings().broker_url
+    return configured or f"sqla+{sqlalchemy_url(database_url())}"
+
+
+@lru_cache(maxsize=1)
+def get_queue() -> Celery:
+    """Return the process-wide Celery application."""
+    queue = Celery("flywheel", broker=broker_url())
+    queue.conf.update(
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_ignore_result=True,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        task_default_queue="cpu",
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=_transport_options(queue.conf.broker_url or ""),
+        task_serializer="json",
+        accept_content=["json"],
+    )
+    return queue
+
+
+def _transport_options(url: str) -> dict[str, float]:
+    if url.startswith("redis"):
+        return {"visibility_timeout": LONGEST_JOB_S}
+    if url.startswith("sqla"):
+        return {"polling_interval": 0.25}
+    return {}

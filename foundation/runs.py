@@ -1,0 +1,307 @@
+"""Long jobs as rows: queued, claimed by one worker, kept alive by a heartbeat, resumed after a loss.
+
+A job is a function `(run, **params) -> result`, registered by `@job(name)`. `enqueue` adds its row
+and sends the message only after the commit; a worker claims the row, so a message delivered twice
+runs once; `sweep` re-queues rows whose worker fell silent. Jobs must be idempotent: they may be
+started again from the top and should find what they had done.
+"""
+
+import logging
+import os
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import event, or_, text, update
+from sqlalchemy.exc import OperationalError
+from sqlmodel import Session, col, select
+
+from foundation.database import session_scope
+from foundation.errors import Conflict, FlywheelError, NotFound
+from foundation.queue import get_queue
+from foundation.settings import get_settings
+from foundation.tables import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Run, now
+
+log = logging.getLogger(__name__)
+
+JobFunction = Callable[..., dict[str, Any] | None]
+
+
+class RunCancelled(FlywheelError):
+    """Somebody cancelled the run, or another worker took it over."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A registered job: its function and the queue its messages go to."""
+
+    name: str
+    queue: str
+    function: JobFunction
+
+
+_jobs: dict[str, Job] = {}
+
+
+def job(name: str, queue: str = "cpu") -> Callable[[JobFunction], JobFunction]:
+    """Register `function(run: RunHandle, **params)` as the job `name` on `queue`."""
+
+    def register(function: JobFunction) -> JobFunction:
+        _jobs[name] = Job(name, queue, function)
+        return function
+
+    return register
+
+
+def register_tasks() -> None:
+    """Bind every known job to the Celery application; the worker calls this after its imports."""
+    queue = get_queue()
+    for known in _jobs.values():
+        queue.task(name=known.name)(_message_handler())
+
+
+def _message_handler() -> Callable[[str], None]:
+    def take_up(run_id: str) -> None:
+        execute(UUID(run_id))
+
+    return take_up
+
+
+class RunHandle:
+    """What a job sees of its run: report progress, notice a cancellation."""
+
+    def __init__(self, run: Run, worker: str) -> None:
+        self.id, self.kind, self.role, self.attempts = run.id, run.kind, run.role, run.attempts
+        self.worker = worker
+        self._stop = threading.Event()
+        self._lost = threading.Event()
+
+    def progress(self, done: float, total: float, unit: str, **measures: Any) -> None:
+        """Store how far the job is, with its latest measurements; also a heartbeat.
+
+        Raises:
+            RunCancelled: the run is no longer this worker's.
+        """
+        self._beat({"done": done, "total": total, "unit": unit, **measures})
+        self.check()
+
+    def check(self) -> None:
+        """Raise RunCancelled if somebody cancelled the run or another worker holds it."""
+        if self._lost.is_set():
+            raise RunCancelled(f"run {self.id}: cancelled or taken over, this worker stops here.")
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """Send heartbeats from a thread for as long as the block runs."""
+        thread = threading.Thread(target=self._beat_until_stopped, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join(timeout=10)
+
+    def _beat_until_stopped(self) -> None:
+        while not self._stop.wait(get_settings().heartbeat_s):
+            try:
+                self._beat(None)
+            except OperationalError:
+                log.warning("run %s: no heartbeat, the database does not answer", self.id)
+
+    def _beat(self, progress: dict[str, Any] | None) -> None:
+        values: dict[str, Any] = {"heartbeat_at": now()}
+        if progress is not None:
+            values["progress"] = progress
+        with session_scope() as session:
+            mine = session.execute(
+                update(Run)
+                .where(
+                    col(Run.id) == self.id,
+                    col(Run.status) == RUNNING,
+                    col(Run.worker) == self.worker,
+                )
+                .values(**values)
+            )
+        if mine.rowcount == 0:  # type: ignore[attr-defined]
+            self._lost.set()
+
+
+def enqueue(
+    session: Session, kind: str, params: dict[str, Any] | None = None, role: str | None = None
+) -> Run:
+    """Add a queued run and send its message once the session has committed.
+
+    Raises:
+        NotFound: no job `kind` is registered in this process.
+    """
+    known = _job(kind)
+    run = Run(kind=kind, role=role, params=params or {}, status=QUEUED)
+    session.add(run)
+    session.flush()
+    send_after_commit(session, known, run.id)
+    return run
+
+
+def send_after_commit(session: Session, known: Job, run_id: UUID) -> None:
+    """Send the message of a run when the surrounding transaction commits."""
+
+    def send(_session: Session) -> None:
+        _send(known, run_id)
+
+    event.listen(session, "after_commit", send, once=True)
+
+
+def _send(known: Job, run_id: UUID) -> None:
+    try:
+        get_queue().send_task(known.name, args=[str(run_id)], queue=known.queue)
+    except OSError:
+        log.exception("run %s: broker not reachable; the sweeper will send it again", run_id)
+
+
+def execute(run_id: UUID) -> Run | None:
+    """Claim a run and do its job here; return the finished row, or None if it was not claimable."""
+    worker = f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"
+    run = _claim(run_id, worker)
+    if run is None:
+        log.info("run %s: already taken, finished or cancelled", run_id)
+        return None
+    handle = RunHandle(run, worker)
+    log.info("run %s: %s starts, attempt %d", run.id, run.kind, run.attempts)
+    try:
+        with handle.alive():
+            result = _job(run.kind).function(handle, **run.params)
+    except RunCancelled as error:
+        log.warning("%s", error)
+        return None
+    except Exception as error:
+        log.exception("run %s: %s failed", run.id, run.kind)
+        return _finish(handle, FAILED, None, _describe(error))
+    return _finish(handle, DONE, result, None)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, FlywheelError):
+        return str(error)
+    return "".join(traceback.format_exception(error))[-4000:]
+
+
+def _claim(run_id: UUID, worker: str) -> Run | None:
+    with session_scope() as session:
+        return session.execute(
+            update(Run)
+            .where(col(Run.id) == run_id, or_(col(Run.status) == QUEUED, _is_lost()))
+            .values(
+                status=RUNNING,
+                worker=worker,
+                heartbeat_at=now(),
+                started_at=now(),
+                attempts=Run.attempts + 1,
+            )
+            .returning(Run)
+        ).scalar_one_or_none()
+
+
+def _is_lost() -> Any:
+    lost_before = now() - timedelta(seconds=get_settings().lost_after_s)
+    return (col(Run.status) == RUNNING) & (col(Run.heartbeat_at) < lost_before)
+
+
+def _finish(
+    handle: RunHandle, status: str, result: dict[str, Any] | None, error: str | None
+) -> Run | None:
+    with session_scope() as session:
+        return session.execute(
+            update(Run)
+            .where(
+                col(Run.id) == handle.id,
+                col(Run.status) == RUNNING,
+                col(Run.worker) == handle.worker,
+            )
+            .values(status=status, result=result, error=error, finished_at=now())
+            .returning(Run)
+        ).scalar_one_or_none()
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What one sweep did: runs sent again, and runs given up after too many starts."""
+
+    requeued: tuple[UUID, ...]
+    failed: tuple[UUID, ...]
+
+
+def sweep() -> Swept:
+    """Re-queue runs whose worker fell silent and runs whose message was lost.
+
+    A run that was started `max_attempts` times fails instead. Safe to call from several processes:
+    rows are locked and skipped.
+    """
+    settings = get_settings()
+    silent_since = now() - timedelta(seconds=settings.lost_after_s)
+    unsent = (col(Run.status) == QUEUED) & (
+        text("coalesce(heartbeat_at, created_at) < :silent").bindparams(silent=silent_since)
+    )
+    requeued, failed = [], []
+    with session_scope() as session:
+        rows = session.exec(
+            select(Run).where(or_(_is_lost(), unsent)).with_for_update(skip_locked=True)
+        ).all()
+        for run in rows:
+            if run.attempts >= settings.max_attempts:
+                run.status, run.finished_at = FAILED, now()
+                run.error = f"lost its worker {run.attempts} times; see the worker's log"
+                failed.append(run.id)
+            elif run.kind in _jobs:
+                run.status, run.heartbeat_at, run.worker = QUEUED, now(), None
+                send_after_commit(session, _jobs[run.kind], run.id)
+                requeued.append(run.id)
+            session.add(run)
+    return Swept(tuple(requeued), tuple(failed))
+
+
+def cancel(session: Session, run_id: UUID) -> Run:
+    """Cancel a queued or running run; its worker notices at its next heartbeat.
+
+    Raises:
+        NotFound: no such run.
+        Conflict: it has already ended.
+    """
+    run = get_run(session, run_id)
+    if run.status not in (QUEUED, RUNNING):
+        raise Conflict(
+            "run",
+            f"{run_id} is {run.status}",
+            "a queued or running run",
+            "There is nothing left to cancel.",
+        )
+    run.status, run.finished_at = CANCELLED, now()
+    session.add(run)
+    return run
+
+
+def get_run(session: Session, run_id: UUID) -> Run:
+    """Return a run by id; raises NotFound."""
+    run = session.get(Run, run_id, populate_existing=True)
+    if run is None:
+        raise NotFound(
+            "run", str(run_id), "the id of a stored run", "List them with: flywheel status"
+        )
+    return run
+
+
+def _job(kind: str) -> Job:
+    try:
+        return _jobs[kind]
+    except KeyError:
+        raise NotFound(
+            "job",
+            kind,
+            f"one of {', '.join(sorted(_jobs)) or 'none registered'}",
+            "Import the room's tasks module first.",
+        ) from None
