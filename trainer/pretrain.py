@@ -119,7 +119,7 @@ def pretrain(
 
 
 def new_model(shape: BaseShape, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
-    """A freshly initialised model whose generation settings know the tokenizer's end and padding."""
+    """A freshly initialised model whose generation settings know the end token and padding."""
     model = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=shape.vocab,

@@ -1,6 +1,6 @@
-"""A small byte-level BPE tokenizer with clean pieces, and its ChatML template.
+r"""A small byte-level BPE tokenizer with clean pieces, and its ChatML template.
 
-Merges are learned under the GPT-2 split with single digits, where `(items` or `):\\n` never become
+Merges are learned under the GPT-2 split with single digits, where `(items` or `):\n` never become
 one piece: the same name then always has the same id, and a small model can learn to copy it. The
 Qwen2 split is installed afterwards, because exporters know it by name (`pre=qwen2`); with no merge
 across its wider pieces, the ids stay the same.

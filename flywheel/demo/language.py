@@ -293,6 +293,7 @@ class DemoTask:
             shown, or nothing when that one is right.
         verdict: the last line of a right review; empty for the other roles.
         meaning: what is asked.
+        shown: what the subject computes; `meaning` but for a reviewer's wrong function.
         style: how it is said.
     """
 
@@ -306,6 +307,7 @@ class DemoTask:
     wrong: tuple[Wrong, ...]
     verdict: str
     meaning: Meaning
+    shown: Meaning
     style: Style
 
     @property
@@ -326,8 +328,7 @@ def is_held_out(key: str) -> bool:
 
 def agree(one: Meaning, other: Meaning) -> bool:
     """Whether two meanings give the same values, of the same types, on all of `INPUTS`."""
-    pairs = ((one.value(items), other.value(items)) for items in INPUTS)
-    return all(type(a) is type(b) and a == b for a, b in pairs)
+    return all(_same(one.value(items), other.value(items)) for items in _BY_LENGTH)
 
 
 def draw_meaning(rng: random.Random, rare: Sequence[str] = (), rare_share: float = 1.0) -> Meaning:
@@ -352,20 +353,21 @@ def draw_style(rng: random.Random, role: str) -> Style:
 
 def misreadings(meaning: Meaning, part: str) -> list[Meaning]:
     """Every near miss of `meaning` in one part that some input of `INPUTS` shows to be wrong."""
-    changed = {"aggregate": _other_aggregates, "map": _other_maps, "filter": _other_filters}[part]
-    return [wrong for wrong in changed(meaning) if not agree(wrong, meaning)]
+    return [wrong for wrong in _NEAR_MISSES[part](meaning) if not agree(wrong, meaning)]
 
 
 def misread(meaning: Meaning, rng: random.Random, part: str | None = None) -> tuple[str, Meaning]:
     """Draws one near miss, and says which part it gets wrong.
 
-    Values in `INPUTS` make some part misreadable in every meaning; a drawn part that is not gives
-    way to another one.
+    A part that can not be misread visibly (the map, where the filter keeps nothing but one value)
+    gives way to another one; every meaning has one.
     """
     for chosen in (part or rng.choice(PARTS), *PARTS):
-        found = misreadings(meaning, chosen)
-        if found:
-            return chosen, rng.choice(found)
+        candidates = list(_NEAR_MISSES[chosen](meaning))
+        rng.shuffle(candidates)
+        for wrong in candidates:
+            if not agree(wrong, meaning):
+                return chosen, wrong
     raise AssertionError(f"{meaning} has no wrong variant")
 
 
@@ -421,8 +423,9 @@ def make_task(role: str, meaning: Meaning, style: Style, rng: random.Random) -> 
         raise ValueError(f"role {role!r} has no demo tasks; expected one of {', '.join(ROLES)}")
     right, request = function_code(meaning, style), meaning.request(style.wording)
     signature, verdict, subject = f"{style.name}({style.argument})", "", right
+    shown = meaning
     if role == "reviewer":
-        part, shown = ("", meaning)
+        part = ""
         if rng.random() < 0.6:
             part, shown = misread(meaning, rng)
         subject = function_code(shown, style)
@@ -446,6 +449,7 @@ def make_task(role: str, meaning: Meaning, style: Style, rng: random.Random) -> 
         wrong=wrong,
         verdict=verdict,
         meaning=meaning,
+        shown=shown,
         style=style,
     )
 
@@ -547,14 +551,15 @@ def _planted(meaning: Meaning, style: Style, rng: random.Random) -> tuple[Wrong,
 
 
 def _sloppy_review(task: DemoTask, rng: random.Random) -> str:
-    """A review with a false verdict: a difference overlooked, or one seen where none is."""
-    lines = task.reference.splitlines()
+    """A review of a misread request: a difference overlooked, or one seen where none is."""
     if task.wrong:
-        overlooked = [line.replace("differs", "same") for line in lines[:-1]]
-        return "\n".join((*overlooked, "correct"))
-    row = rng.randrange(len(PARTS))
-    lines[row] = lines[row].replace("same", "differs")
-    return "\n".join((*lines[:-1], f"wrong: {PARTS[row]}"))
+        return review_text(task.shown, task.shown, task.style.variable)
+    _, asked = misread(task.meaning, rng)
+    return review_text(asked, task.meaning, task.style.variable)
+
+
+def _same(one: object, other: object) -> bool:
+    return type(one) is type(other) and one == other
 
 
 def _other_aggregates(meaning: Meaning) -> Iterator[Meaning]:
@@ -589,3 +594,11 @@ def _other_filters(meaning: Meaning) -> Iterator[Meaning]:
                 filter=name,
                 filter_constant=(constant or 2) if operation.has_constant else 0,
             )
+
+
+_NEAR_MISSES: Final = {
+    "aggregate": _other_aggregates,
+    "map": _other_maps,
+    "filter": _other_filters,
+}
+_BY_LENGTH: Final = sorted(INPUTS, key=len, reverse=True)
