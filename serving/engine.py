@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -20,8 +20,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from foundation.chat import Message
 from foundation.errors import BadInput, NotFound
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,14 +305,14 @@ class Engine:
             row.text, row.finish_reason = row.text[: min(cuts)], "stop"
 
 
-def per_row(value: T | Sequence[T], n: int) -> list[T]:
+def per_row(value: Any, n: int) -> list[Any]:
     """One value for each of `n` rows, from a single one (a string counts as one) or a sequence.
 
     Raises:
         BadInput: when the sequence has another length.
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
-        return [value] * n  # type: ignore[list-item]
+        return [value] * n
     if len(value) != n:
         raise BadInput("values per row", len(value), f"{n}, one per prompt", "Give one, or all.")
     return list(value)

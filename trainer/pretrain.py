@@ -212,7 +212,7 @@ def _train(
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, recipe)
         loss = _loss(model, *next(supply), recipe.bf16)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()
         optimizer.zero_grad()

@@ -423,7 +423,7 @@ def make_task(role: str, meaning: Meaning, style: Style, rng: random.Random) -> 
         raise ValueError(f"role {role!r} has no demo tasks; expected one of {', '.join(ROLES)}")
     right, request = function_code(meaning, style), meaning.request(style.wording)
     signature, verdict, subject = f"{style.name}({style.argument})", "", right
-    shown = meaning
+    shown, wrong = meaning, tuple[Wrong, ...]()
     if role == "reviewer":
         part = ""
         if rng.random() < 0.6:

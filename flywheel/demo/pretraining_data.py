@@ -30,7 +30,6 @@ class PretrainingMix:
     """What the base data is made of.
 
     Attributes:
-        documents: chats and source pieces in all.
         role_shares: share of the chats per role; they sum to 1.
         sloppy_share: share of the answers with a planted bug, 0-1, per role.
         rare: aggregates that the base saw little of.
@@ -39,7 +38,6 @@ class PretrainingMix:
         seed: the same mix and seed give the same documents (on the same Python release).
     """
 
-    documents: int
     role_shares: dict[str, float] = field(
         default_factory=lambda: {"coder": 0.45, "tester": 0.25, "reviewer": 0.3}
     )
@@ -57,15 +55,15 @@ class PretrainingMix:
             raise ValueError(f"role_shares {self.role_shares} must name demo roles and sum to 1")
 
 
-def documents(mix: PretrainingMix) -> Iterator[list[Message]]:
-    """Yields `mix.documents` chats, each one user message and one answer.
+def documents(mix: PretrainingMix, n: int) -> Iterator[list[Message]]:
+    """Yields `n` chats, each one user message and one answer.
 
     Held-out semantic keys never occur. A piece of source is an answer to an empty request.
     """
     rng = random.Random(f"pretraining/{mix.seed}")
     pieces = source_pieces()
     roles, weights = tuple(mix.role_shares), tuple(mix.role_shares.values())
-    for _ in range(mix.documents):
+    for _ in range(n):
         if rng.random() < mix.source_share:
             yield _chat("", rng.choice(pieces))
             continue
