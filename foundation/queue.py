@@ -9,14 +9,19 @@ what a killed worker held, which is one of the reasons for the sweeper.
 from functools import lru_cache
 
 from celery import Celery
+from kombu.transport.sqlalchemy import Transport as DatabaseTransport
+from sqlalchemy import text
 
-from foundation.database import database_url, sqlalchemy_url
+from foundation.database import database_url, session_scope, sqlalchemy_url
 from foundation.settings import get_settings
 
 LONGEST_JOB_S = 7 * 24 * 3600
 """Redis gives a message to a second worker after this long; longer than any training."""
 
 QUEUES = ("ingest", "cpu", "gpu")
+
+# Transport options of this transport go to create_engine, so the attribute is the only way.
+DatabaseTransport.polling_interval = 0.2
 
 
 def broker_url() -> str:
@@ -40,7 +45,7 @@ def get_queue() -> Celery:
         worker_send_task_events=False,
         task_default_queue="cpu",
         broker_connection_retry_on_startup=True,
-        broker_transport_options=_transport_options(queue.conf.broker_url or ""),
+        broker_transport_options=_transport_options(broker_url()),
         task_serializer="json",
         accept_content=["json"],
     )
@@ -50,6 +55,26 @@ def get_queue() -> Celery:
 def _transport_options(url: str) -> dict[str, float]:
     if url.startswith("redis"):
         return {"visibility_timeout": LONGEST_JOB_S}
-    if url.startswith("sqla"):
-        return {"polling_interval": 0.25}
     return {}
+
+
+def declare_queues() -> None:
+    """Create the queues, and the embedded broker's tables; two processes doing so at once may clash."""
+    with get_queue().connection_for_write() as connection:
+        for name in QUEUES:
+            connection.SimpleQueue(name).close()
+
+
+def forget_delivered(days: int = 1) -> int:
+    """Delete the embedded broker's delivered messages, which its transport keeps; return how many."""
+    if not broker_url().startswith("sqla"):
+        return 0
+    with session_scope() as session:
+        deleted = session.execute(
+            text(
+                "DELETE FROM kombu_message WHERE NOT visible "
+                "AND sent_at < now() - make_interval(days => :days)"
+            ).bindparams(days=days)
+        )
+    count: int = deleted.rowcount  # type: ignore[attr-defined]
+    return count

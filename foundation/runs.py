@@ -18,8 +18,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from kombu.exceptions import KombuError as BrokerError
 from sqlalchemy import event, or_, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlmodel import Session, col, select
 
 from foundation.database import session_scope
@@ -160,7 +161,7 @@ def send_after_commit(session: Session, known: Job, run_id: UUID) -> None:
 def _send(known: Job, run_id: UUID) -> None:
     try:
         get_queue().send_task(known.name, args=[str(run_id)], queue=known.queue)
-    except OSError:
+    except (OSError, BrokerError, SQLAlchemyError):
         log.exception("run %s: broker not reachable; the sweeper will send it again", run_id)
 
 

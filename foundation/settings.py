@@ -7,7 +7,7 @@ Recipes (ranks, thresholds, quotas) are dataclasses beside their owners, not set
 import secrets
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     engine_url: str | None = Field(
         default=None,
         description="OpenAI-compatible server of our models (…/v1). Unset: the embedded engine.",
+    )
+    upstreams: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description='Further OpenAI-compatible servers as JSON: {"name": {"base_url", "api_key", '
+        '"models"}}.',
     )
     api_key: SecretStr | None = Field(
         default=None,

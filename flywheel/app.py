@@ -1,0 +1,63 @@
+"""The web application: every room's routes, the admin view, one place for keys and errors."""
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+from sqlalchemy import text
+
+import collector.api
+import curation.api
+import evaluator.api
+import router.api
+import trainer.api
+from admin.pages import create_admin_app
+from flywheel.schema import require_current
+from foundation.access import require_key
+from foundation.database import get_engine
+from foundation.errors import FlywheelError, NotAuthorised
+
+OPEN_PATHS = ("/healthz", "/readyz")
+
+
+def create_app() -> FastAPI:
+    """Return the service: ingest and stage APIs under /v1, the admin view under /admin."""
+    app = FastAPI(title="Flywheel", docs_url="/docs", redoc_url=None)
+    for room in (collector.api, curation.api, trainer.api, evaluator.api, router.api):
+        app.include_router(room.routes)
+    app.mount("/admin", create_admin_app())
+    app.middleware("http")(check_key)
+    app.add_exception_handler(FlywheelError, answer_error)
+    app.get("/", include_in_schema=False)(lambda: RedirectResponse("/admin/"))
+    app.get("/healthz")(lambda: {"status": "ok"})
+    app.get("/readyz")(ready)
+    return app
+
+
+def ready() -> dict[str, str]:
+    """Answer once the database does and its schema is this code's."""
+    with get_engine().connect() as connection:
+        connection.execute(text("SELECT 1"))
+    require_current()
+    return {"status": "ready"}
+
+
+async def check_key(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    """Ask for the key on every path but the health checks."""
+    if request.url.path not in OPEN_PATHS:
+        try:
+            require_key(request.headers)
+        except NotAuthorised as error:
+            answer = answer_error(request, error)
+            answer.headers["WWW-Authenticate"] = 'Basic realm="flywheel"'
+            return answer
+    return await call_next(request)
+
+
+def answer_error(_: Request, error: Exception) -> JSONResponse:
+    """Answer one of our errors as JSON with its own status."""
+    status = error.http_status if isinstance(error, FlywheelError) else 500
+    body = {"error": {"type": type(error).__name__, "message": str(error)}}
+    return JSONResponse(body, status_code=status)

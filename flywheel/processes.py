@@ -1,0 +1,139 @@
+"""Child processes of `flywheel up` and `flywheel demo`: started together, stopped together.
+
+Each child is a `flywheel` command in a session of its own, logging to HOME/logs. It is told to stop
+by SIGTERM and killed after a grace period; on Linux the kernel also stops it when this process dies.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from foundation.errors import FlywheelError
+
+PR_SET_PDEATHSIG = 1
+
+
+class ProcessDied(FlywheelError):
+    """A child ended by itself; its last lines say why."""
+
+    exit_code = 1
+
+    def __init__(self, name: str, code: int, log_path: Path) -> None:
+        tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
+        super().__init__(f"process {name!r} ended with code {code}; end of {log_path}:\n{tail}")
+
+
+class Processes:
+    """A group of child processes, used as a context manager."""
+
+    def __init__(self, home: Path, environment: dict[str, str] | None = None) -> None:
+        self._logs = home / "logs"
+        self._environment = {**os.environ, **(environment or {})}
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start `flywheel <arguments>` as the child `name`."""
+        return self.start_python(name, "-m", "flywheel", *arguments)
+
+    def start_python(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start this Python with `arguments` as the child `name`."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        with (self._logs / f"{name}.log").open("ab") as log_file:
+            child = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdin=subprocess.DEVNULL, stdout=log_file, stderr=subprocess.STDOUT,
+                env=self._environment, start_new_session=True, preexec_fn=_die_with_parent(),
+            )  # fmt: skip
+        self._children[name] = child
+        return child
+
+    def log_path(self, name: str) -> Path:
+        """Return where the child `name` writes its output."""
+        return self._logs / f"{name}.log"
+
+    def check(self) -> None:
+        """Raise ProcessDied if a child has ended by itself."""
+        for name, child in self._children.items():
+            code = child.poll()
+            if code is not None:
+                raise ProcessDied(name, code, self.log_path(name))
+
+    def wait_for_http(self, url: str, timeout_s: float = 60.0) -> None:
+        """Wait until `url` answers 200.
+
+        Raises:
+            ProcessDied: a child ended meanwhile.
+            FlywheelError: no answer in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                if httpx.get(url, timeout=2.0).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+        raise FlywheelError(f"{url}: no answer after {timeout_s:.0f} s; see {self._logs}")
+
+    def stop(self, grace_s: float = 15.0) -> None:
+        """Ask every child to stop, wait, then kill what is left with its own children."""
+        for child in self._children.values():
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + grace_s
+        for child in self._children.values():
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                pass
+            _kill_session(child.pid)
+            child.wait()
+        self._children.clear()
+
+
+def _kill_session(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+
+    def ask_kernel() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return ask_kernel
+
+
+def free_port() -> int:
+    """Return a TCP port that was free a moment ago on loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,41 @@
+"""The Celery worker: imports every room's jobs by name and takes up runs from the queues."""
+
+import logging
+
+from celery.signals import worker_process_init
+
+import collector.tasks
+import curation.tasks
+import evaluator.tasks
+import router.tasks
+import trainer.tasks  # noqa: F401  each import registers its room's jobs
+from flywheel.schema import require_current
+from foundation.database import forget_connections
+from foundation.queue import QUEUES, get_queue
+from foundation.runs import register_tasks
+from foundation.settings import get_settings
+
+
+@worker_process_init.connect
+def _own_connections(**_: object) -> None:
+    """Give a forked worker process database connections of its own."""
+    forget_connections()
+
+
+def run_worker(queues: list[str] | None = None, concurrency: int = 2) -> None:
+    """Work until told to stop; a warm stop (SIGTERM) finishes the jobs in hand.
+
+    Raises:
+        SchemaMismatch: the database is not at this code's revision.
+    """
+    require_current()
+    register_tasks()
+    level = get_settings().log_level
+    logging.basicConfig(level=level)
+    get_queue().worker_main(
+        [
+            "worker", "--pool=prefork", f"--concurrency={concurrency}", f"--loglevel={level}",
+            f"--queues={','.join(queues or QUEUES)}", "--hostname=flywheel-%p@%h",
+            "--without-gossip", "--without-mingle", "--without-heartbeat",
+        ]
+    )  # fmt: skip

@@ -1,0 +1,101 @@
+"""The one door to litellm: every provider's models in the OpenAI shape.
+
+litellm costs seconds to import and, unless told otherwise, asks the network for a price map; so it
+is imported on first use and with the local map. Nothing else in this repository imports it.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+from foundation.errors import FlywheelError, MissingExtra
+
+Request = dict[str, Any]
+"""An OpenAI chat completion request: model, messages and parameters."""
+
+
+class ProviderError(FlywheelError):
+    """The provider refused or failed; `http_status` is its own."""
+
+    def __init__(self, model: str, kind: str, message: str, status: int) -> None:
+        self.model, self.kind, self.status = model, kind, status
+        super().__init__(f"model {model!r}: {kind}: {message}")
+
+
+@lru_cache(maxsize=1)
+def _litellm() -> ModuleType:
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    try:
+        import litellm
+    except ImportError as error:
+        raise MissingExtra("litellm", "service") from error
+    litellm.suppress_debug_info = True
+    litellm.telemetry = False
+    return litellm
+
+
+def custom_logger_base() -> type[Any]:
+    """Return litellm's `CustomLogger`, the base class of its callbacks."""
+    _litellm()
+    from litellm.integrations.custom_logger import CustomLogger
+
+    logger: type[Any] = CustomLogger
+    return logger
+
+
+def complete(request: Request, **connection: Any) -> dict[str, Any]:
+    """Send a chat request and return the OpenAI-shaped response.
+
+    Args:
+        request: model, messages and parameters.
+        connection: `api_base`, `api_key`, `timeout` (seconds), litellm's own names.
+
+    Raises:
+        ProviderError: the provider failed.
+    """
+    litellm = _litellm()
+    try:
+        response = litellm.completion(**request, **connection)
+    except litellm.exceptions.OpenAIError as error:
+        raise _provider_error(request, error) from error
+    plain: dict[str, Any] = response.model_dump(mode="json", exclude_none=True)
+    return plain
+
+
+def stream(request: Request, **connection: Any) -> Iterator[dict[str, Any]]:
+    """Send a streaming chat request and yield OpenAI-shaped chunks; raises as `complete`."""
+    litellm = _litellm()
+    try:
+        for chunk in litellm.completion(**{**request, "stream": True}, **connection):
+            yield chunk.model_dump(mode="json", exclude_none=True)
+    except litellm.exceptions.OpenAIError as error:
+        raise _provider_error(request, error) from error
+
+
+async def acomplete(request: Request, **connection: Any) -> dict[str, Any]:
+    """Async twin of `complete`, for the gateway."""
+    litellm = _litellm()
+    try:
+        response = await litellm.acompletion(**request, **connection)
+    except litellm.exceptions.OpenAIError as error:
+        raise _provider_error(request, error) from error
+    plain: dict[str, Any] = response.model_dump(mode="json", exclude_none=True)
+    return plain
+
+
+async def astream(request: Request, **connection: Any) -> AsyncIterator[dict[str, Any]]:
+    """Async twin of `stream`, for the gateway."""
+    litellm = _litellm()
+    try:
+        chunks = await litellm.acompletion(**{**request, "stream": True}, **connection)
+        async for chunk in chunks:
+            yield chunk.model_dump(mode="json", exclude_none=True)
+    except litellm.exceptions.OpenAIError as error:
+        raise _provider_error(request, error) from error
+
+
+def _provider_error(request: Request, error: Exception) -> ProviderError:
+    status = int(getattr(error, "status_code", None) or 502)
+    return ProviderError(str(request.get("model")), type(error).__name__, str(error), status)

@@ -1,0 +1,105 @@
+"""Fixtures of every room: a real PostgreSQL, migrated once, emptied before each test that uses it.
+
+`FLYWHEEL_TEST_POSTGRES_URL` names a server to use; without it the embedded one starts.
+"""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlmodel import Session, SQLModel
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def server_home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="flywheel-test-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(server_home: Path) -> Iterator[str]:
+    """A fresh, migrated database: on the configured server, or on an embedded one."""
+    configured = os.environ.get("FLYWHEEL_TEST_POSTGRES_URL")
+    if configured is None:
+        from foundation.embedded import start_embedded
+
+        yield start_embedded(server_home)
+        return
+    name = f"flywheel_test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(configured, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}"')
+    head, _, query = configured.partition("?")
+    yield f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
+    with psycopg.connect(configured, autocommit=True) as server:
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres_url: str) -> Iterator[str]:
+    from flywheel.schema import upgrade
+    from foundation.database import forget_connections, get_engine
+    from foundation.settings import get_settings
+
+    os.environ["FLYWHEEL_DATABASE_URL"] = postgres_url
+    get_settings.cache_clear()
+    forget_connections()
+    upgrade()
+    yield postgres_url
+    get_engine().dispose()
+    forget_connections()
+    del os.environ["FLYWHEEL_DATABASE_URL"]
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
+    """Settings of a home of its own; the database is the test one where `database` is used too."""
+    from foundation.settings import get_settings
+
+    monkeypatch.setenv("FLYWHEEL_HOME", str(tmp_path / "home"))
+    get_settings.cache_clear()
+    yield get_settings()
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def database(migrated: str, settings: object) -> str:
+    """An empty database of the present schema; its URL."""
+    from foundation.database import get_engine
+
+    tables = ", ".join(f'"{table.name}"' for table in SQLModel.metadata.sorted_tables)
+    with get_engine().begin() as connection:
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+        broker = connection.execute(text("SELECT to_regclass('kombu_message')")).scalar()
+        if broker is not None:
+            connection.execute(text("TRUNCATE kombu_message, kombu_queue CASCADE"))
+    return migrated
+
+
+@pytest.fixture
+def session(database: str) -> Iterator[Session]:
+    """A session on the empty database; tests commit when another process must see their rows."""
+    from foundation.database import get_engine
+
+    with Session(get_engine(), expire_on_commit=False) as open_session:
+        yield open_session
+
+
+@pytest.fixture(scope="session")
+def public_data() -> Path:
+    """The folder of public data; skips, saying so, where it is absent."""
+    default = PROJECT.parent / "shared" / "data"
+    folder = Path(os.environ.get("FLYWHEEL_TEST_DATA", default))
+    if not folder.is_dir():
+        pytest.skip("no public data: set FLYWHEEL_TEST_DATA to its folder")
+    return folder
