@@ -1,0 +1,272 @@
+"""The model registry: versions of each role, their names, stages and files. No torch.
+
+Front desk of the room. A version's `name` is what the engine and the gateway call it; a base
+version is called by its base model's own name (`served_name`).
+"""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, text
+from sqlmodel import Session, col, select
+
+from foundation import artifacts
+from foundation.artifacts import Artifact
+from foundation.errors import BadInput, Conflict, NotFound
+from foundation.settings import get_settings
+from trainer.tables import (
+    CANDIDATE,
+    EXPERIMENTAL,
+    PRODUCTION,
+    QUARANTINED,
+    RETIRED,
+    ModelVersion,
+    TrainingRun,
+)
+
+ADAPTER, FULL, BASE = "adapter", "full", "base"
+
+STAGES = (CANDIDATE, EXPERIMENTAL, PRODUCTION, RETIRED, QUARANTINED)
+
+TRANSITIONS: dict[str, tuple[str, ...]] = {
+    CANDIDATE: (EXPERIMENTAL, PRODUCTION, RETIRED, QUARANTINED),
+    # A candidate that the experiment did not prefer goes back, or leaves.
+    EXPERIMENTAL: (PRODUCTION, CANDIDATE, RETIRED, QUARANTINED),
+    PRODUCTION: (RETIRED, QUARANTINED),
+    # A rollback brings the version before back.
+    RETIRED: (PRODUCTION, QUARANTINED),
+    QUARANTINED: (RETIRED,),
+}
+"""The stages that may follow each stage; staying is always allowed."""
+
+_LIST_VERSIONS = "List them with: flywheel status"
+
+
+def require_role(role: str) -> None:
+    """Check that `role` is one of the deployment's; raises BadInput."""
+    roles = get_settings().roles
+    if role not in roles:
+        raise BadInput("role", role, f"one of {', '.join(roles)}", "Add it to FLYWHEEL_ROLES.")
+
+
+def ensure_base_version(
+    session: Session, role: str, base_model: str, name: str | None = None
+) -> ModelVersion:
+    """Return the version that stands for an untrained base model, adding it once.
+
+    The first base of a role has number 0, so that its first training makes version 1.
+
+    Raises:
+        BadInput: unknown role, or an empty base model.
+        Conflict: the name belongs to another version.
+    """
+    require_role(role)
+    if not base_model:
+        raise BadInput("base model", base_model, "a folder or hub name", "Set FLYWHEEL_BASE_MODEL.")
+    _lock_role(session, role)
+    known = session.exec(
+        select(ModelVersion).where(
+            ModelVersion.role == role,
+            ModelVersion.kind == BASE,
+            ModelVersion.base_model == base_model,
+        )
+    ).first()
+    if known is not None:
+        return known
+    latest = _latest_number(session, role)
+    number = 0 if latest is None else latest + 1
+    name = name or (f"{role}-base" if number == 0 else f"{role}-base-{number}")
+    return _add(
+        session,
+        ModelVersion(role=role, number=number, name=name, kind=BASE, base_model=base_model),
+    )
+
+
+def register_adapter(
+    session: Session,
+    training_run: TrainingRun,
+    artifact: Artifact,
+    metrics: dict[str, Any],
+    *,
+    kind: str = ADAPTER,
+    is_control: bool = False,
+) -> ModelVersion:
+    """Add the version that a training made; calling it again returns the same version.
+
+    Args:
+        session: of the transaction that also finishes the training.
+        training_run: a stored row.
+        artifact: folder of the adapter (or of the whole model, for `kind` full).
+        metrics: of the training, copied to the version.
+        kind: adapter or full.
+        is_control: trained as a control, never to be served.
+    """
+    _lock_role(session, training_run.role)
+    known = session.exec(
+        select(ModelVersion).where(ModelVersion.training_run_id == training_run.id)
+    ).first()
+    if known is not None:
+        return known
+    number = next_number(session, training_run.role)
+    parent = session.exec(
+        select(ModelVersion).where(
+            ModelVersion.role == training_run.role,
+            ModelVersion.kind == BASE,
+            ModelVersion.base_model == training_run.base_model,
+        )
+    ).first()
+    return _add(
+        session,
+        ModelVersion(
+            role=training_run.role,
+            number=number,
+            name=f"{training_run.role}-v{number}{'-control' if is_control else ''}",
+            kind=kind,
+            base_model=training_run.base_model,
+            artifact_uri=artifact.uri,
+            content_hash=artifact.content_hash,
+            is_control=is_control,
+            training_run_id=training_run.id,
+            dataset_id=training_run.dataset_id,
+            parent_id=parent.id if parent else None,
+            metrics=metrics,
+        ),
+    )
+
+
+def next_number(session: Session, role: str) -> int:
+    """Return the number of the role's next trained version, at least 1."""
+    return (_latest_number(session, role) or 0) + 1
+
+
+def get_version(session: Session, name_or_id: str | UUID) -> ModelVersion:
+    """Return a version by its name or id; raises NotFound."""
+    identifier = _as_uuid(name_or_id)
+    version = (
+        session.get(ModelVersion, identifier)
+        if identifier
+        else session.exec(select(ModelVersion).where(ModelVersion.name == name_or_id)).first()
+    )
+    if version is None:
+        raise NotFound(
+            "model version",
+            str(name_or_id),
+            "the name (coder-v3) or id of a stored version",
+            _LIST_VERSIONS,
+        )
+    return version
+
+
+def list_versions(
+    session: Session, role: str | None = None, stage: str | None = None
+) -> list[ModelVersion]:
+    """Return the versions, newest first, of one role or stage or of all."""
+    query = select(ModelVersion).order_by(col(ModelVersion.id).desc())
+    if role is not None:
+        query = query.where(ModelVersion.role == role)
+    if stage is not None:
+        query = query.where(ModelVersion.stage == stage)
+    return list(session.exec(query).all())
+
+
+def set_stage(session: Session, version: ModelVersion, stage: str) -> ModelVersion:
+    """Move a version to a stage that may follow its own; the same stage changes nothing.
+
+    Only `router.promote` brings a version to production: it also records who serves.
+
+    Raises:
+        BadInput: no such stage.
+        Conflict: the stage may not follow, or the version is a control, which never serves.
+    """
+    if stage not in STAGES:
+        raise BadInput("stage", stage, f"one of {', '.join(STAGES)}", "Name one of those.")
+    session.refresh(version, with_for_update=True)
+    if stage == version.stage:
+        return version
+    if stage not in TRANSITIONS[version.stage]:
+        raise Conflict(
+            f"stage of {version.name}",
+            stage,
+            f"one of {', '.join(TRANSITIONS[version.stage])} after {version.stage}",
+            "Take the steps in order.",
+        )
+    if version.is_control and stage in (EXPERIMENTAL, PRODUCTION):
+        raise Conflict(
+            f"stage of {version.name}", stage, "no traffic for a control", "Promote another one."
+        )
+    version.stage = stage
+    session.add(version)
+    session.flush()
+    return version
+
+
+def served_name(version: ModelVersion) -> str:
+    """Return what an engine calls the version: its name, or the base model for a base version."""
+    return version.base_model if version.kind == BASE else version.name
+
+
+def version_folder(version: ModelVersion) -> Path:
+    """Return the local folder of the version's files, fetched from the artifact store.
+
+    Raises:
+        NotFound: the version has no files of its own (a base), or the store lost them.
+    """
+    if version.artifact_uri is None:
+        raise NotFound(
+            f"files of {version.name}",
+            version.kind,
+            "an adapter or a full model",
+            f"Its model is {version.base_model}.",
+        )
+    return artifacts.fetch(version.artifact_uri)
+
+
+def get_training(session: Session, training_run_id: UUID) -> TrainingRun:
+    """Return a training by id; raises NotFound."""
+    training = session.get(TrainingRun, training_run_id)
+    if training is None:
+        raise NotFound(
+            "training",
+            str(training_run_id),
+            "the id of a stored training",
+            "List them with: flywheel status",
+        )
+    return training
+
+
+def _add(session: Session, version: ModelVersion) -> ModelVersion:
+    taken = session.exec(select(ModelVersion).where(ModelVersion.name == version.name)).first()
+    if taken is not None:
+        raise Conflict(
+            "model version name",
+            version.name,
+            "a name that is free",
+            f"It belongs to {taken.role} version {taken.number} of {taken.base_model}.",
+        )
+    session.add(version)
+    session.flush()
+    return version
+
+
+def _latest_number(session: Session, role: str) -> int | None:
+    return session.exec(
+        select(func.max(ModelVersion.number)).where(ModelVersion.role == role)
+    ).one()
+
+
+def _lock_role(session: Session, role: str) -> None:
+    """Let one transaction at a time number the versions of a role."""
+    session.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
+        {"key": f"model_version/{role}"},
+    )
+
+
+def _as_uuid(value: str | UUID) -> UUID | None:
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except ValueError:
+        return None
