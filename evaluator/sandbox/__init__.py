@@ -1,0 +1,28 @@
+"""Running untrusted Python without Docker: `Sandbox.run(Call(...))` gives an `Outcome`.
+
+The tiers, best first, chosen by a self-test at start; the active one stands in every report:
+
+- `A` a warm worker inside bubblewrap (namespaces, read-only system, sized scratch) that forks one
+  process per execution, each with Landlock, seccomp and resource limits.
+- `D` the same worker and the same per-process walls without namespaces. Files and directories of
+  the host can be seen to exist (not read), and the scratch folder is limited by watching it.
+- `weak` resource limits only (plus the seatbelt on macOS); refused unless `allow_weak=True`.
+
+Files: `calls` (the words), `pool` (Sandbox), `launch` (starting workers), `probes` (the self-test);
+`worker`, `confine` and `wire` also run inside, on the standard library alone.
+"""
+
+from evaluator.sandbox.calls import Call, Limits, Outcome, SandboxUnavailable, Script, Status
+from evaluator.sandbox.pool import Sandbox
+from evaluator.sandbox.wire import same
+
+__all__ = [
+    "Call",
+    "Limits",
+    "Outcome",
+    "Sandbox",
+    "SandboxUnavailable",
+    "Script",
+    "Status",
+    "same",
+]

@@ -1,0 +1,222 @@
+"""The sandbox as others use it: a few warm workers, chosen by a self-test, safe to share by threads."""
+
+import json
+import os
+import queue
+import secrets
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+from evaluator.sandbox import probes, wire
+from evaluator.sandbox.calls import (
+    Call,
+    Limits,
+    Outcome,
+    SandboxUnavailable,
+    Script,
+    Status,
+)
+from evaluator.sandbox.launch import TIERS, Worker, WorkerFailed
+
+_GRACE_S = 10.0
+_proven: dict[str, dict[str, str]] = {}
+_proving = threading.Lock()
+
+
+class Sandbox:
+    """Executes untrusted Python in fresh confined processes.
+
+    The best tier that passes the self-test is used; nothing runs where none does. The object must
+    be used in the process that made it (make it after a fork, not before).
+
+    Args:
+        workers: how many executions run at once; None for the number of cores.
+        limits: limits of calls that bring none of their own.
+        allow_weak: accept the `weak` tier where nothing better works.
+        tiers: which tiers to try, best first.
+
+    Raises:
+        SandboxUnavailable: no acceptable tier works here.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        allow_weak: bool = False,
+        tiers: Iterable[str] = TIERS,
+    ) -> None:
+        self.limits = limits
+        self.size = workers or os.cpu_count() or 1
+        self._owner = os.getpid()
+        self._closed = False
+        self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
+        self._refused: dict[str, str] = {}
+        first = self._choose([tier for tier in tiers if tier != "weak" or allow_weak])
+        self.tier, self._hello = first.tier, first.hello
+        for _ in range(self.size - 1):
+            self._idle.put(None)  # started when first needed
+        self._idle.put(first)
+
+    def _choose(self, tiers: list[str]) -> Worker:
+        """Starts a worker in the first tier that passes its self-test."""
+        with _proving:
+            for tier in tiers:
+                try:
+                    worker = Worker.start(tier, self.limits.scratch_mb)
+                except WorkerFailed as error:
+                    self._refused[tier] = str(error)
+                    continue
+                found = _proven.get(tier) or self._prove(worker)
+                failed = probes.shortcomings(found)
+                if not failed or (tier == "weak" and "ordinary programs" not in failed):
+                    _proven[tier] = found
+                    return worker
+                worker.close()
+                self._refused[tier] = ", ".join(f"{name}: {found[name]}" for name in failed)
+        reasons = "; ".join(f"tier {tier}: {reason}" for tier, reason in self._refused.items())
+        raise SandboxUnavailable(f"no isolation works here ({reasons or 'no tier to try'})")
+
+    def _prove(self, worker: Worker) -> dict[str, str]:
+        try:
+            return probes.self_test(lambda call: _ask(worker, call, Limits()))
+        except WorkerFailed as error:
+            return {"the worker": str(error)}
+
+    def describe(self) -> dict[str, Any]:
+        """The tier with its evidence, for reports.
+
+        Returns:
+            `tier`, `features` (of the kernel, as found), `probes` (result by probe), `refused`
+            (better tiers and why they are not used), `workers` and `limits`.
+        """
+        return {
+            "tier": self.tier,
+            "features": dict(self._hello),
+            "probes": dict(_proven[self.tier]),
+            "refused": dict(self._refused),
+            "workers": self.size,
+            "limits": asdict(self.limits),
+        }
+
+    def run(self, call: Call | Script) -> Outcome:
+        """Executes one call or script and waits for its outcome; thread-safe.
+
+        An answer without any text is LOST and is not run. A worker that dies is replaced, and what
+        it was running counts as CRASH.
+        """
+        if os.getpid() != self._owner:
+            raise RuntimeError("this Sandbox belongs to another process; make one after the fork")
+        if self._closed:
+            raise RuntimeError("this Sandbox is closed")
+        if not call.code.strip():
+            return Outcome(Status.LOST, detail="the answer is empty")
+        worker = self._idle.get()
+        try:
+            if worker is None:
+                worker = Worker.start(self.tier, self.limits.scratch_mb)
+            return _ask(worker, call, call.limits or self.limits)
+        except WorkerFailed as error:
+            if worker is not None:
+                worker.kill()
+                worker = None
+            return Outcome(Status.CRASH, detail=f"sandbox: {error}")
+        except BaseException:  # an interrupt in the middle leaves the worker out of step
+            if worker is not None:
+                worker.kill()
+                worker = None
+            raise
+        finally:
+            self._idle.put(worker)
+
+    def run_many(self, calls: Iterable[Call | Script]) -> list[Outcome]:
+        """Executes many, as many at once as there are workers; the order is kept."""
+        work = list(calls)
+        if len(work) <= 1 or self.size == 1:
+            return [self.run(call) for call in work]
+        with ThreadPoolExecutor(self.size, thread_name_prefix="sandbox") as threads:
+            return list(threads.map(self.run, work))
+
+    def close(self) -> None:
+        """Ends all workers; waits for those that are busy."""
+        if self._closed or os.getpid() != self._owner:
+            return
+        self._closed = True
+        for _ in range(self.size):
+            worker = self._idle.get()
+            if worker is not None:
+                worker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _ask(worker: Worker, call: Call | Script, limits: Limits) -> Outcome:
+    request: dict[str, Any] = {"limits": asdict(limits), "code": call.code}
+    nonce = ""
+    if isinstance(call, Call):
+        inputs = [wire.encode(list(arguments)) for arguments in call.inputs]
+        if any('{"u": ' in json.dumps(arguments) for arguments in inputs):
+            raise TypeError("Call.inputs: got a value that is not plain, expected plain values")
+        request |= {"kind": "call", "entry_point": call.entry_point, "inputs": inputs}
+    elif call.test is None:
+        nonce = secrets.token_hex(16)
+        request |= {"kind": "script", "nonce": nonce}
+    else:
+        request |= {"kind": "split", "entry_point": call.entry_point}
+        request |= {"test": call.test, "setup": call.setup}
+    raw = worker.ask(request, 2 * limits.wall_s + _GRACE_S)
+    status, values, errors, detail = _judge(raw, call, nonce)
+    return Outcome(status, values, errors, raw["cpu_s"], detail, raw["output"])
+
+
+_Judged = tuple[Status, tuple[Any, ...] | None, tuple[str | None, ...], str]
+
+
+def _judge(raw: dict[str, Any], call: Call | Script, nonce: str) -> _Judged:
+    """Reads what the worker measured and what the child said; the latter is only data."""
+    if "status" in raw:
+        return Status(raw["status"]), None, (), str(raw["detail"])
+    try:
+        body = json.loads(raw["body"])
+        status, detail = Status(body["status"]), str(body["detail"])[:500]
+        if isinstance(call, Call):
+            return _read_values(body, status, detail, len(call.inputs))
+        not_plain = body.get("not_plain") is True
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return Status.CRASH, None, (), f"not an answer ({type(error).__name__})"
+    if not_plain and raw.get("side") != "code":
+        return Status.CRASH, None, (), NOT_PLAIN
+    if raw.get("side") == "code" and status in (Status.PASS, Status.WRONG):
+        return Status.CRASH, None, (), "the code ended before it answered"
+    if nonce and status is Status.PASS and body.get("nonce") != nonce:
+        return Status.CRASH, None, (), "the last line was not reached"
+    return status, None, (), detail
+
+
+NOT_PLAIN = "the test passes something that is not a plain value"
+
+
+def _read_values(body: Any, status: Status, detail: str, count: int) -> _Judged:
+    if "values" not in body:
+        ended = Status.CRASH if status in (Status.PASS, Status.WRONG) else status
+        return ended, None, (), detail
+    errors = tuple(None if name is None else str(name)[:200] for name in body["errors"])
+    values = tuple(wire.decode(value) for value in body["values"])
+    if len(errors) != count or len(values) != count:
+        return Status.CRASH, None, (), "not one value per input"
+    if status not in (Status.PASS, Status.MEMORY, Status.FORBIDDEN):
+        return Status.CRASH, None, (), detail
+    return status, values, errors, detail
