@@ -17,6 +17,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.utils import logging as transformers_logging
 
 from foundation.chat import Message
 from foundation.errors import BadInput, NotFound
@@ -95,6 +96,7 @@ class Engine:
             )
         if threads is not None:
             torch.set_num_threads(threads)
+        transformers_logging.disable_progress_bar()  # a server's stderr is a log
         model = AutoModelForCausalLM.from_pretrained(base_path, dtype=torch.float32)
         return cls(model.eval(), AutoTokenizer.from_pretrained(base_path))
 
@@ -137,6 +139,8 @@ class Engine:
             if len(self.adapters) == 1:
                 self._base, self._peft = self._peft.unload(), None
             else:
+                others = [other for other in self.adapters if other != name]
+                self._peft.set_adapter(others[0])  # peft warns when the active one goes
                 self._peft.delete_adapter(name)
 
     def generate(

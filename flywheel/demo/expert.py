@@ -71,5 +71,7 @@ class Expert:
             return JSONResponse({"error": error}, status_code=404)
         text = expert_answer(task, self._random, self._accuracy)
         tokens = len(task.prompt.split()), len(text.split())
-        answer = completion(f"chatcmpl-{new_id().hex}", MODEL, text, "stop", *tokens, int(time.time()))
+        answer = completion(
+            f"chatcmpl-{new_id().hex}", MODEL, text, "stop", *tokens, int(time.time())
+        )
         return JSONResponse(answer)

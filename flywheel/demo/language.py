@@ -356,6 +356,11 @@ def misreadings(meaning: Meaning, part: str) -> list[Meaning]:
     return [wrong for wrong in _NEAR_MISSES[part](meaning) if not agree(wrong, meaning)]
 
 
+def near_miss(meaning: Meaning, part: str, rng: random.Random) -> Meaning:
+    """Draws a meaning that differs in one part, whether or not any input shows it."""
+    return rng.choice(list(_NEAR_MISSES[part](meaning)))
+
+
 def misread(meaning: Meaning, rng: random.Random, part: str | None = None) -> tuple[str, Meaning]:
     """Draws one near miss, and says which part it gets wrong.
 

@@ -13,11 +13,17 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from flywheel.demo.language import (
+    PARTS,
+    REVIEWER_VERB,
     ROLES,
+    Meaning,
     draw_meaning,
     draw_style,
+    function_code,
     is_held_out,
     make_task,
+    near_miss,
+    review_text,
     right_answer,
     sloppy_answer,
 )
@@ -32,6 +38,7 @@ class PretrainingMix:
     Attributes:
         role_shares: share of the chats per role; they sum to 1.
         sloppy_share: share of the answers with a planted bug, 0-1, per role.
+        comparison_share: share of the reviews in which several parts may be wrong, 0-1.
         rare: aggregates that the base saw little of.
         rare_share: how often a rare aggregate is kept when drawn, 0-1.
         source_share: share of the documents that are standard-library source, 0-1.
@@ -44,6 +51,7 @@ class PretrainingMix:
     sloppy_share: dict[str, float] = field(
         default_factory=lambda: {"coder": 0.4, "tester": 0.4, "reviewer": 0.35}
     )
+    comparison_share: float = 0.7
     rare: tuple[str, ...] = ("reversed", "unique")
     rare_share: float = 0.3
     source_share: float = 0.03
@@ -71,9 +79,30 @@ def documents(mix: PretrainingMix, n: int) -> Iterator[list[Message]]:
         meaning = draw_meaning(rng, mix.rare, mix.rare_share)
         while is_held_out(meaning.key):
             meaning = draw_meaning(rng, mix.rare, mix.rare_share)
+        if role == "reviewer" and rng.random() < mix.comparison_share:
+            yield _comparison(meaning, rng, mix.sloppy_share[role])
+            continue
         task = make_task(role, meaning, draw_style(rng, role), rng)
         careless = rng.random() < mix.sloppy_share[role]
         yield _chat(task.prompt, sloppy_answer(task, rng) if careless else right_answer(task, rng))
+
+
+def _comparison(meaning: Meaning, rng: random.Random, sloppy_share: float) -> list[Message]:
+    """A review of a function in which each part is wrong or not with even chances.
+
+    With one planted bug, four of five parts are the same, and the base learns to say "same"
+    without looking (measured); here it must compare.
+    """
+    style, shown = draw_style(rng, "reviewer"), meaning
+    for part in PARTS:
+        if rng.random() < 0.5:
+            shown = near_miss(shown, part, rng)
+    asked = meaning
+    if rng.random() < sloppy_share:
+        asked = near_miss(meaning, rng.choice(PARTS), rng)
+    request = meaning.request(style.wording)
+    prompt = REVIEWER_VERB.format(request=request, code=function_code(shown, style))
+    return _chat(prompt, review_text(asked, shown, style.variable))
 
 
 def source_pieces() -> list[str]:
