@@ -1,4 +1,4 @@
-"""The sandbox as others use it: a few warm workers, chosen by a self-test, safe to share by threads."""
+"""The sandbox as others use it: a few warm workers behind walls that a self-test has proven."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The self-test: attacks that must fail, and ordinary programs that must work, before a tier is used.
+"""The self-test before a tier is used: attacks must fail and ordinary programs must work.
 
 Each attack is code whose `probe()` returns "open" when it got through. The test suite has more and
 nastier ones; these are the ones that decide.

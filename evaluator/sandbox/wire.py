@@ -39,7 +39,7 @@ class Opaque:
 
 
 _ITERATORS: tuple[type, ...] = (
-    type(x for x in ()),
+    type(_ for _ in [0]),
     map,
     filter,
     zip,

@@ -18,7 +18,6 @@ import importlib
 import json
 import os
 import random
-import resource
 import select
 import shutil
 import signal
@@ -39,8 +38,11 @@ PRELOAD = (
 ).split()
 _TICK_S = 0.05
 _UNCONFINED = 97
-_OWN_MODULES = ("evaluator", "evaluator.sandbox", "evaluator.sandbox.worker")
-_OWN_MODULES += ("evaluator.sandbox.confine", "evaluator.sandbox.wire")
+_OWN_MODULES = (
+    "evaluator",
+    "evaluator.sandbox",
+    *(f"evaluator.sandbox.{name}" for name in ("wire", "confine", "worker")),
+)
 _UNFIT = (StopIteration, StopAsyncIteration, UnicodeError, BaseExceptionGroup)
 WALLS: confine.Walls
 Report = dict[str, Any]
@@ -241,8 +243,10 @@ def run_test(request: Mapping[str, Any], remote: _Remote) -> Report:
 class Child:
     """One confined process, watched from outside."""
 
-    def __init__(self, job: Callable[[], Report], fds: list[int], limits: Mapping[str, Any]) -> None:
-        """Forks; `job` runs in the child with `fds` as descriptors 4, 5, ... and its result is sent.
+    def __init__(
+        self, job: Callable[[], Report], fds: list[int], limits: Mapping[str, Any]
+    ) -> None:
+        """Forks; `job` runs in the child, and its report is sent.
 
         Args:
             job: what to do; its report goes to descriptor 3 as JSON.
@@ -307,7 +311,7 @@ class Child:
 
     def patience(self) -> float:
         """Seconds until a limit could be reached."""
-        left = self.limits["cpu_s"] - self.cpu_now()
+        left: float = self.limits["cpu_s"] - self.cpu_now()
         left = min(left, self.limits["wall_s"] - (time.monotonic() - self.started))
         return max(0.001, min(left, _TICK_S))
 
@@ -346,7 +350,10 @@ class Child:
                 return {"status": "MEMORY", "detail": f"killed by {name} at the memory limit"}
             return {"status": "CRASH", "detail": f"killed by {name}"}
         if os.WEXITSTATUS(status) == _UNCONFINED:
-            return {"status": "CRASH", "detail": "not run: " + self.report.decode("utf-8", "replace")}
+            return {
+                "status": "CRASH",
+                "detail": "not run: " + self.report.decode("utf-8", "replace"),
+            }
         if len(self.report) > self.report_cap:
             return {"status": "CRASH", "detail": f"an answer of more than {self.report_cap} bytes"}
         if not self.report:
