@@ -1,0 +1,78 @@
+"""One task of a suite, and the hash that says whether two lists of tasks are the same."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from foundation.chat import Message
+from foundation.errors import BadInput
+
+
+class TaskLike(Protocol):
+    """What a suite keeps of a task: `Task`, a stored row, or a task of another room."""
+
+    @property
+    def task_id(self) -> str:
+        """Name of the task, unique within its suite."""
+
+    @property
+    def prompt(self) -> Sequence[Message]:
+        """Chat messages that ask for the answer."""
+
+    @property
+    def grader(self) -> str:
+        """Name of the grader."""
+
+    @property
+    def reference(self) -> Mapping[str, Any]:
+        """What the grader needs: tests, expected values."""
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What slices and reports use: task_type, difficulty, family, licence, origin."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One item of a benchmark; all values are plain JSON."""
+
+    task_id: str
+    prompt: list[Message]
+    grader: str
+    reference: dict[str, Any]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def content_hash(tasks: Iterable[TaskLike]) -> str:
+    """Return the SHA-256 of the tasks as canonical JSON; their order does not matter.
+
+    Raises:
+        BadInput: a task holds a value that JSON cannot say (NaN, a set, an object).
+    """
+    digest = hashlib.sha256()
+    for line in sorted(map(canonical_line, tasks)):
+        digest.update(line.encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def canonical_line(task: TaskLike) -> str:
+    """Return a task as one line of JSON with sorted keys; raises as `content_hash`."""
+    try:
+        return json.dumps(
+            {
+                "task_id": task.task_id,
+                "prompt": list(task.prompt),
+                "grader": task.grader,
+                "reference": dict(task.reference),
+                "attributes": dict(task.attributes),
+            },
+            sort_keys=True,
+            allow_nan=False,
+        )
+    except (TypeError, ValueError) as error:
+        raise BadInput(
+            f"task {task.task_id}", str(error), "plain JSON values", "Store text or lists instead."
+        ) from error

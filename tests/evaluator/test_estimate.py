@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from evaluator.estimate import success_rate, wilson
+
+
+def test_wilson_known_value():
+    assert wilson(0.95, 100) == pytest.approx((0.888, 0.978), abs=5e-4)
+    assert wilson(0.0, 10)[0] == 0
+    assert wilson(1.0, 10)[1] == 1
+    oracle = stats.binomtest(37, 120).proportion_ci(method="wilson")
+    assert wilson(37 / 120, 120) == pytest.approx((oracle.low, oracle.high))
+
+
+def test_one_answer_per_task_is_a_wilson_interval():
+    found = success_rate([[i < 95] for i in range(100)])
+    assert found.rate == pytest.approx(0.95)
+    assert (found.low, found.high) == pytest.approx(wilson(0.95, 100))
+
+
+def test_several_answers_are_clustered_by_task():
+    rng = np.random.default_rng(1)
+    tasks = [[bool(x) for x in rng.random(5) < p] for p in rng.random(60)]
+    found = success_rate(tasks)
+    means = [np.mean(t) for t in tasks]
+    low, high = stats.t.interval(0.95, 59, np.mean(means), stats.sem(means))
+    assert (found.rate, found.low, found.high) == pytest.approx((np.mean(means), low, high))
+    assert (found.n_tasks, found.n_samples) == (60, 300)
+
+
+def test_lost_answers_are_counted_apart():
+    found = success_rate([[True, None], [None, None], [False, True]])
+    assert (found.n_tasks, found.n_samples, found.n_lost) == (2, 3, 3)
+    assert found.rate == pytest.approx(0.75)
+
+
+def test_nothing_answered_has_no_rate():
+    assert success_rate([]).rate is None
+    assert success_rate([[None]]) == success_rate([[None]])
+    assert success_rate([[None]]).n_lost == 1
+
+
+def test_no_spread_is_not_certainty():
+    found = success_rate([[True, True]] * 10)
+    assert found.high == 1
+    assert found.low is not None
+    assert found.low < 0.75
