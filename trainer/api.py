@@ -1,0 +1,82 @@
+"""HTTP door of the room: order and follow trainings, read the model registry."""
+
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from sqlmodel import col, select
+
+from foundation.database import explain_row, session_scope
+from foundation.runs import get_run
+from trainer.recipe import PRESETS, Recipe
+from trainer.registry import get_training, get_version, list_versions
+from trainer.tables import TrainingRun
+from trainer.tasks import start_training
+
+routes = APIRouter(prefix="/v1", tags=["trainer"])
+
+
+class TrainingOrder(BaseModel):
+    """A training to start; `recipe` is a set of recipe fields, `preset` among them."""
+
+    role: str
+    dataset_id: UUID
+    base_model: str | None = None
+    recipe: dict[str, Any] = {}
+    is_control: bool = False
+
+
+@routes.post("/trainings", status_code=202)
+def order_training(order: TrainingOrder) -> dict[str, Any]:
+    """Queue a training and return its row."""
+    recipe = Recipe.from_dict(order.recipe)
+    with session_scope() as session:
+        training = start_training(
+            session,
+            order.role,
+            order.dataset_id,
+            order.base_model,
+            recipe,
+            is_control=order.is_control,
+        )
+        return explain_row(training)
+
+
+@routes.get("/trainings")
+def list_trainings(role: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+    """Return the latest trainings, newest first, without their histories."""
+    query = select(TrainingRun).order_by(col(TrainingRun.id).desc()).limit(limit)
+    if role is not None:
+        query = query.where(TrainingRun.role == role)
+    with session_scope() as session:
+        return [row.model_dump(mode="json", exclude={"history"}) for row in session.exec(query)]
+
+
+@routes.get("/trainings/{training_id}")
+def read_training(training_id: UUID) -> dict[str, Any]:
+    """Return a training with the state of its run."""
+    with session_scope() as session:
+        training = get_training(session, training_id)
+        run = get_run(session, training.run_id)
+        return {**explain_row(training), "run": explain_row(run)}
+
+
+@routes.get("/recipes")
+def list_recipes() -> dict[str, dict[str, Any]]:
+    """Return the recipe presets by name."""
+    return {name: recipe.to_dict() for name, recipe in PRESETS.items()}
+
+
+@routes.get("/model-versions")
+def list_model_versions(role: str | None = None, stage: str | None = None) -> list[dict[str, Any]]:
+    """Return the versions of one role or stage, or all, newest first."""
+    with session_scope() as session:
+        return [explain_row(version) for version in list_versions(session, role, stage)]
+
+
+@routes.get("/model-versions/{name_or_id}")
+def read_model_version(name_or_id: str) -> dict[str, Any]:
+    """Return one version by name or id."""
+    with session_scope() as session:
+        return explain_row(get_version(session, name_or_id))

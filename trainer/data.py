@@ -1,0 +1,106 @@
+"""From dataset rows to token ids and labels: loss on the answer only, and never on nothing.
+
+We tokenise here and hand ids and labels to TRL, so that what is masked is ours to see and to test.
+Prompt and answer are tokenised apart, as at inference, where the model continues a finished prompt.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from foundation.errors import BadInput
+
+IGNORED = -100
+"""Label of a token without loss (PyTorch's `ignore_index`)."""
+
+TOO_LONG, EMPTY_ANSWER = "too long", "empty answer"
+
+Row = dict[str, Any]
+"""`{"prompt": [messages], "completion": [assistant message], …}`, of `curation.export`."""
+
+
+@dataclass
+class Encoded:
+    """Rows as token ids.
+
+    Attributes:
+        input_ids: per row, prompt and answer.
+        labels: per row, as long; `IGNORED` over the prompt.
+        dropped: rows left out, by reason.
+    """
+
+    input_ids: list[list[int]] = field(default_factory=list)
+    labels: list[list[int]] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def n_learned_tokens(self) -> int:
+        """Tokens with a loss, over all rows."""
+        return sum(label != IGNORED for row in self.labels for label in row)
+
+
+def encode(rows: Sequence[Row], tokenizer: Any, max_length: int) -> Encoded:
+    """Tokenise rows; a row over `max_length` tokens is left out whole and counted.
+
+    A cut answer would teach the model to stop in the middle. No rows give an empty result.
+
+    Raises:
+        BadInput: the chat template renders a prompt differently when an answer follows.
+    """
+    encoded = Encoded()
+    for row in rows:
+        prompt, answer = split_text(row, tokenizer)
+        if not "".join(str(m.get("content") or "") for m in row["completion"]).strip():
+            encoded.dropped[EMPTY_ANSWER] += 1
+            continue
+        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+        if len(prompt_ids) + len(answer_ids) > max_length:
+            encoded.dropped[TOO_LONG] += 1
+            continue
+        encoded.input_ids.append(prompt_ids + answer_ids)
+        encoded.labels.append([IGNORED] * len(prompt_ids) + answer_ids)
+    return encoded
+
+
+def split_text(row: Row, tokenizer: Any) -> tuple[str, str]:
+    """Return what the model is shown and what it is to answer, its end token included.
+
+    Raises:
+        BadInput: as `encode`.
+    """
+    prompt: str = tokenizer.apply_chat_template(
+        row["prompt"], tokenize=False, add_generation_prompt=True
+    )
+    whole: str = tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False)
+    if not whole.startswith(prompt):
+        raise BadInput(
+            "chat template",
+            whole[: len(prompt) + 40],
+            "a rendering that begins with the prompt as shown at inference",
+            "Use a template that keeps the prompt when an answer follows.",
+        )
+    answer, end = whole[len(prompt) :], tokenizer.eos_token
+    if end and end in answer:  # what stands behind the end token is never generated
+        answer = answer[: answer.rfind(end) + len(end)]
+    return prompt, answer
+
+
+def require_labels(labels: Sequence[Sequence[int]], what: str) -> None:
+    """Check that there are rows and that each has at least one token to learn.
+
+    Raises:
+        BadInput: naming `what`, the rows and those without a label.
+    """
+    empty = sum(all(label == IGNORED for label in row) for row in labels)
+    if not labels or empty:
+        raise BadInput(
+            what,
+            f"{len(labels)} rows, {empty} of them with every label masked",
+            "rows with at least one token to learn in each",
+            "Check the dataset's answers, the chat template and recipe.max_length.",
+        )
