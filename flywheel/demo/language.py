@@ -46,6 +46,10 @@ TESTER_VERBS: Final = (
 )
 REVIEWER_VERB: Final = "Review this function. It should return {request}.\n{code}"
 
+_NUMBER_WORDS: Final = (
+    "nothing one two three four five six seven eight nine ten eleven twelve".split()
+)
+
 INPUTS: Final[tuple[Items, ...]] = (
     (),
     (0,),
@@ -399,16 +403,30 @@ def weak_test_code(style: Style, rng: random.Random) -> str:
     return f"def test_{style.name}({style.argument}):\n    assert {check}"
 
 
-def review_text(asked: Meaning, found: Meaning, variable: str) -> str:
-    """A review: per part what was asked, what was found, whether they differ; then the verdict."""
-    rows = (
-        ("aggregate", asked.aggregate, found.aggregate),
-        ("map", asked.map_code(variable), found.map_code(variable)),
-        ("filter", asked.filter_code(variable), found.filter_code(variable)),
-    )
-    lines = [f"{part}: {a} | {f} | {'same' if a == f else 'differs'}" for part, a, f in rows]
-    differing = [part for part, a, f in rows if a != f]
+def review_text(asked: Meaning, found: Meaning) -> str:
+    """A review: row by row what was asked, what was found, and the mark; then the verdict.
+
+    Each row compares two single words, numbers spelled out: a model of this size learns to compare
+    adjacent words, but not the two longer spans of code (measured).
+    """
+    lines, differing = [], []
+    for (part, row, a), (_, _, f) in zip(_review_rows(asked), _review_rows(found), strict=True):
+        lines.append(f"{row} {a} {f} {'same' if a == f else 'differs'}")
+        if a != f:
+            differing.append(part)
     return "\n".join((*lines, f"wrong: {differing[0]}" if differing else "correct"))
+
+
+def _review_rows(meaning: Meaning) -> Iterator[tuple[str, str, str]]:
+    """What a review looks at, as (part, name of the row, word)."""
+    name, constant = meaning.filter, meaning.filter_constant
+    if name == "even":
+        name, constant = "multiple", 2
+    yield "aggregate", "aggregate", meaning.aggregate
+    yield "map", "map", meaning.map
+    yield "map", "by", _NUMBER_WORDS[meaning.map_constant]
+    yield "filter", "filter", name.removeprefix("at_").replace("not_multiple", "indivisible")
+    yield "filter", "at", _NUMBER_WORDS[constant]
 
 
 def verdict_of(answer: str) -> str | None:
@@ -435,7 +453,7 @@ def make_task(role: str, meaning: Meaning, style: Style, rng: random.Random) -> 
             part, shown = misread(meaning, rng)
         subject = function_code(shown, style)
         wrong = (Wrong(part, subject),) if part else ()
-        reference = review_text(meaning, shown, style.variable)
+        reference = review_text(meaning, shown)
         verdict = f"wrong: {part}" if part else "correct"
         prompt = REVIEWER_VERB.format(request=request, code=subject)
     else:
@@ -558,9 +576,9 @@ def _planted(meaning: Meaning, style: Style, rng: random.Random) -> tuple[Wrong,
 def _sloppy_review(task: DemoTask, rng: random.Random) -> str:
     """A review of a misread request: a difference overlooked, or one seen where none is."""
     if task.wrong:
-        return review_text(task.shown, task.shown, task.style.variable)
+        return review_text(task.shown, task.shown)
     _, asked = misread(task.meaning, rng)
-    return review_text(asked, task.meaning, task.style.variable)
+    return review_text(asked, task.meaning)
 
 
 def _same(one: object, other: object) -> bool:

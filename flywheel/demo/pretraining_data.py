@@ -102,7 +102,7 @@ def _comparison(meaning: Meaning, rng: random.Random, sloppy_share: float) -> li
         asked = near_miss(meaning, rng.choice(PARTS), rng)
     request = meaning.request(style.wording)
     prompt = REVIEWER_VERB.format(request=request, code=function_code(shown, style))
-    return _chat(prompt, review_text(asked, shown, style.variable))
+    return _chat(prompt, review_text(asked, shown))
 
 
 def source_pieces() -> list[str]:

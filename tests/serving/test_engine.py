@@ -119,7 +119,8 @@ def test_adapters_per_row_equal_adapters_alone(engine: Engine, adapters: dict[st
 
 
 def test_stream_is_generate_in_pieces(engine: Engine) -> None:
-    for stop in ((), ("er ",)):
+    stops: list[tuple[str, ...]] = [(), ("er ",)]
+    for stop in stops:
         whole = engine.generate([PROMPTS[1]], seed=[5], max_new_tokens=12, stop=stop)[0]
         pieces: list[str] = []
         ended = _drain(engine.stream(PROMPTS[1], seed=5, max_new_tokens=12, stop=stop), pieces)
