@@ -6,13 +6,18 @@ from collections.abc import Iterable
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from evaluator.suites.task import TaskLike, content_hash
+from evaluator.graders import GradedTask
+from evaluator.suites.task import Task, TaskLike, as_task, content_hash
 from evaluator.tables import Suite, SuiteTask
 from foundation.errors import BadInput, NotFound
 
 
 def add_suite(
-    session: Session, name: str, role: str, tasks: Iterable[TaskLike], origin: str = ""
+    session: Session,
+    name: str,
+    role: str,
+    tasks: Iterable[TaskLike | GradedTask],
+    origin: str = "",
 ) -> Suite:
     """Store a suite, or return its newest version if that has the same role and content.
 
@@ -26,7 +31,7 @@ def add_suite(
     Raises:
         BadInput: a bad name, no tasks, a task id twice, or values that are not JSON.
     """
-    items = list(tasks)
+    items = [as_task(task) for task in tasks]
     _require_valid(name, items)
     digest = content_hash(items)
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"suite:{name}"))))
@@ -47,10 +52,10 @@ def add_suite(
         SuiteTask(
             suite_id=suite.id,
             task_id=item.task_id,
-            prompt=list(item.prompt),
+            prompt=item.prompt,
             grader=item.grader,
-            reference=dict(item.reference),
-            attributes=dict(item.attributes),
+            reference=item.reference,
+            attributes=item.attributes,
         )
         for item in items
     )
@@ -99,7 +104,7 @@ def _newest(session: Session, name: str) -> Suite | None:
     return session.exec(query).first()
 
 
-def _require_valid(name: str, items: list[TaskLike]) -> None:
+def _require_valid(name: str, items: list[Task]) -> None:
     if not name.strip() or "@" in name:
         raise BadInput("suite name", name, "a name without '@'", "The version is given by itself.")
     if not items:

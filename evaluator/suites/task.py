@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from evaluator.graders import GradedTask
 from foundation.chat import Message
 from foundation.errors import BadInput
 
@@ -43,6 +44,19 @@ class Task:
     grader: str
     reference: dict[str, Any]
     attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def as_task(item: TaskLike | GradedTask) -> Task:
+    """Return a suite's task from anything that has its fields."""
+    if isinstance(item, GradedTask):
+        return Task(item.task_id, item.prompt_messages, item.grader, item.reference)
+    return Task(
+        item.task_id,
+        list(item.prompt),
+        item.grader,
+        dict(item.reference),
+        dict(item.attributes),
+    )
 
 
 def content_hash(tasks: Iterable[TaskLike]) -> str:

@@ -1,0 +1,169 @@
+"""Where answers come from: anything with `generate`, such as an OpenAI-compatible server."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpx
+
+from foundation.chat import Message, answer_text
+from foundation.errors import BadInput, FlywheelError
+from foundation.settings import LOOPBACK
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of a model.
+
+    Attributes:
+        text: what it said, possibly nothing; None if the answer was lost on the way.
+        output_tokens: tokens made; None if unknown.
+        seconds: time of this answer; None if unknown.
+        detail: why it was lost.
+    """
+
+    text: str | None
+    output_tokens: int | None = None
+    seconds: float | None = None
+    detail: str = ""
+
+
+Generate = Callable[[list[list[Message]], int], list[Answer]]
+"""`generate(prompts, seed)` answers every prompt, in order; the seed makes it repeatable."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a name, its way to answer, and the settings that a report states."""
+
+    name: str
+    generate: Generate
+    model_version_id: UUID | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class ModelServerUnavailable(FlywheelError):
+    """The server that should answer does not."""
+
+    http_status = 503
+
+    def __init__(self, base_url: str, reason: str) -> None:
+        self.base_url, self.reason = base_url, reason
+        super().__init__(
+            f"model server {base_url}: no answer to any request ({reason}), expected an "
+            "OpenAI-compatible server. Start it, or set FLYWHEEL_ENGINE_URL to its address."
+        )
+
+
+class ChatServer:
+    """An OpenAI-compatible server that answers batches of prompts; close it after use.
+
+    Args:
+        base_url: up to and with `/v1`.
+        temperature: of sampling; 0 is greedy.
+        max_tokens: the longest answer.
+        concurrency: requests in flight at once.
+        timeout_s: of one request.
+        api_key: bearer token, if the server wants one.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        temperature: float = 1.0,
+        max_tokens: int = 512,
+        concurrency: int = 32,
+        timeout_s: float = 300.0,
+        api_key: str | None = None,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.settings = {
+            "base_url": self.base_url,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "concurrency": concurrency,
+        }
+        self._sampling = {"temperature": temperature, "max_tokens": max_tokens}
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="answers")
+        self._client = httpx.Client(
+            timeout=timeout_s,
+            limits=httpx.Limits(max_connections=concurrency),
+            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+            # A proxy meant for the internet must not catch calls to this machine.
+            trust_env=urlsplit(base_url).hostname not in LOOPBACK,
+        )
+
+    def subject(self, model: str, model_version_id: UUID | None = None) -> Subject:
+        """Return a model of this server (a base or an adapter) as a subject."""
+
+        def generate(prompts: list[list[Message]], seed: int) -> list[Answer]:
+            return self.answer(model, prompts, seed)
+
+        return Subject(model, generate, model_version_id, dict(self.settings))
+
+    def answer(self, model: str, prompts: Sequence[list[Message]], seed: int) -> list[Answer]:
+        """Answer all prompts at once; prompt i is sent the seed `seed + i`.
+
+        A request that fails twice is a lost answer.
+
+        Raises:
+            ModelServerUnavailable: no request was answered.
+            BadInput: the server refuses the request itself, such as an unknown model.
+        """
+        requests = [
+            {"model": model, "messages": prompt, "seed": seed + index, **self._sampling}
+            for index, prompt in enumerate(prompts)
+        ]
+        answers = list(self._threads.map(self._ask, requests))
+        if answers and all(answer.text is None for answer in answers):
+            raise ModelServerUnavailable(self.base_url, answers[0].detail)
+        return answers
+
+    def _ask(self, request: dict[str, Any]) -> Answer:
+        first = self._try(request)
+        return first if first.text is not None else self._try(request)
+
+    def _try(self, request: dict[str, Any]) -> Answer:
+        started = time.perf_counter()
+        try:
+            response = self._client.post(f"{self.base_url}/chat/completions", json=request)
+            if response.is_client_error and response.status_code not in (408, 425, 429):
+                raise BadInput(
+                    f"model server {self.base_url}, model",
+                    request["model"],
+                    f"a request that it accepts; it said {response.status_code} "
+                    f"{response.text[:300]}",
+                    f"Its models: GET {self.base_url}/models",
+                )
+            response.raise_for_status()
+            body = response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            return Answer(None, detail=f"{type(error).__name__}: {error}"[:300])
+        if not isinstance(body, dict) or not body.get("choices"):
+            return Answer(None, detail="the response has no choices")
+        usage = body.get("usage") or {}
+        return Answer(
+            answer_text(body), usage.get("completion_tokens"), time.perf_counter() - started
+        )
+
+    def close(self) -> None:
+        """Close the connections and threads."""
+        self._threads.shutdown(cancel_futures=True)
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
