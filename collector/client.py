@@ -1,0 +1,362 @@
+"""The client that runs inside other people's agents: log each call, its outcome, and go on.
+
+    flywheel = Flywheel(role="coder")
+    with flywheel.episode(task="add a parser", task_type="feature"):
+        interaction_id = flywheel.record(request=request, response=response)
+        flywheel.outcome(True, interaction_id)          # its tests passed
+
+Records are scrubbed, then written to a local spool before `record` returns; a thread ships them.
+What goes wrong on our side is counted and logged, never raised into the agent's call; what the
+caller gets wrong (no role, an unknown kind of feedback) is raised as `BadInput` at once.
+
+Read from the environment, where an argument does not say otherwise:
+
+- `FLYWHEEL_URL` the service, such as http://127.0.0.1:8710; without it records stay in the spool.
+- `FLYWHEEL_API_KEY` its key, if it has one.
+- `FLYWHEEL_SPOOL` folder of the spool; default `FLYWHEEL_HOME/spool/client`, in `.flywheel`.
+- `FLYWHEEL_PROJECT` project of the records; default `default`.
+- `FLYWHEEL_GATEWAY_URL` OpenAI-compatible base URL that `completion` goes through, such as
+  http://127.0.0.1:8711/v1; without it `completion` uses litellm.
+
+Imports nothing beyond the standard library until it must: httpx in the sender's thread, litellm in
+`completion`.
+"""
+
+import asyncio
+import atexit
+import functools
+import os
+import socket
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+from collector.context import Episode, acting_as, current_episode, entered
+from collector.record import (
+    FEEDBACK_KINDS,
+    FEEDBACK_SOURCES,
+    feedback_record,
+    interaction_record,
+)
+from collector.scrub import Scrubber, scrub_record
+from collector.sender import FEEDBACK, INTERACTION, Sender
+from collector.spool import Spool
+from collector.transport import HttpTransport, Transport
+from foundation.errors import BadInput
+from foundation.ids import new_id
+
+if TYPE_CHECKING:
+    from collector.calls import Completion, CompletionStream
+
+AT_EXIT_S = 3.0
+"""Longest time that the end of the process waits for the spool to be shipped."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Flywheel:
+    """Logs interactions and feedback of one process.
+
+    Args:
+        url: of the service; see the module for defaults from the environment.
+        api_key: its key.
+        spool: folder of the local spool.
+        role: role of records that name none.
+        project: project of the records.
+        transport: how batches are delivered, instead of HTTP to `url`.
+        durable: wait for the disk at each record (against power loss, not only kills).
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        spool: str | os.PathLike[str] | None = None,
+        role: str | None = None,
+        project: str | None = None,
+        transport: Transport | None = None,
+        *,
+        durable: bool = False,
+    ) -> None:
+        env = os.environ
+        self.role = role
+        self.project = project or env.get("FLYWHEEL_PROJECT") or "default"
+        url = url or env.get("FLYWHEEL_URL")
+        if transport is None and url:
+            transport = HttpTransport(url, api_key or env.get("FLYWHEEL_API_KEY"))
+        home = Path(env.get("FLYWHEEL_HOME") or ".flywheel")
+        folder = spool or env.get("FLYWHEEL_SPOOL") or home / "spool" / "client"
+        self.spool = Spool(Path(folder).absolute(), durable=durable)
+        self.sender = Sender(self.spool, transport, source=f"{self.project}@{socket.gethostname()}")
+        self._closed = False
+        myself = weakref.ref(self)
+        atexit.register(_close_at_exit, myself)
+        os.register_at_fork(after_in_child=lambda: _after_fork(myself))
+
+    # Logging calls
+
+    def record(
+        self,
+        *,
+        request: Mapping[str, Any],
+        response: Any = None,
+        role: str | None = None,
+        id: UUID | None = None,
+        **columns: Any,
+    ) -> UUID:
+        """Log one LLM call and return its id.
+
+        Args:
+            request: OpenAI-shaped: model, messages, tools and parameters.
+            response: OpenAI-shaped, as a dictionary or the provider's object; None if it failed.
+            role: who called; by default the episode's role, then the client's.
+            id: UUIDv7 of the record, if the caller made one; recording it twice stores it once.
+            columns: any other column of `Interaction`: task_type, episode_id, parent_id, unit_id,
+                status, error_type, completed, latency_ms, ttft_ms, cost_usd, usage_estimated,
+                started_at, attributes, experiment_id, arm, model_version_id, …
+
+        Raises:
+            BadInput: nobody says which role called.
+        """
+        episode = current_episode()
+        acting = role or (episode.role if episode else None) or self.role
+        if not acting:
+            raise BadInput(
+                "role of a record",
+                None,
+                "the agent role that made the call, such as 'coder'",
+                "Pass role=…, or give it to episode(), as_role() or Flywheel().",
+            )
+        identifier = id or new_id()
+        settled = self._settled_columns(episode, columns)
+        self._keep(
+            INTERACTION,
+            lambda: interaction_record(identifier, acting, request, response, **settled),
+            episode,
+        )
+        return identifier
+
+    def _settled_columns(self, episode: Episode | None, columns: dict[str, Any]) -> dict[str, Any]:
+        settled: dict[str, Any] = {"project": self.project}
+        if episode is not None:
+            settled["episode_id"] = episode.id
+            settled["task_type"] = episode.task_type
+            settled["unit_id"] = episode.unit
+            settled["parent_id"] = episode.parent_id
+        settled |= {name: value for name, value in columns.items() if value is not None}
+        if episode is not None and episode.task is not None:
+            settled["attributes"] = {"task": episode.task, **(settled.get("attributes") or {})}
+        return settled
+
+    def _keep(
+        self, kind: str, build: Callable[[], dict[str, Any]], episode: Episode | None
+    ) -> None:
+        """Build, scrub and spool a record; whatever fails is counted and logged, not raised."""
+        try:
+            record = scrub_record(build(), episode.scrubber if episode else Scrubber())
+        except Exception as error:  # the agent's own call has succeeded: our fault must not undo it
+            self.spool.drop("client_error", f"{type(error).__name__}: {error}")
+            return
+        self.spool.append({"kind": kind, "record": record})
+        if not self._closed:
+            self.sender.ensure_running()
+
+    # Feedback
+
+    def feedback(
+        self,
+        kind: str,
+        *,
+        interaction_id: UUID | None = None,
+        episode_id: UUID | None = None,
+        name: str | None = None,
+        value: float | None = None,
+        text: str | None = None,
+        loser_interaction_id: UUID | None = None,
+        source: str = "human",
+        actor: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        id: UUID | None = None,
+    ) -> UUID:
+        """Say something about an interaction or an episode, at once or weeks later; return its id.
+
+        With neither id, it speaks of the episode that this code runs in. It may be sent before the
+        record it speaks of.
+
+        Raises:
+            BadInput: unknown kind or source, or nothing that it speaks of.
+        """
+        episode = current_episode()
+        if interaction_id is None and episode_id is None and episode is not None:
+            episode_id = episode.id
+        _require_one_of("kind of feedback", kind, FEEDBACK_KINDS)
+        _require_one_of("source of feedback", source, FEEDBACK_SOURCES)
+        if interaction_id is None and episode_id is None:
+            raise BadInput(
+                "subject of feedback",
+                None,
+                "interaction_id or episode_id",
+                "Pass the id that record() returned, or call it inside episode().",
+            )
+        identifier = id or new_id()
+        columns = {
+            "interaction_id": interaction_id,
+            "episode_id": episode_id,
+            "name": name,
+            "value": value,
+            "text": text,
+            "loser_interaction_id": loser_interaction_id,
+            "source": source,
+            "actor": actor,
+            "details": details,
+        }
+        self._keep(FEEDBACK, lambda: feedback_record(identifier, kind, **columns), episode)
+        return identifier
+
+    def rate(self, stars: float, interaction_id: UUID | None = None, **columns: Any) -> UUID:
+        """Rate from 1 (bad) to 5 (good)."""
+        if not 1 <= stars <= 5:
+            raise BadInput("rating", stars, "a number from 1 to 5", "Rescale it first.")
+        return self.feedback("rating", interaction_id=interaction_id, value=stars, **columns)
+
+    def outcome(
+        self,
+        success: bool,
+        interaction_id: UUID | None = None,
+        source: str = "test",
+        **columns: Any,
+    ) -> UUID:
+        """Say whether it worked: tests passed, the patch was merged."""
+        return self.feedback(
+            "success", interaction_id=interaction_id, value=float(success), source=source, **columns
+        )
+
+    def correct(self, text: str, interaction_id: UUID | None = None, **columns: Any) -> UUID:
+        """Give the answer that should have been."""
+        return self.feedback("correction", interaction_id=interaction_id, text=text, **columns)
+
+    # Context
+
+    def episode(
+        self,
+        task: str | None = None,
+        task_type: str | None = None,
+        unit: str | None = None,
+        role: str | None = None,
+        id: UUID | None = None,
+    ) -> AbstractContextManager[Episode]:
+        """Open an agent task: what is recorded in the block shares its id. Blocks may be nested.
+
+        Pass `id` to go on with an episode of another process.
+        """
+        outer = current_episode()
+        acting = role or (outer.role if outer else None)
+        return entered(
+            Episode(id or new_id(), role=acting, task=task, task_type=task_type, unit=unit)
+        )
+
+    def as_role(self, role: str, parent_id: UUID | None = None) -> AbstractContextManager[Episode]:
+        """Let another role act in the present episode, caused by `parent_id`."""
+        return entered(acting_as(role, parent_id))
+
+    def observe(self, role: str, task_type: str | None = None) -> Callable[[F], F]:
+        """Decorate a function (sync or async): its calls are made by `role`, in an episode."""
+
+        def entering() -> AbstractContextManager[Episode]:
+            if current_episode() is None:
+                return self.episode(task_type=task_type, role=role)
+            return self.as_role(role)
+
+        def decorate(function: F) -> F:
+            @functools.wraps(function)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                with entering():
+                    return function(*args, **kwargs)
+
+            @functools.wraps(function)
+            async def acall(*args: Any, **kwargs: Any) -> Any:
+                with entering():
+                    return await function(*args, **kwargs)
+
+            return acall if asyncio.iscoroutinefunction(function) else call  # type: ignore[return-value]
+
+        return decorate
+
+    # Calling models
+
+    def completion(
+        self,
+        *,
+        messages: Sequence[Mapping[str, Any]],
+        model: str | None = None,
+        role: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        stream: bool = False,
+        **parameters: Any,
+    ) -> "Completion | CompletionStream":
+        """Call a model and log the call; with `stream=True` return an iterator of chunks.
+
+        Goes through `base_url` (or `FLYWHEEL_GATEWAY_URL`) if there is one, where a missing model
+        means `role:<role>`; a call that our gateway has logged is not logged again. Otherwise
+        litellm makes the call.
+
+        Raises:
+            BadInput: no role, or no model where litellm makes the call.
+            httpx.HTTPError: the server of `base_url` failed; the failure is logged.
+            foundation.llm.ProviderError: the provider failed; the failure is logged.
+        """
+        from collector import calls
+
+        return calls.completion(
+            self,
+            messages=messages,
+            model=model,
+            role=role,
+            base_url=base_url or os.environ.get("FLYWHEEL_GATEWAY_URL"),
+            api_key=api_key,
+            timeout_s=timeout_s,
+            stream=stream,
+            parameters=parameters,
+        )
+
+    # Delivery
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Ship what waits; return whether all of it arrived in time. The rest stays spooled."""
+        return self.sender.flush(timeout_s)
+
+    def counts(self) -> dict[str, Any]:
+        """Return what became of the records seen by this process, and the bytes that wait."""
+        return self.spool.counts.as_dict() | {"waiting_bytes": self.spool.waiting_bytes()}
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Flush, stop the sender and release the spool. Later records are still spooled."""
+        if self._closed:
+            return
+        self.flush(timeout_s)
+        self._closed = True
+        self.sender.stop()
+        self.spool.close()
+
+
+def _require_one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise BadInput(what, value, f"one of {', '.join(known)}", "Correct the call.")
+
+
+def _close_at_exit(client: "weakref.ref[Flywheel]") -> None:
+    alive = client()
+    if alive is not None:
+        alive.close(AT_EXIT_S)
+
+
+def _after_fork(client: "weakref.ref[Flywheel]") -> None:
+    alive = client()
+    if alive is not None:
+        alive.spool.after_fork()
+        alive.sender.after_fork()

@@ -1,0 +1,148 @@
+"""Wire shapes of the ingest API, server side. The client builds the same by `collector.record`."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from collector.record import FEEDBACK_KINDS, FEEDBACK_SOURCES
+from foundation.tables import now
+
+MAX_BATCH = 5_000
+"""Records of one batch; a larger one is refused whole and the client splits it."""
+
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+Name = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class InteractionRecord(BaseModel):
+    """One LLM call: every column of `Interaction` that a writer may set, and the payload."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    id: UUID
+    role: Name
+    task_type: Name | None = None
+    project: Name = "default"
+    episode_id: UUID | None = None
+    parent_id: UUID | None = None
+    unit_id: Name | None = None
+    experiment_id: UUID | None = None
+    arm: Name | None = None
+    model_version_id: UUID | None = None
+    gen_ai_operation_name: Name = "chat"
+    gen_ai_provider_name: Name | None = None
+    gen_ai_request_model: Name | None = None
+    gen_ai_response_model: Name | None = None
+    gen_ai_response_id: Name | None = None
+    gen_ai_response_finish_reasons: list[str] | None = None
+    gen_ai_request_temperature: float | None = None
+    gen_ai_request_max_tokens: Count | None = None
+    gen_ai_usage_input_tokens: Count | None = None
+    gen_ai_usage_output_tokens: Count | None = None
+    status: Literal["success", "error", "cut"] = "success"
+    error_type: str | None = None
+    completed: bool = True
+    latency_ms: float | None = Field(default=None, ge=0)
+    ttft_ms: float | None = Field(default=None, ge=0)
+    cost_usd: float | None = Field(default=None, ge=0)
+    usage_estimated: bool = False
+    scrub: dict[str, int] | None = None
+    source: Name = "client"
+    client_version: Name | None = None
+    started_at: AwareDatetime = Field(default_factory=now)
+    request: dict[str, Any]
+    response: dict[str, Any] | None = None
+    attributes: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _ordered_by_time(self) -> "InteractionRecord":
+        if self.id.version != 7:
+            raise ValueError("id must be a UUIDv7: the log is partitioned by the time inside it")
+        return self
+
+
+class FeedbackRecord(BaseModel):
+    """One statement about an interaction or an episode: the columns of `Feedback` a writer sets."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    id: UUID
+    interaction_id: UUID | None = None
+    episode_id: UUID | None = None
+    kind: str
+    name: Name | None = None
+    value: float | None = None
+    text: str | None = None
+    loser_interaction_id: UUID | None = None
+    source: str = "human"
+    actor: Name | None = None
+    details: dict[str, Any] | None = None
+    scrub: dict[str, int] | None = None
+    created_at: AwareDatetime = Field(default_factory=now)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "FeedbackRecord":
+        fault = feedback_fault(self)
+        if fault is not None:
+            raise ValueError(fault)
+        return self
+
+
+def feedback_fault(record: FeedbackRecord) -> str | None:
+    """Return what a feedback statement lacks for its kind, or None."""
+    if record.kind not in FEEDBACK_KINDS:
+        return f"kind {record.kind!r} is not one of {', '.join(FEEDBACK_KINDS)}"
+    if record.source not in FEEDBACK_SOURCES:
+        return f"source {record.source!r} is not one of {', '.join(FEEDBACK_SOURCES)}"
+    if record.interaction_id is None and record.episode_id is None:
+        return "interaction_id or episode_id is needed"
+    return _value_fault(record)
+
+
+def _value_fault(record: FeedbackRecord) -> str | None:
+    match record.kind:
+        case "rating" if record.value is None or not 1 <= record.value <= 5:
+            return "a rating needs a value from 1 to 5"
+        case "success" if record.value not in (0, 1):
+            return "a success needs the value 0 or 1"
+        case "metric" if record.value is None or not record.name:
+            return "a metric needs a name and a value"
+        case "comment" | "correction" | "category" if not record.text:
+            return f"a {record.kind} needs a text"
+        case "preference" if record.interaction_id is None or record.loser_interaction_id is None:
+            return "a preference needs interaction_id (the winner) and loser_interaction_id"
+    return None
+
+
+class IngestBatch(BaseModel):
+    """Records of one client instance. Each is checked on its own, so they come as raw objects."""
+
+    source: Annotated[str, Field(min_length=1, max_length=200)]
+    interactions: list[dict[str, Any]] = Field(default_factory=list, max_length=MAX_BATCH)
+    feedback: list[dict[str, Any]] = Field(default_factory=list, max_length=MAX_BATCH)
+    dropped: dict[str, Count] = Field(
+        default_factory=dict,
+        description="Records the writer dropped since its last batch, by reason.",
+    )
+
+
+class RecordResult(BaseModel):
+    """What became of one record; `reason` starts with a code that is counted, then a colon."""
+
+    id: str
+    status: Literal["stored", "duplicate", "rejected"]
+    reason: str | None = None
+
+
+class IngestAnswer(BaseModel):
+    """One result per record: interactions in their order, then feedback in its order."""
+
+    results: list[RecordResult]
+
+
+class SourceCounts(BaseModel):
+    """Records of one source by outcome: stored, duplicate, rejected:<code>."""
+
+    source: str
+    counts: dict[str, int]
