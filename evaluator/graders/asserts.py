@@ -22,7 +22,6 @@ from dataclasses import replace
 from evaluator.graders.answers import bound_names, defines, extract_code, loaded_names
 from evaluator.graders.grades import LOST, Grade, GradedTask
 from evaluator.sandbox import Outcome, Sandbox, Script, Status
-from evaluator.sandbox.pool import NOT_PLAIN
 from foundation.errors import BadInput
 
 # What the usual harnesses give to every answer.
@@ -44,7 +43,7 @@ def grade_many(
     """
     scripts = [_script(task, answer) for task, answer in zip(tasks, answers, strict=True)]
     outcomes = sandbox.run_many(script or Script("") for script in scripts)
-    again = [index for index, outcome in enumerate(outcomes) if outcome.detail == NOT_PLAIN]
+    again = [index for index, outcome in enumerate(outcomes) if outcome.not_plain]
     shared = [_shared(script) for script in map(scripts.__getitem__, again) if script]
     for index, outcome in zip(again, sandbox.run_many(shared), strict=True):
         outcomes[index], scripts[index] = outcome, Script("")

@@ -120,6 +120,8 @@ class Outcome:
         cpu_s: CPU seconds of the untrusted process.
         detail: the reason in words, empty on PASS.
         output: the first `output_bytes` of what was printed.
+        not_plain: the trusted test of a Script wants to pass more than plain values; decided before
+            the untrusted code has answered anything.
     """
 
     status: Status
@@ -128,3 +130,4 @@ class Outcome:
     cpu_s: float = 0.0
     detail: str = ""
     output: str = ""
+    not_plain: bool = False

@@ -203,8 +203,8 @@ class Worker:
             if info_in >= 0:
                 self.inner_pid = json.loads(os.read(info_in, 4096) or b"{}").get("child-pid")
         except (WorkerFailed, ValueError) as error:
-            self.kill()
             words = self._last_words()
+            self.kill()
             raise WorkerFailed(f"{words or error}") from None
         finally:
             if info_in >= 0:
@@ -274,7 +274,7 @@ class Worker:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, 9)
         self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert stream is not None
             with contextlib.suppress(OSError):
                 stream.close()

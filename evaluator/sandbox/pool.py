@@ -7,7 +7,7 @@ import secrets
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -178,45 +178,43 @@ def _ask(worker: Worker, call: Call | Script, limits: Limits) -> Outcome:
         request |= {"kind": "split", "entry_point": call.entry_point}
         request |= {"test": call.test, "setup": call.setup}
     raw = worker.ask(request, 2 * limits.wall_s + _GRACE_S)
-    status, values, errors, detail = _judge(raw, call, nonce)
-    return Outcome(status, values, errors, raw["cpu_s"], detail, raw["output"])
+    return replace(_judge(raw, call, nonce), cpu_s=raw["cpu_s"], output=raw["output"])
 
 
-_Judged = tuple[Status, tuple[Any, ...] | None, tuple[str | None, ...], str]
-
-
-def _judge(raw: dict[str, Any], call: Call | Script, nonce: str) -> _Judged:
+def _judge(raw: dict[str, Any], call: Call | Script, nonce: str) -> Outcome:
     """Reads what the worker measured and what the child said; the latter is only data."""
     if "status" in raw:
-        return Status(raw["status"]), None, (), str(raw["detail"])
+        return Outcome(Status(raw["status"]), detail=str(raw["detail"]))
     try:
         body = json.loads(raw["body"])
         status, detail = Status(body["status"]), str(body["detail"])[:500]
         if isinstance(call, Call):
             return _read_values(body, status, detail, len(call.inputs))
-        not_plain = body.get("not_plain") is True
+        if raw.get("side") == "code":
+            return Outcome(_confessed(status), detail=detail or "ended before it answered")
+        if body.get("not_plain") is True:
+            return Outcome(_confessed(status), detail=detail, not_plain=True)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return Status.CRASH, None, (), f"not an answer ({type(error).__name__})"
-    if not_plain and raw.get("side") != "code":
-        return Status.CRASH, None, (), NOT_PLAIN
-    if raw.get("side") == "code" and status in (Status.PASS, Status.WRONG):
-        return Status.CRASH, None, (), "the code ended before it answered"
-    if nonce and status is Status.PASS and body.get("nonce") != nonce:
-        return Status.CRASH, None, (), "the last line was not reached"
-    return status, None, (), detail
+        return Outcome(Status.CRASH, detail=f"not an answer ({type(error).__name__})")
+    if status is Status.PASS and nonce and body.get("nonce") != nonce:
+        return Outcome(Status.CRASH, detail="the last line was not reached")
+    if status not in (Status.PASS, Status.WRONG):
+        return Outcome(_confessed(status), detail=detail)
+    return Outcome(status, detail=detail)
 
 
-NOT_PLAIN = "the test passes something that is not a plain value"
+def _confessed(status: Status) -> Status:
+    """The status that code may give itself: only bad ones that say nothing about the answer."""
+    return status if status in (Status.MEMORY, Status.FORBIDDEN) else Status.CRASH
 
 
-def _read_values(body: Any, status: Status, detail: str, count: int) -> _Judged:
+def _read_values(body: Any, status: Status, detail: str, count: int) -> Outcome:
     if "values" not in body:
-        ended = Status.CRASH if status in (Status.PASS, Status.WRONG) else status
-        return ended, None, (), detail
+        return Outcome(_confessed(status), detail=detail)
     errors = tuple(None if name is None else str(name)[:200] for name in body["errors"])
     values = tuple(wire.decode(value) for value in body["values"])
     if len(errors) != count or len(values) != count:
-        return Status.CRASH, None, (), "not one value per input"
-    if status not in (Status.PASS, Status.MEMORY, Status.FORBIDDEN):
-        return Status.CRASH, None, (), detail
-    return status, values, errors, detail
+        return Outcome(Status.CRASH, detail="not one value per input")
+    if status is not Status.PASS:
+        status = _confessed(status)
+    return Outcome(status, values, errors, detail=detail)

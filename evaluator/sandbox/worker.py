@@ -177,14 +177,15 @@ class _Remote:
         self._inbox, self._outbox, self._cap = inbox, outbox, cap
         self.flag: str | None = None
         self.broken = False
+        self.answered = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         call = {"args": wire.encode(list(args), rich=True)}
         call["kwargs"] = wire.encode(kwargs, rich=True)
         text = json.dumps(call)
-        if '{"u": "Opaque"}' in text:
-            raise AssertionError("a result that is not a plain value was passed on")
         if '{"u": ' in text:
+            if self.answered:  # the code may have steered the test here
+                raise AssertionError("something that is not a plain value was passed on")
             self.broken = True
             raise _NotPlain
         try:
@@ -198,8 +199,10 @@ class _Remote:
         if not isinstance(answer, dict):
             self.broken = True
             raise _Gone
+        self.answered += 1
         if "error" in answer:
-            self.flag = self.flag or answer.get("flag")
+            if answer.get("flag") in ("MEMORY", "FORBIDDEN"):
+                self.flag = str(answer["flag"])
             raise _as_builtin(str(answer["error"]))
         return wire.decode(answer.get("value"))
 
