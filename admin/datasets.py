@@ -1,0 +1,220 @@
+"""Datasets: the versions as a list, and one version's card with a sample of what it kept and dropped."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse
+from sqlalchemy import select
+from sqlmodel import Session, col
+
+from admin.charts import Bar, bars
+from admin.paging import Slice, newest_first
+from admin.rendering import Reading, render, wants_rows
+from curation.tables import DROPPED, Dataset, DatasetExample, Example
+from foundation import chat
+from foundation.errors import NotFound
+from foundation.settings import get_settings
+from trainer.tables import ModelVersion, TrainingRun
+
+routes = APIRouter(prefix="/datasets")
+
+SAMPLE_SIZE = 20
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the list is narrowed to; empty means all."""
+
+    role: str = ""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """These filters as the query of an address."""
+        return {"role": self.role} if self.role else {}
+
+
+@dataclass(frozen=True)
+class ListPage:
+    """Dataset versions, newest first."""
+
+    filters: Filters
+    rows: Slice[Dataset]
+    roles: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One example of the sample, with the kept example that it repeats, if it does."""
+
+    example: Example
+    asked: str
+    split: str
+    original: Example | None = None
+
+
+@dataclass(frozen=True)
+class Browse:
+    """Which examples of a version are looked at: kept ones of a split, or dropped ones of a reason."""
+
+    show: Literal["kept", "dropped"] = "kept"
+    split: str = ""
+    reason: str = ""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """This choice as the query of an address."""
+        return {name: value for name, value in vars(self).items() if value}
+
+
+@dataclass(frozen=True)
+class SamplePage:
+    """A piece of a version's examples, for the page and for htmx."""
+
+    dataset: Dataset
+    browse: Browse
+    rows: Slice[Shown]
+
+
+@dataclass(frozen=True)
+class DetailPage(SamplePage):
+    """One version: its card, its splits, what became of it, and a sample."""
+
+    dropped: Sequence[Bar]
+    task_types: Sequence[Bar]
+    trained: Sequence[TrainingRun]
+    models: Sequence[ModelVersion]
+
+    @property
+    def splits(self) -> list[tuple[str, int]]:
+        """Name and size of each split."""
+        d = self.dataset
+        return [("train", d.n_train), ("validation", d.n_validation), ("test", d.n_test)]
+
+    @property
+    def kept(self) -> int:
+        """Examples in the version."""
+        return sum(n for _, n in self.splits)
+
+    @property
+    def n_dropped(self) -> int:
+        """Examples that did not make it, of every reason."""
+        return sum(bar.n for bar in self.dropped)
+
+
+@routes.get("", name="datasets.list")
+def show_list(
+    request: Request,
+    session: Reading,
+    filters: Annotated[Filters, Depends()],
+    before: UUID | None = None,
+) -> HTMLResponse:
+    """Show dataset versions."""
+    query = select(Dataset)
+    if filters.role:
+        query = query.where(col(Dataset.role) == filters.role)
+    rows = newest_first(session, query, col(Dataset.id), before)
+    template = "datasets/_rows.html" if wants_rows(request) else "datasets/list.html"
+    return render(request, template, ListPage(filters, rows, get_settings().roles))
+
+
+@routes.get("/{id}", name="datasets.detail")
+def show_detail(
+    request: Request,
+    session: Reading,
+    id: UUID,
+    browse: Annotated[Browse, Depends()],
+    before: UUID | None = None,
+) -> HTMLResponse:
+    """Show one version; htmx asks here for more of its sample."""
+    dataset = session.get(Dataset, id)
+    if dataset is None:
+        raise NotFound("dataset", str(id), "the id of a dataset version", "See the list.")
+    rows = sample(session, dataset, browse, before)
+    if wants_rows(request):
+        return render(request, "datasets/_examples.html", SamplePage(dataset, browse, rows))
+    return render(request, "datasets/detail.html", detail(session, dataset, browse, rows))
+
+
+def detail(
+    session: Session, dataset: Dataset, browse: Browse, rows: Slice[Shown]
+) -> DetailPage:
+    """Return the page of one version around a sample."""
+    trained = session.scalars(
+        select(TrainingRun)
+        .where(col(TrainingRun.dataset_id) == dataset.id)
+        .order_by(col(TrainingRun.id).desc())
+        .limit(SAMPLE_SIZE)
+    ).all()
+    models = session.scalars(
+        select(ModelVersion)
+        .where(col(ModelVersion.dataset_id) == dataset.id)
+        .order_by(col(ModelVersion.id).desc())
+        .limit(SAMPLE_SIZE)
+    ).all()
+    return DetailPage(
+        dataset,
+        browse,
+        rows,
+        dropped=bars(drops_of(dataset.card)),
+        task_types=bars(counts_in(dataset.card, "task_types", "task_type", "by_task_type")),
+        trained=trained,
+        models=models,
+    )
+
+
+def sample(
+    session: Session, dataset: Dataset, browse: Browse, before: UUID | None = None
+) -> Slice[Shown]:
+    """Return examples of a version, newest first: members, or those that were dropped for it."""
+    if browse.show == "kept":
+        query = select(Example, DatasetExample.split).join(
+            DatasetExample, col(DatasetExample.example_id) == col(Example.id)
+        )
+        query = query.where(col(DatasetExample.dataset_id) == dataset.id)
+        if browse.split:
+            query = query.where(col(DatasetExample.split) == browse.split)
+        key = col(DatasetExample.example_id)
+    else:
+        query = select(Example, Example.split).where(
+            col(Example.role) == dataset.role,
+            col(Example.variant) == dataset.variant,
+            col(Example.status) == DROPPED,
+            col(Example.created_at) <= dataset.created_at,
+        )
+        if browse.reason:
+            query = query.where(col(Example.drop_reason) == browse.reason)
+        key = col(Example.id)
+    found = newest_first(session, query, key, before, SAMPLE_SIZE)
+    originals = _by_id(session, [row[0].duplicate_of for row in found.rows])
+    return found.map(lambda row: _shown(row[0], row[1], originals))
+
+
+def _by_id(session: Session, ids: Sequence[UUID | None]) -> Mapping[UUID, Example]:
+    wanted = {identifier for identifier in ids if identifier is not None}
+    if not wanted:
+        return {}
+    rows = session.scalars(select(Example).where(col(Example.id).in_(wanted))).all()
+    return {row.id: row for row in rows}
+
+
+def _shown(example: Example, split: str, originals: Mapping[UUID, Example]) -> Shown:
+    asked = chat.joined(example.prompt)
+    original = originals.get(example.duplicate_of) if example.duplicate_of else None
+    return Shown(example, asked, split, original)
+
+
+def drops_of(card: Mapping[str, Any]) -> dict[str, int]:
+    """Return the card's dropped examples by reason; empty if it counts none."""
+    return counts_in(card, "dropped_by_reason", "dropped", "drops")
+
+
+def counts_in(card: Mapping[str, Any], *names: str) -> dict[str, int]:
+    """Return the first of the card's entries `names` that is an object of counts, else nothing."""
+    for name in names:
+        entry = card.get(name)
+        if isinstance(entry, Mapping):
+            return {str(k): v for k, v in entry.items() if isinstance(v, int) and v > 0}
+    return {}

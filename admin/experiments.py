@@ -1,0 +1,267 @@
+"""Experiments: live comparisons of two versions, their arms, and the evidence so far."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse
+from sqlalchemy import func, select
+from sqlmodel import Session, col
+
+from admin.charts import Gauge, IntervalChart, evidence_gauge, interval_chart, wilson
+from admin.paging import Slice, newest_first
+from admin.rendering import Reading, render, wants_rows
+from foundation.errors import NotFound
+from foundation.settings import get_settings
+from foundation.tables import Decision
+from router.tables import (
+    CONTROL,
+    HALTED,
+    PROMOTED,
+    ROLLED_BACK,
+    RUNNING,
+    STAYED,
+    STOPPED,
+    TREATMENT,
+    Assignment,
+    Experiment,
+    Promotion,
+)
+from trainer.tables import ModelVersion
+
+routes = APIRouter(prefix="/experiments")
+
+DEFAULT_ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the list is narrowed to; empty means all."""
+
+    role: str = ""
+    status: str = ""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """These filters as the query of an address."""
+        return {name: value for name, value in vars(self).items() if value}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an experiment's stored state says, read in one place; None where it says nothing."""
+
+    wins: int | None
+    losses: int | None
+    ties: int | None
+    e_value: float | None
+    threshold: float
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def gauge(self) -> Gauge | None:
+        """The e-value against its threshold on a logarithmic axis."""
+        return evidence_gauge(self.e_value, self.threshold)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One experiment with the names of both versions."""
+
+    experiment: Experiment
+    control: ModelVersion
+    treatment: ModelVersion
+
+    @property
+    def evidence(self) -> Evidence:
+        """The evidence in its state."""
+        return read_evidence(self.experiment.state, self.experiment.plan)
+
+
+@dataclass(frozen=True)
+class ListPage:
+    """Experiments, newest first."""
+
+    filters: Filters
+    rows: Slice[Row]
+    roles: Sequence[str]
+    statuses: Sequence[str] = (RUNNING, PROMOTED, STAYED, ROLLED_BACK, HALTED, STOPPED)
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    """One arm, counted from its assignments."""
+
+    arm: str
+    version: ModelVersion
+    units: int
+    known: int
+    successes: int
+    calls: int
+    errors: int
+    slow: int
+    timed_out: int
+
+    @property
+    def rate(self) -> float | None:
+        """Share of known outcomes that are successes."""
+        return self.successes / self.known if self.known else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson 95 % interval of the rate, for one look only."""
+        return wilson(self.successes, self.known)
+
+
+@dataclass(frozen=True)
+class DetailPage:
+    """One experiment."""
+
+    row: Row
+    evidence: Evidence
+    arms: Sequence[ArmRow]
+    rates: IntervalChart | None
+    difference: IntervalChart | None
+    decision: Decision | None
+    promotions: Sequence[Promotion]
+
+
+@routes.get("", name="experiments.list")
+def show_list(
+    request: Request,
+    session: Reading,
+    filters: Annotated[Filters, Depends()],
+    before: UUID | None = None,
+) -> HTMLResponse:
+    """Show experiments."""
+    query = select(Experiment)
+    if filters.role:
+        query = query.where(col(Experiment.role) == filters.role)
+    if filters.status:
+        query = query.where(col(Experiment.status) == filters.status)
+    found: Slice[Experiment] = newest_first(session, query, col(Experiment.id), before)
+    rows = Slice(with_versions(session, found.rows), found.older)
+    template = "experiments/_rows.html" if wants_rows(request) else "experiments/list.html"
+    return render(request, template, ListPage(filters, rows, get_settings().roles))
+
+
+@routes.get("/{id}", name="experiments.detail")
+def show_detail(request: Request, session: Reading, id: UUID) -> HTMLResponse:
+    """Show one experiment."""
+    return render(request, "experiments/detail.html", detail(session, id))
+
+
+def with_versions(session: Session, experiments: Sequence[Experiment]) -> list[Row]:
+    """Return experiments with both their model versions, in one query for any number."""
+    wanted = {e.control_model_version_id for e in experiments} | {
+        e.treatment_model_version_id for e in experiments
+    }
+    versions = {
+        row.id: row
+        for row in session.scalars(select(ModelVersion).where(col(ModelVersion.id).in_(wanted)))
+    }
+    return [
+        Row(e, versions[e.control_model_version_id], versions[e.treatment_model_version_id])
+        for e in experiments
+    ]
+
+
+def detail(session: Session, identifier: UUID) -> DetailPage:
+    """Return the page of one experiment; raises NotFound."""
+    experiment = session.get(Experiment, identifier)
+    if experiment is None:
+        raise NotFound("experiment", str(identifier), "the id of an experiment", "See the list.")
+    row = with_versions(session, [experiment])[0]
+    evidence, arms = row.evidence, count_arms(session, row)
+    promotions = session.scalars(
+        select(Promotion)
+        .where(col(Promotion.experiment_id) == identifier)
+        .order_by(col(Promotion.id))
+    ).all()
+    return DetailPage(
+        row=row,
+        evidence=evidence,
+        arms=arms,
+        rates=interval_chart(
+            [
+                (
+                    arm.arm,
+                    "candidate" if arm.arm == TREATMENT else "baseline",
+                    arm.rate,
+                    *(arm.interval or (None, None)),
+                )
+                for arm in arms
+            ],
+            bounds=(0, 100),
+        ),
+        difference=interval_chart(
+            [("difference", "gain", evidence.estimate, evidence.low, evidence.high)],
+            unit="",
+            include_zero=True,
+        ),
+        decision=session.get(Decision, experiment.decision_id) if experiment.decision_id else None,
+        promotions=promotions,
+    )
+
+
+def count_arms(session: Session, row: Row) -> list[ArmRow]:
+    """Count the assignments of an experiment by arm; an arm without any counts zero."""
+    a = Assignment
+    rows = session.execute(
+        select(
+            a.arm,
+            func.count(),
+            func.count(col(a.outcome)),
+            func.count().filter(col(a.outcome).is_(True)),
+            func.coalesce(func.sum(a.n_calls), 0),
+            func.coalesce(func.sum(a.n_errors), 0),
+            func.coalesce(func.sum(a.n_slow), 0),
+            func.count().filter(col(a.timed_out).is_(True)),
+        )
+        .where(col(a.experiment_id) == row.experiment.id)
+        .group_by(col(a.arm))
+    ).all()
+    counts = {found[0]: [int(n) for n in found[1:]] for found in rows}
+    return [
+        ArmRow(arm, version, *counts.get(arm, [0] * 7))
+        for arm, version in ((CONTROL, row.control), (TREATMENT, row.treatment))
+    ]
+
+
+def read_evidence(state: Mapping[str, Any], plan: Mapping[str, Any]) -> Evidence:
+    """Read the evidence out of an experiment's state; its e-values may be kept as logarithms."""
+    difference = state.get("difference")
+    within = difference if isinstance(difference, Mapping) else state
+    alpha = _number(plan, "alpha") or DEFAULT_ALPHA
+    log_e = _number(state, "max_log_e", "log_e")
+    e_value = _number(state, "max_e_value", "e_value")
+    if e_value is None and log_e is not None:
+        e_value = math.exp(min(log_e, 700.0))
+    return Evidence(
+        wins=_count(state, "wins"),
+        losses=_count(state, "losses"),
+        ties=_count(state, "ties"),
+        e_value=e_value,
+        threshold=_number(plan, "e_threshold", "threshold") or 1.0 / alpha,
+        estimate=_number(within, "estimate"),
+        low=_number(within, "low", "ci_low"),
+        high=_number(within, "high", "ci_high"),
+    )
+
+
+def _number(source: Mapping[str, Any], *names: str) -> float | None:
+    for name in names:
+        value = source.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    return None
+
+
+def _count(source: Mapping[str, Any], name: str) -> int | None:
+    value = _number(source, name)
+    return None if value is None else int(value)

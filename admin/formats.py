@@ -1,0 +1,135 @@
+"""How values read on a page: numbers, shares, ages, durations, JSON; pure functions used as filters."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+MISSING = "–"
+"""What stands where a value is unknown."""
+
+_TONES = {
+    "good": (
+        "success kept done production promoted promote deploy train yes pass passed stored initial"
+    ),
+    "bad": "error failed dropped quarantined rolled_back rollback halted rejected fail lost no",
+    "warn": "cut cancelled stay stayed wait iterate retired stopped corrected ab_test duplicate",
+    "busy": "running queued experimental candidate experiment",
+}
+_TONE_OF = {word: tone for tone, words in _TONES.items() for word in words.split()}
+
+
+def tone(word: str) -> str:
+    """Return the colour family of a status or outcome word: good, bad, warn, busy or calm."""
+    return _TONE_OF.get(word.lower().replace(" ", "_").replace("-", "_"), "calm")
+
+
+def number(value: float | None) -> str:
+    """Return a count or small figure: `12,345`, `0.25`; a dash for None."""
+    if value is None:
+        return MISSING
+    if isinstance(value, int) or float(value).is_integer():
+        return f"{int(value):,}"
+    return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def compact(value: float) -> str:
+    """Return a large count short enough for a dial: `9,431`, `48.2k`, `1.3M`."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            shown = value / (1e3 if unit == "k" else limit)
+            return f"{shown:.3g}{unit}" if shown < 1000 else f"{shown:,.0f}{unit}"
+    return number(value)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Return a share in 0-1 as percent: `56.2 %`."""
+    return MISSING if share is None else f"{share * 100:.{digits}f} %"
+
+
+def points(value: float | None) -> str:
+    """Return percentage points with their sign: `+18.2`, `−3.0`."""
+    if value is None:
+        return MISSING
+    sign = "+" if value > 0 else "−" if value < 0 else "±"
+    return f"{sign}{abs(value):.1f}"
+
+
+def age(moment: datetime | None, present: datetime | None = None) -> str:
+    """Return how long ago `moment` was, in its largest unit: `just now`, `12 min ago`, `3 d ago`."""
+    if moment is None:
+        return "never"
+    elapsed = (present or datetime.now(UTC)) - moment
+    if elapsed < timedelta(seconds=5):
+        return "just now"
+    return f"{_largest_unit(elapsed.total_seconds())} ago"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time: `840 ms`, `2.4 s`, `5 min 12 s`, `3 h 05 min`."""
+    if seconds is None:
+        return MISSING
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest_s = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest_s:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a length given in milliseconds, as `duration` does."""
+    return MISSING if value is None else duration(value / 1000)
+
+
+def moment(value: datetime | None) -> str:
+    """Return a full UTC time: `2026-11-21 08:59:04 UTC`."""
+    return MISSING if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def pretty(value: Any, limit: int = 200_000) -> str:
+    """Return JSON indented for reading, cut with a note after `limit` characters."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return text if len(text) <= limit else f"{text[:limit]}\n… cut, {len(text):,} characters"
+
+
+def shorten(text: str | None, limit: int = 160) -> str:
+    """Return `text` on one line, cut at `limit` characters."""
+    line = " ".join((text or "").split())
+    return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
+
+
+def words(name: str | None) -> str:
+    """Return an identifier as words: `rolled_back` → `rolled back`."""
+    return (name or MISSING).replace("_", " ")
+
+
+def plain(value: Any) -> str:
+    """Return a JSON scalar as text; containers as compact JSON; a dash for None."""
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return a JSON object as `(dotted name, value)` rows, nested objects flattened."""
+    rows: list[tuple[str, Any]] = []
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            rows += leaves(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", value))
+    return rows
+
+
+def _largest_unit(seconds: float) -> str:
+    for unit_s, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= unit_s:
+            return f"{int(seconds // unit_s)} {unit}"
+    return f"{int(seconds)} s"

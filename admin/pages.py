@@ -1,0 +1,123 @@
+"""The admin view as one application: the noun files' routes, static files, headers, error pages.
+
+Mounted at `/admin` by the service; it asks for no key itself (that is the service's middleware) and
+writes nothing: a page reads in a read-only transaction.
+"""
+
+import logging
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from psycopg.errors import QueryCanceled, UndefinedColumn, UndefinedTable
+from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from admin import (
+    datasets,
+    decisions,
+    evaluations,
+    experiments,
+    interactions,
+    models,
+    overview,
+    runs,
+)
+from admin.rendering import SAFE_HEADERS, STATIC, SafeHeaders, render
+from foundation.errors import FlywheelError
+
+log = logging.getLogger(__name__)
+
+NOUNS = (overview, interactions, datasets, runs, models, evaluations, experiments, decisions)
+"""The noun files, in the order of the wheel; a new page joins here and in `_base.html`."""
+
+
+def create_admin_app() -> FastAPI:
+    """Return the admin view, ready to be mounted anywhere."""
+    app = FastAPI(title="Flywheel admin", docs_url=None, redoc_url=None, openapi_url=None)
+    for noun in NOUNS:
+        app.include_router(noun.routes)
+    app.mount("/static", Assets(directory=STATIC), name="asset")
+    app.add_middleware(SafeHeaders)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _bad_request)
+    app.add_exception_handler(FlywheelError, _known_error)
+    app.add_exception_handler(DBAPIError, _database_error)
+    app.add_exception_handler(Exception, _unknown_error)
+    return app
+
+
+class Assets(StaticFiles):
+    """Static files that a browser may keep: pages ask for them by the hash of their content."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Return the file, cacheable for ever when its address carries its hash."""
+        answer = await super().get_response(path, scope)
+        lasting = b"v=" in scope.get("query_string", b"") and answer.status_code < 400
+        answer.headers["Cache-Control"] = (
+            "public, max-age=31536000, immutable" if lasting else "no-cache"
+        )
+        return answer
+
+
+@dataclass(frozen=True)
+class ErrorPage:
+    """What went wrong, in words, and what to do about it."""
+
+    status: int
+    title: str
+    message: str
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        message = "There is no such page. It may have been linked from a database that is gone."
+        return _page(request, 404, "Nothing here", message)
+    return _page(request, error.status_code, HTTPStatus(error.status_code).phrase, error.detail)
+
+
+def _bad_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"][1:])
+    if first["loc"][0] == "path":
+        return _page(request, 404, "Nothing here", f"{name}: {first['msg'].lower()}.")
+    message = f"The part “{name}” of this address is not readable: {first['msg'].lower()}."
+    return _page(request, 422, "That address cannot be read", message)
+
+
+def _known_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FlywheelError)
+    title = "Nothing here" if error.http_status == HTTPStatus.NOT_FOUND else "That did not work"
+    return _page(request, error.http_status, title, str(error))
+
+
+def _database_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DBAPIError)
+    if isinstance(error.orig, QueryCanceled):
+        message = "This view looked at too much of the log. Narrow it: a role, or a shorter time."
+        return _page(request, 503, "That took too long", message)
+    if isinstance(error.orig, (UndefinedTable, UndefinedColumn)):
+        message = "The database has another schema than this code. Run: flywheel db upgrade"
+        return _page(request, 503, "The schema is not ready", message)
+    log.exception("admin: the database refused", exc_info=error)
+    return _page(
+        request, 503, "The database does not answer", "The log of the service says why. Try again."
+    )
+
+
+def _unknown_error(request: Request, error: Exception) -> Response:
+    log.exception("admin: %s failed", request.url.path, exc_info=error)
+    answer = _page(
+        request, 500, "Something broke on our side", "The log of the service has the details."
+    )
+    answer.headers.update(SAFE_HEADERS)  # this answer is made outside the middleware
+    return answer
+
+
+def _page(request: Request, status: int, title: str, message: str) -> Response:
+    return render(request, "error.html", ErrorPage(status, title, message), status)

@@ -1,0 +1,68 @@
+"""Keyset paging over UUIDv7 ids, newest first, and counts that never scan a whole log."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Select, func, select
+from sqlmodel import Session
+
+PAGE_SIZE = 40
+COUNT_LIMIT = 10_000
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True)
+class Slice(Generic[T]):
+    """Rows of one page, newest first, and the id to continue below (None: this was the last)."""
+
+    rows: Sequence[T]
+    older: UUID | None = None
+
+    def map(self, function: Callable[[T], U]) -> "Slice[U]":
+        """Return the slice with `function` applied to each row."""
+        return Slice([function(row) for row in self.rows], self.older)
+
+
+def newest_first(
+    session: Session, query: Select[Any], key: Any, before: UUID | None, size: int = PAGE_SIZE
+) -> Slice[Any]:
+    """Return up to `size` rows of `query` with `key` below `before`.
+
+    `query` selects one entity, or several columns of which the first carries the key as `id`.
+    """
+    if before is not None:
+        query = query.where(key < before)
+    rows = session.execute(query.order_by(key.desc()).limit(size + 1)).all()
+    shown = rows[:size]
+    older = _identity(shown[-1]) if len(rows) > size else None
+    return Slice([row[0] if len(row) == 1 else row for row in shown], older)
+
+
+def _identity(row: Any) -> UUID:
+    first = row[0]
+    identity: UUID = first if isinstance(first, UUID) else first.id
+    return identity
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number of rows: exact, or `at least` when counting stopped, or an estimate."""
+
+    n: int
+    kind: str = "exact"
+
+    @property
+    def mark(self) -> str:
+        """What to write beside the number: nothing, `+` or `≈`."""
+        return {"exact": "", "at least": "+", "estimate": "≈"}[self.kind]
+
+
+def bounded_count(session: Session, query: Select[Any], limit: int = COUNT_LIMIT) -> Count:
+    """Count the rows of `query`, stopping after `limit`."""
+    counted = session.scalar(select(func.count()).select_from(query.limit(limit + 1).subquery()))
+    n = int(counted or 0)
+    return Count(n) if n <= limit else Count(limit, "at least")

@@ -1,0 +1,150 @@
+"""From a page's dataclass to HTML: the template environment, links that survive a root path, headers.
+
+Autoescape is on and never switched off, because every prompt shown is hostile text; the content
+policy is the second wall behind it.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Depends, Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from sqlalchemy import text
+from sqlmodel import Session
+from starlette.datastructures import MutableHeaders
+from starlette.templating import Jinja2Templates
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from admin import formats
+from foundation import chat
+from foundation.database import session_scope
+from foundation.settings import get_settings
+
+FOLDER = Path(__file__).resolve().parent
+STATIC = FOLDER / "static"
+
+STATEMENT_TIMEOUT_MS = 15_000
+"""A view that looks at too much is stopped, so that a curious filter cannot hold the database."""
+
+SAFE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+        "object-src 'none'"
+    ),
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""On every answer; assets, addressed by their hash, replace `Cache-Control` by their own."""
+
+N_ROLE_COLOURS = 8
+
+FILTERS = (
+    "age compact duration leaves milliseconds moment number percent plain points pretty shorten "
+    "tone words"
+).split()
+"""Functions of `admin.formats` that templates use as filters."""
+
+
+def reading_session() -> Iterator[Session]:
+    """Yield a session in a read-only transaction: PostgreSQL itself holds that GET changes nothing."""
+    with session_scope() as session:
+        session.execute(text("SET TRANSACTION READ ONLY"))
+        session.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
+        yield session
+
+
+Reading = Annotated[Session, Depends(reading_session)]
+
+
+def render(request: Request, template: str, page: Any, status: int = 200) -> HTMLResponse:
+    """Return `template` filled with `page`, the dataclass of what it shows."""
+    return _templates().TemplateResponse(request, template, {"page": page}, status_code=status)
+
+
+def wants_rows(request: Request) -> bool:
+    """Whether htmx asks for more rows of a list rather than for a page."""
+    return request.headers.get("HX-Request-Type") == "partial"
+
+
+def link_to(
+    request: Request, name: str, /, query: dict[str, Any] | None = None, **path: Any
+) -> str:
+    """Return the path of the route `name` under whatever root path the application is mounted.
+
+    Entries of `query` that are None or empty are left out.
+    """
+    made = request.app.url_path_for(name, **{key: str(value) for key, value in path.items()})
+    given = {key: str(value) for key, value in (query or {}).items() if value not in (None, "")}
+    root: str = request.scope.get("root_path", "")
+    return f"{root}{made}?{urlencode(given)}" if given else f"{root}{made}"
+
+
+@pass_context
+def _link(
+    context: Context, name: str, /, query: dict[str, Any] | None = None, **path: Any
+) -> str:
+    return link_to(context["request"], name, query, **path)
+
+
+@pass_context
+def _asset(context: Context, path: str) -> str:
+    return link_to(context["request"], "asset", {"v": _hash_of(path)}, path=path)
+
+
+@lru_cache
+def _hash_of(path: str) -> str:
+    return hashlib.sha256((STATIC / path).read_bytes()).hexdigest()[:12]
+
+
+def role_colour(role: str | None) -> str:
+    """Return the class of a role's colour: configured roles have one each, others share by name."""
+    if role is None:
+        return "hue-none"
+    roles = get_settings().roles
+    place = roles.index(role) if role in roles else zlib.crc32(role.encode())
+    return f"hue-{place % N_ROLE_COLOURS}"
+
+
+@lru_cache(maxsize=1)
+def _templates() -> Jinja2Templates:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in FILTERS:
+        environment.filters[name] = getattr(formats, name)
+    environment.filters |= {"role_colour": role_colour, "text_of": chat.text_of, "joined": chat.joined}
+    environment.globals |= {"link": _link, "asset": _asset, "missing": formats.MISSING}
+    return Jinja2Templates(env=environment)
+
+
+class SafeHeaders:
+    """ASGI middleware that adds `SAFE_HEADERS` where the answer has not set them itself."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the call on, with the headers added to the start of its answer."""
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SAFE_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, send_safely)
