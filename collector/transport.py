@@ -3,6 +3,8 @@
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
+from foundation.errors import FlywheelError
+
 if TYPE_CHECKING:
     import httpx
 
@@ -30,11 +32,13 @@ class Transport(Protocol):
         ...
 
 
-class Unreachable(Exception):
+class Unreachable(FlywheelError):
     """The collector does not take batches now: down, too busy, or the key is not accepted."""
 
+    http_status = 503
 
-class Refused(Exception):
+
+class Refused(FlywheelError):
     """The collector refuses this batch as a whole: too large, or not well-formed."""
 
 
