@@ -22,7 +22,7 @@ SUCCESS, ERROR, CUT = "success", "error", "cut"
 
 
 class Interaction(SQLModel, table=True):
-    """One LLM call by an agent role; flat columns follow OpenTelemetry GenAI (dots as underscores)."""
+    """One LLM call by an agent role; flat columns follow OpenTelemetry GenAI, dots as underscores."""
 
     __tablename__ = "interaction"
     __table_args__ = (
@@ -36,7 +36,9 @@ class Interaction(SQLModel, table=True):
     task_type: str | None = None
     project: str = "default"
     episode_id: UUID | None = None
-    parent_id: UUID | None = Field(default=None, description="The interaction that caused this one.")
+    parent_id: UUID | None = Field(
+        default=None, description="The interaction that caused this one."
+    )
     unit_id: str | None = Field(default=None, description="What sticky assignment goes by.")
     experiment_id: UUID | None = None
     arm: str | None = None
@@ -59,7 +61,9 @@ class Interaction(SQLModel, table=True):
     cost_usd: float | None = None
     usage_estimated: bool = False
     scrub: dict[str, Any] | None = Field(
-        default=None, sa_type=JSON, description="Removed secrets and personal data, counted by kind."
+        default=None,
+        sa_type=JSON,
+        description="Removed secrets and personal data, counted by kind.",
     )
     source: str = Field(default="client", description="client, gateway or import:<format>.")
     client_version: str | None = None
@@ -114,7 +118,8 @@ class Feedback(SQLModel, table=True):
 class IngestCount(SQLModel, table=True):
     """Records of one source by what became of them: stored, duplicate, or rejected with a reason.
 
-    With the client's own counts it closes the books: seen = stored + spooled + dropped-with-a-reason.
+    With the client's own counts it closes the books: seen = stored + spooled + dropped with a
+    reason.
     """
 
     __tablename__ = "ingest_count"

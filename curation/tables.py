@@ -1,4 +1,4 @@
-"""Which of it is worth learning: examples, immutable dataset versions, and the near-duplicate index."""
+"""Which of it is worth learning: examples, immutable dataset versions, the near-duplicate index."""
 
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 class Example(SQLModel, table=True):
-    """A curated item: its own copy of the text, its scores, and the reason it was kept or dropped."""
+    """A curated item: its own copy of the text, its scores, and why it was kept or dropped."""
 
     __tablename__ = "example"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""Ground floor: settings, database, job queue, runs, decisions, artifacts, chat vocabulary, litellm door.
+"""Ground floor: settings, database, jobs, decisions, artifacts, chat words, the door to litellm.
 
 Every module here may be imported by every room; none imports a room.
 """

@@ -1,7 +1,7 @@
 """Who may open a door: one bearer key for the whole service, compared in constant time.
 
-Without a key the service answers on loopback only (`settings.require_safe_binding`). Scoped keys are
-the gateway's business and come with it.
+Without a key the service answers on loopback only (`settings.require_safe_binding`). Scoped keys
+are the gateway's business.
 """
 
 import base64
@@ -14,7 +14,7 @@ from foundation.settings import get_settings
 
 
 def require_key(headers: Mapping[str, str], door: str = "this service") -> None:
-    """Check the key of a request: `Authorization: Bearer`, `x-api-key`, or a browser's Basic password.
+    """Check a request's key: `Authorization: Bearer`, `x-api-key`, or a browser's Basic password.
 
     Raises:
         NotAuthorised: a key is configured and the request carries another one, or none.

@@ -28,7 +28,7 @@ class Artifact:
 
 
 def hash_tree(path: Path) -> tuple[str, int]:
-    """Return the SHA-256 of a file, or of a folder's sorted (name, content) pairs, and its bytes."""
+    """Return the SHA-256 of a file, or of a folder's sorted (name, content) pairs, and its size."""
     digest, size = hashlib.sha256(), 0
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:

@@ -34,7 +34,7 @@ JSON = JSONB(none_as_null=True)
 
 @lru_cache(maxsize=1)
 def database_url() -> str:
-    """Return the plain `postgresql://` URL of this process, starting the embedded server if unset."""
+    """Return this process's `postgresql://` URL, starting the embedded server if none is set."""
     settings = get_settings()
     url = settings.database_url or start_embedded(settings.home)
     return url.replace("postgres://", "postgresql://", 1)

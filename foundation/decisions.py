@@ -1,7 +1,7 @@
 """The decision ledger: every rule's inputs, thresholds, outcome and reasons, replayable.
 
-A rule is a pure function `(inputs, thresholds) -> Ruling` registered under its name; recording calls
-it, and replaying calls it again on what was stored.
+A rule is a pure function `(inputs, thresholds) -> Ruling` registered under its name; recording
+calls it, and replaying calls it again on what was stored.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL server: a real server from a wheel, on a unix socket under `FLYWHEEL_HOME`.
+"""The embedded PostgreSQL: a real server from a wheel, on a unix socket under `FLYWHEEL_HOME`.
 
 The server lives as long as a process that asked for it. Each process writes its id beside the data
 folder (the library's list); the last one to leave stops the server. Ids of killed processes are

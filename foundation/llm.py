@@ -7,7 +7,6 @@ is imported on first use and with the local map. Nothing else in this repository
 import os
 from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
-from types import ModuleType
 from typing import Any
 
 from foundation.errors import FlywheelError, MissingExtra
@@ -25,7 +24,7 @@ class ProviderError(FlywheelError):
 
 
 @lru_cache(maxsize=1)
-def _litellm() -> ModuleType:
+def _litellm() -> Any:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
         import litellm

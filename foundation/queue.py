@@ -59,14 +59,14 @@ def _transport_options(url: str) -> dict[str, float]:
 
 
 def declare_queues() -> None:
-    """Create the queues, and the embedded broker's tables; two processes doing so at once may clash."""
+    """Create the queues and the embedded broker's tables; not safe in two processes at once."""
     with get_queue().connection_for_write() as connection:
         for name in QUEUES:
             connection.SimpleQueue(name).close()
 
 
 def forget_delivered(days: int = 1) -> int:
-    """Delete the embedded broker's delivered messages, which its transport keeps; return how many."""
+    """Delete delivered messages, which the embedded broker's transport keeps; return how many."""
     if not broker_url().startswith("sqla"):
         return 0
     with session_scope() as session:

@@ -1,4 +1,4 @@
-"""Long jobs as rows: queued, claimed by one worker, kept alive by a heartbeat, resumed after a loss.
+"""Long jobs as rows: queued, claimed by one worker, kept alive by heartbeats, resumed after a loss.
 
 A job is a function `(run, **params) -> result`, registered by `@job(name)`. `enqueue` adds its row
 and sends the message only after the commit; a worker claims the row, so a message delivered twice
@@ -21,6 +21,7 @@ from uuid import UUID
 from kombu.exceptions import KombuError as BrokerError
 from sqlalchemy import event, or_, text, update
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session as SqlAlchemySession
 from sqlmodel import Session, col, select
 
 from foundation.database import session_scope
@@ -48,6 +49,7 @@ class Job:
 
 
 _jobs: dict[str, Job] = {}
+_UNSENT = "flywheel.unsent_runs"
 
 
 def job(name: str, queue: str = "cpu") -> Callable[[JobFunction], JobFunction]:
@@ -150,12 +152,22 @@ def enqueue(
 
 
 def send_after_commit(session: Session, known: Job, run_id: UUID) -> None:
-    """Send the message of a run when the surrounding transaction commits."""
+    """Send a run's message when the surrounding transaction commits, never if it rolls back."""
+    session.info.setdefault(_UNSENT, []).append((known, run_id))
 
-    def send(_session: Session) -> None:
+
+@event.listens_for(SqlAlchemySession, "after_commit")
+def _send_unsent(session: SqlAlchemySession) -> None:
+    if session.in_nested_transaction():
+        return  # a savepoint was released; the transaction goes on
+    for known, run_id in session.info.pop(_UNSENT, []):
         _send(known, run_id)
 
-    event.listen(session, "after_commit", send, once=True)
+
+@event.listens_for(SqlAlchemySession, "after_rollback")
+def _forget_unsent(session: SqlAlchemySession) -> None:
+    if not session.in_nested_transaction():
+        session.info.pop(_UNSENT, None)
 
 
 def _send(known: Job, run_id: UUID) -> None:

@@ -1,4 +1,4 @@
-"""Deployment settings: addresses, keys and paths, read from `FLYWHEEL_*` variables or a `.env` file.
+"""Deployment settings: addresses, keys and paths, from `FLYWHEEL_*` variables or a `.env` file.
 
 Recipes (ranks, thresholds, quotas) are dataclasses beside their owners, not settings.
 `docs/settings.md` is generated from this class and checked by a test.
@@ -24,19 +24,19 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         default=Path(".flywheel"),
-        description="Folder of everything kept on this machine: embedded database, artifacts, spool, logs.",
+        description="Folder of what this machine keeps: embedded database, artifacts, spool, logs.",
     )
     database_url: str | None = Field(
         default=None,
-        description="PostgreSQL URL (postgresql://user@host:5432/name). Unset: the embedded server.",
+        description="PostgreSQL URL (postgresql://user@host:5432/name). Unset: embedded server.",
     )
     broker_url: str | None = Field(
         default=None,
-        description="Celery broker (redis://… or amqp://…). Unset: the database itself is the broker.",
+        description="Celery broker (redis://… or amqp://…). Unset: the database is the broker.",
     )
     artifacts_url: str | None = Field(
         default=None,
-        description="Root of datasets, adapters and reports, any fsspec URL. Unset: HOME/artifacts.",
+        description="Root of datasets, adapters, reports: any fsspec URL. Unset: HOME/artifacts.",
     )
     host: str = Field(default="127.0.0.1", description="Address the service listens on.")
     port: int = Field(default=8710, ge=0, le=65535, description="Port of the API and admin view.")
@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     )
     base_model: str | None = Field(
         default=None,
-        description="Folder or hub name of the base model to train and serve. Unset: chosen by role.",
+        description="Folder or hub name of the base model to train and serve. Unset: by role.",
     )
     torch_threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: all cores.")
     heartbeat_s: float = Field(

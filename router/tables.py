@@ -22,8 +22,12 @@ class Experiment(SQLModel, table=True):
 
     __tablename__ = "experiment"
     __table_args__ = (
-        Index("uq_experiment_running_role", "role", unique=True,
-              postgresql_where=text("status = 'running'")),
+        Index(
+            "uq_experiment_running_role",
+            "role",
+            unique=True,
+            postgresql_where=text("status = 'running'"),
+        ),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
@@ -45,7 +49,7 @@ class Experiment(SQLModel, table=True):
 
 
 class Assignment(SQLModel, table=True):
-    """One unit (episode) of an experiment, its arm (written before its first call) and its outcome."""
+    """One unit (episode) of an experiment: its arm, written before its first call, and its outcome."""
 
     __tablename__ = "assignment"
     __table_args__ = (
@@ -56,7 +60,8 @@ class Assignment(SQLModel, table=True):
     id: UUID = Field(default_factory=new_id, primary_key=True)
     experiment_id: UUID = Field(foreign_key="experiment.id")
     sequence: int | None = Field(
-        default=None, sa_column=Column(BigInteger, Identity(), nullable=False),
+        default=None,
+        sa_column=Column(BigInteger, Identity(), nullable=False),
         description="Order of assignment: what pairs are formed by.",
     )
     unit: str

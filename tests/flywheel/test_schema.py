@@ -1,0 +1,46 @@
+"""The migrated schema is the one of the tables in code, and migrations can be walked both ways."""
+
+from alembic import command
+from sqlalchemy import inspect, text
+
+from flywheel.schema import alembic_config, differences, expected_revision, found_revision, upgrade
+from foundation.database import get_engine
+
+
+def test_models_and_migrated_schema_agree(database: str) -> None:
+    assert differences() == []
+    assert found_revision() == expected_revision()
+
+
+def test_upgrade_twice_changes_nothing(database: str) -> None:
+    before = inspect(get_engine()).get_table_names()
+    assert upgrade() == expected_revision()
+    assert inspect(get_engine()).get_table_names() == before
+
+
+def test_the_log_is_partitioned_by_id(database: str) -> None:
+    with get_engine().connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT inhparent::regclass::text, count(*) FROM pg_inherits "
+                "WHERE inhparent IN ('interaction'::regclass, 'interaction_payload'::regclass) "
+                "GROUP BY 1"
+            )
+        ).all()
+    partitions = {parent: n for parent, n in rows}
+    assert partitions.keys() == {"interaction", "interaction_payload"}
+    assert min(partitions.values()) >= 3
+
+
+def test_downgrade_removes_everything_and_upgrade_restores_it(database: str) -> None:
+    engine = get_engine()
+    with engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA walk"))
+        connection.execute(text("SET LOCAL search_path TO walk"))
+        command.upgrade(alembic_config(connection), "head")
+        assert "interaction" in inspect(connection).get_table_names(schema="walk")
+        command.downgrade(alembic_config(connection), "base")
+        assert set(inspect(connection).get_table_names(schema="walk")) == {"alembic_version"}
+        command.upgrade(alembic_config(connection), "head")
+        assert "role_serving" in inspect(connection).get_table_names(schema="walk")
+        connection.execute(text("DROP SCHEMA walk CASCADE"))

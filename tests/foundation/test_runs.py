@@ -1,0 +1,166 @@
+"""Runs: claimed once, resumed after a loss, failed after too many, cancelled, sent after the commit."""
+
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text, update
+from sqlmodel import Session, col
+
+from foundation.database import get_engine
+from foundation.errors import Conflict, NotFound
+from foundation.queue import declare_queues
+from foundation.runs import RunHandle, cancel, enqueue, execute, get_run, job, sweep
+from foundation.tables import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Run, now
+
+started: list[str] = []
+
+
+@job("test.count")
+def count(run: RunHandle, to: int) -> dict[str, Any]:
+    started.append(str(run.id))
+    for step in range(to):
+        run.progress(step + 1, to, "steps")
+    return {"counted": to}
+
+
+@job("test.fail")
+def fail(run: RunHandle) -> None:
+    raise ValueError("the disk is full")
+
+
+@job("test.wait")
+def wait(run: RunHandle) -> None:
+    for _ in range(200):
+        time.sleep(0.05)
+        run.check()
+
+
+@pytest.fixture
+def queue(database: str) -> None:
+    declare_queues()
+    started.clear()
+
+
+def messages(session: Session) -> int:
+    return session.execute(text("SELECT count(*) FROM kombu_message WHERE visible")).scalar_one()
+
+
+def test_a_run_is_sent_after_the_commit_only(queue: None, session: Session) -> None:
+    enqueue(session, "test.count", {"to": 2})
+    with Session(get_engine()) as other:
+        assert messages(other) == 0
+    session.commit()
+    assert messages(session) == 1
+
+
+def test_a_rolled_back_run_is_never_sent(queue: None, session: Session) -> None:
+    enqueue(session, "test.count", {"to": 2})
+    session.rollback()
+    session.commit()
+    assert messages(session) == 0
+
+
+def test_a_job_runs_and_leaves_its_result(queue: None, session: Session) -> None:
+    run = enqueue(session, "test.count", {"to": 2})
+    session.commit()
+    execute(run.id)
+    done = get_run(session, run.id)
+    assert (done.status, done.result, done.attempts) == (DONE, {"counted": 2}, 1)
+    assert done.progress == {"done": 2, "total": 2, "unit": "steps"}
+
+
+def test_a_message_delivered_twice_runs_once(queue: None, session: Session) -> None:
+    run = enqueue(session, "test.count", {"to": 1})
+    session.commit()
+    threads = [threading.Thread(target=execute, args=(run.id,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert started == [str(run.id)]
+
+
+def test_a_failure_keeps_its_reason(queue: None, session: Session) -> None:
+    run = enqueue(session, "test.fail")
+    session.commit()
+    execute(run.id)
+    failed = get_run(session, run.id)
+    assert failed.status == FAILED
+    assert "the disk is full" in (failed.error or "")
+
+
+def lose(session: Session, run: Run, attempts: int) -> None:
+    long_ago = now() - timedelta(hours=1)
+    session.execute(
+        update(Run)
+        .where(col(Run.id) == run.id)
+        .values(status=RUNNING, worker="gone:1:1", heartbeat_at=long_ago, attempts=attempts)
+    )
+    session.commit()
+
+
+def test_a_run_that_lost_its_worker_is_queued_again(queue: None, session: Session) -> None:
+    run = enqueue(session, "test.count", {"to": 1})
+    session.commit()
+    lose(session, run, attempts=1)
+    assert sweep().requeued == (run.id,)
+    assert get_run(session, run.id).status == QUEUED
+    assert messages(session) == 2
+    execute(run.id)
+    session.rollback()
+    assert get_run(session, run.id).attempts == 2
+
+
+def test_a_run_lost_too_often_fails(queue: None, session: Session) -> None:
+    run = enqueue(session, "test.count", {"to": 1})
+    session.commit()
+    lose(session, run, attempts=3)
+    assert sweep().failed == (run.id,)
+    assert "lost its worker 3 times" in (get_run(session, run.id).error or "")
+
+
+def test_a_run_whose_message_was_lost_is_sent_again(queue: None, session: Session) -> None:
+    run = enqueue(session, "test.count", {"to": 1})
+    session.commit()
+    session.execute(text("DELETE FROM kombu_message"))
+    session.execute(update(Run).values(created_at=now() - timedelta(hours=1)))
+    session.commit()
+    assert sweep().requeued == (run.id,)
+    assert messages(session) == 1
+
+
+def test_a_living_run_is_left_alone(queue: None, session: Session) -> None:
+    run = enqueue(session, "test.count", {"to": 1})
+    session.commit()
+    assert sweep().requeued == ()
+    assert get_run(session, run.id).status == QUEUED
+
+
+def test_a_cancelled_run_stops_at_its_next_heartbeat(
+    queue: None, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foundation.settings import get_settings
+
+    monkeypatch.setattr(get_settings(), "heartbeat_s", 0.05)
+    run = enqueue(session, "test.wait")
+    session.commit()
+    worker = threading.Thread(target=execute, args=(run.id,))
+    worker.start()
+    while get_run(session, run.id).status != RUNNING:
+        session.rollback()
+        time.sleep(0.02)
+    cancel(session, run.id)
+    session.commit()
+    worker.join(timeout=8)
+    assert not worker.is_alive()
+    assert get_run(session, run.id).status == CANCELLED
+    with pytest.raises(Conflict):
+        cancel(session, run.id)
+
+
+def test_an_unknown_job_is_named(queue: None, session: Session) -> None:
+    with pytest.raises(NotFound, match=r"test\.count"):
+        enqueue(session, "test.none")

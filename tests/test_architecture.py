@@ -1,0 +1,126 @@
+"""The seams: which files may import which heavy library, and that the rooms are this repository's."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+ROOMS = (
+    "foundation",
+    "collector",
+    "curation",
+    "trainer",
+    "serving",
+    "evaluator",
+    "router",
+    "admin",
+    "flywheel",
+)
+TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers")
+MEETING_POINTS = {
+    "collector": {"tables", "ingest", "client", "spool", "schemas", "partitions", "scrub"},
+    "curation": {"tables", "build", "export", "recipe"},
+    "trainer": {"tables", "registry", "recipe"},
+    "serving": {"backends"},
+    "evaluator": {"tables", "run", "compare"},
+    "router": {"tables", "experiment", "promote"},
+}
+"""What other stages may import of a room: its tables and its front desk, with the front desk's types.
+
+`flywheel` assembles the rooms, so it may open every door.
+"""
+
+
+def sources(*rooms: str) -> list[Path]:
+    return [path for room in rooms for path in sorted((PROJECT / room).rglob("*.py"))]
+
+
+def imports(path: Path) -> set[str]:
+    """Every absolute module name that a file imports, at any depth of its code."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def offenders(paths: list[Path], libraries: tuple[str, ...], allowed: tuple[str, ...]) -> list[str]:
+    return [
+        f"{path.relative_to(PROJECT)} imports {name}"
+        for path in paths
+        if not str(path.relative_to(PROJECT)).startswith(allowed)
+        for name in imports(path)
+        if name.split(".")[0] in libraries
+    ]
+
+
+def test_torch_is_loaded_only_in_trainer_and_the_engine() -> None:
+    assert offenders(sources(*ROOMS), TORCH, ("trainer/", "serving/engine.py")) == []
+
+
+def test_litellm_has_one_door() -> None:
+    assert offenders(sources(*ROOMS), ("litellm",), ("foundation/llm.py",)) == []
+
+
+def test_stages_meet_at_tables_and_front_desks() -> None:
+    wrong = []
+    for path in sources(*(room for room in ROOMS if room != "flywheel")):
+        own = path.relative_to(PROJECT).parts[0]
+        for name in imports(path):
+            room, _, rest = name.partition(".")
+            if room == own or room not in MEETING_POINTS or not rest:
+                continue
+            if rest.split(".")[0] not in MEETING_POINTS[room]:
+                wrong.append(f"{path.relative_to(PROJECT)} imports {name}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_each_room_is_this_repositorys(room: str) -> None:
+    module = importlib.import_module(room)
+    assert module.__file__ is not None
+    assert Path(module.__file__).is_relative_to(PROJECT)
+    assert module.__doc__
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        str(path.relative_to(PROJECT))
+        for path in sources(*ROOMS)
+        if ast.get_docstring(ast.parse(path.read_text())) is None
+    ]
+    assert silent == []
+
+
+def test_no_room_has_a_drawer_for_everything() -> None:
+    names = {"utils", "util", "common", "helpers", "lib", "misc", "manager", "core"}
+    assert [str(path) for path in sources(*ROOMS) if path.stem in names] == []
+
+
+def test_the_web_process_never_loads_torch() -> None:
+    code = (
+        "import sys, flywheel.app, router.gateway, flywheel.worker, flywheel.cli; "
+        "print([m for m in ('torch', 'transformers', 'litellm') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_package_is_shipped() -> None:
+    import tomllib
+
+    declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    present = {
+        ".".join(path.parent.relative_to(PROJECT).parts)
+        for room in ROOMS
+        for path in (PROJECT / room).rglob("__init__.py")
+    }
+    assert present <= set(declared["packages"])
