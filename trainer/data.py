@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from foundation.chat import text_of
 from foundation.errors import BadInput
 
 IGNORED = -100
@@ -53,10 +54,10 @@ def encode(rows: Sequence[Row], tokenizer: Any, max_length: int) -> Encoded:
     """
     encoded = Encoded()
     for row in rows:
-        prompt, answer = split_text(row, tokenizer)
-        if not "".join(str(m.get("content") or "") for m in row["completion"]).strip():
+        if not "".join(text_of(m.get("content")) for m in row["completion"]).strip():
             encoded.dropped[EMPTY_ANSWER] += 1
             continue
+        prompt, answer = split_text(row, tokenizer)
         prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
         if len(prompt_ids) + len(answer_ids) > max_length:

@@ -10,11 +10,10 @@ from uuid import UUID
 
 from sqlmodel import select
 
-from curation.export import load_rows
+from curation.export import get_dataset, load_rows
 from curation.tables import TRAIN, VALIDATION, Dataset
 from foundation import artifacts
 from foundation.database import session_scope
-from foundation.errors import NotFound
 from foundation.runs import RunHandle
 from foundation.settings import get_settings
 from trainer.base import is_folder
@@ -85,11 +84,7 @@ def _version_made(training_run_id: UUID) -> UUID | None:
 def _read(training_run_id: UUID) -> _Order:
     with session_scope() as session:
         training = get_training(session, training_run_id)
-        dataset = session.get(Dataset, training.dataset_id)
-        if dataset is None:
-            raise NotFound(
-                "dataset", str(training.dataset_id), "a stored dataset", "Was it deleted?"
-            )
+        dataset = get_dataset(session, training.dataset_id)
         return _Order(
             training,
             dataset,

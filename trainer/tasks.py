@@ -5,9 +5,9 @@ from uuid import UUID
 
 from sqlmodel import Session
 
-from curation.tables import Dataset
+from curation.export import get_dataset
 from foundation.database import session_scope
-from foundation.errors import BadInput, NotFound
+from foundation.errors import BadInput
 from foundation.ids import new_id
 from foundation.runs import RunHandle, enqueue, job
 from foundation.settings import get_settings
@@ -89,14 +89,7 @@ def start_training(
 
 
 def _require_dataset(session: Session, role: str, dataset_id: UUID) -> None:
-    dataset = session.get(Dataset, dataset_id)
-    if dataset is None:
-        raise NotFound(
-            "dataset",
-            str(dataset_id),
-            "the id of a stored dataset",
-            "Make one with: flywheel curate",
-        )
+    dataset = get_dataset(session, dataset_id)
     if dataset.role != role or dataset.kind != "sft":
         raise BadInput(
             "dataset",

@@ -23,6 +23,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
 from transformers.utils import logging as transformers_logging
 from trl import SFTConfig, SFTTrainer
 
+from foundation.errors import BadInput
 from foundation.settings import get_settings
 from trainer.base import is_folder, load_model, load_tokenizer
 from trainer.callbacks import Clock, MarkComplete, Report, ReportProgress, history_of
@@ -154,6 +155,7 @@ def _fit(
 ) -> None:
     bf16 = device(recipe)["precision"] == "bf16"
     model = load_model(base_model, recipe.method, bf16)
+    _require_targets(model, recipe)
     if recipe.method == SFT_QLORA:
         model = prepare_model_for_kbit_training(model, recipe.gradient_checkpointing)
     clock = start.resumed_clock() if start else Clock()
@@ -173,6 +175,25 @@ def _fit(
     sft.remove_callback(PrinterCallback)
     require_labels(sft.train_dataset["labels"], "rows that the trainer was given")
     sft.train(resume_from_checkpoint=str(start.path) if start else None)
+
+
+def _require_targets(model: Any, recipe: Recipe) -> None:
+    """Check each target by name: peft is content when any one of them exists."""
+    if recipe.method == SFT_FULL or recipe.target_modules == ALL_LINEAR:
+        return
+    linear = {
+        name.rsplit(".", 1)[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    } - {"lm_head"}
+    for target in recipe.target_modules:
+        if target not in linear:
+            raise BadInput(
+                "recipe.target_modules",
+                target,
+                f"linear layers of the base: {', '.join(sorted(linear))}",
+                "Name some of those, or all-linear.",
+            )
 
 
 def _dataset(encoded: Encoded) -> Dataset:

@@ -1,0 +1,1 @@
+"""Doors to the servers that run our models: the embedded engine, vLLM. No torch."""

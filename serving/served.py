@@ -1,0 +1,158 @@
+"""A loaded base model and its adapters: what each name means, what a request asks of them."""
+
+import hashlib
+import json
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
+
+from foundation.chat import text_of
+from foundation.errors import BadInput, Conflict, NotFound
+from serving.batching import Batcher, Row
+from serving.schemas import ChatRequest
+
+if TYPE_CHECKING:
+    from serving.engine import Engine
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass
+class Served:
+    """A loaded base model, its adapters, and the thread that answers."""
+
+    engine: "Engine"
+    batcher: Batcher
+    base_path: str
+    context_tokens: int
+    started: int = field(default_factory=lambda: int(time.time()))
+    adapter_paths: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def base_names(self) -> tuple[str, ...]:
+        """What the base model answers to: its path, its folder's name and `base`."""
+        return (self.base_path, Path(self.base_path).name, "base")
+
+    def adapter_of(self, model: str) -> str | None:
+        """Return the adapter that `model` names, None for the base.
+
+        Raises:
+            NotFound: neither the base nor a loaded adapter.
+        """
+        if model in self.engine.adapters:
+            return model
+        if model in self.base_names:
+            return None
+        known = ", ".join((*self.base_names, *self.engine.adapters))
+        raise NotFound("model", model, f"one of {known}", "Load it with POST /v1/adapters.")
+
+    def load(self, name: str, path: str) -> bool:
+        """Load an adapter unless it is loaded already; return whether it was loaded now.
+
+        Raises:
+            Conflict: the name is the base model's.
+            NotFound: the folder holds no safetensors adapter.
+            BadInput: the adapter does not fit the base model.
+        """
+        if name in self.base_names:
+            raise Conflict("adapter name", name, "a name of its own", "The base model has it.")
+        folder = Path(path)
+        if not (folder / ADAPTER_WEIGHTS).is_file():
+            raise NotFound(
+                f"adapter {name!r}",
+                path,
+                f"a folder with {ADAPTER_WEIGHTS} on the engine's machine",
+                "Correct the path.",
+            )
+        resolved = str(folder.resolve())
+        if name in self.engine.adapters and self.adapter_paths.get(name) == resolved:
+            return False
+        try:
+            self.engine.add_adapter(name, folder)
+        except (RuntimeError, ValueError, KeyError) as error:
+            if name in self.engine.adapters:
+                self.engine.remove_adapter(name)
+            self.adapter_paths.pop(name, None)
+            raise BadInput(
+                f"adapter {name!r}", path, f"an adapter of {self.base_path}", str(error)[:300]
+            ) from error
+        self.adapter_paths[name] = resolved
+        return True
+
+    def unload(self, name: str) -> None:
+        """Forget an adapter; one that is not loaded changes nothing."""
+        if name in self.engine.adapters:
+            self.engine.remove_adapter(name)
+        self.adapter_paths.pop(name, None)
+
+
+def context_tokens(base_path: Path) -> int:
+    """Return how many tokens prompt and answer may have together, from the model's config."""
+    config = json.loads((base_path / "config.json").read_text())
+    return int(config["max_position_embeddings"])
+
+
+def rows_of(asked: ChatRequest, served: Served) -> list[Row]:
+    """Return the rows of a request, one per choice, after all that can be refused was checked.
+
+    Raises:
+        NotFound: an unknown model.
+        BadInput: what the engine does not do, or a prompt longer than the context.
+    """
+    adapter = served.adapter_of(asked.model)
+    _refuse_unsupported(asked)
+    messages = [{**m.model_dump(), "content": text_of(m.content)} for m in asked.messages]
+    left = served.context_tokens - _count_tokens(served, messages)
+    if left < 1:
+        raise BadInput(
+            "messages",
+            f"{served.context_tokens - left} tokens",
+            f"fewer than the context of {served.context_tokens} tokens",
+            "Shorten the prompt.",
+        )
+    seed = secrets.randbits(48) if asked.seed is None else asked.seed
+    return [
+        Row(
+            messages=messages,
+            adapter=adapter,
+            max_new_tokens=min(asked.token_limit or left, left),
+            temperature=asked.temperature,
+            top_p=asked.top_p,
+            seed=_seed_of_choice(seed, index),
+            stop=asked.stop_strings,
+        )
+        for index in range(asked.n)
+    ]
+
+
+def _refuse_unsupported(asked: ChatRequest) -> None:
+    response_type = (asked.response_format or {}).get("type", "text")
+    for name, value, is_used in (
+        ("tools", asked.tools, bool(asked.tools)),
+        ("response_format", asked.response_format, response_type != "text"),
+        ("logprobs", asked.logprobs, bool(asked.logprobs)),
+    ):
+        if is_used:
+            raise BadInput(name, value, "plain text", "The embedded engine has none of it.")
+
+
+def _count_tokens(served: Served, messages: list[dict[str, Any]]) -> int:
+    tokenizer = served.engine.tokenizer
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise BadInput(
+            "messages", messages[-1], "messages that the chat template takes", str(error)
+        ) from error
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _seed_of_choice(seed: int, index: int) -> int:
+    """Return the seed itself for the first choice, and one of its own for each other."""
+    if index == 0:
+        return abs(seed)
+    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:6], "big")

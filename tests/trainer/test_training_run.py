@@ -1,0 +1,257 @@
+"""A training from its order to its version, on a real database, its worker killed or not."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlmodel import select
+from tiny_base import QUICK, make_rows
+
+import trainer.api
+from curation.export import SplitWriter, make_row, write_card
+from curation.tables import Dataset
+from foundation import artifacts, runs
+from foundation.errors import BadInput, FlywheelError, NotFound
+from foundation.ids import new_id
+from foundation.settings import get_settings
+from foundation.tables import CANCELLED, DONE, FAILED
+from trainer.hardware import probe
+from trainer.methods.sft import weights_sha256
+from trainer.registry import get_version, list_versions, version_folder
+from trainer.tables import TrainingRun
+from trainer.tasks import start_training
+
+KILLED_WORKER = """
+import os, signal, sys
+from uuid import UUID
+import trainer.tasks
+from foundation import runs
+
+honest = runs.RunHandle.progress
+
+def progress(self, done, total, unit, **measures):
+    honest(self, done, total, unit, **measures)
+    if done == 14:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+runs.RunHandle.progress = progress
+runs.execute(UUID(sys.argv[1]))
+"""
+
+
+def add_dataset(session, folder, rows, validation=(), role="coder") -> Dataset:
+    """Write rows as curation does, in the order given."""
+    folder.mkdir()
+    number = new_id().int % 10**6
+    for split, examples in (("train", rows), ("validation", validation), ("test", ())):
+        with SplitWriter(folder, split) as writer:
+            for index, row in enumerate(examples):
+                writer.write(
+                    make_row(
+                        {
+                            "id": UUID(int=index),
+                            "interaction_id": UUID(int=index),
+                            "task_type": row["task_type"],
+                            "prompt": row["prompt"],
+                            "answer": row["completion"][0]["content"],
+                            "score": 1.0,
+                            "corrected": False,
+                            "split_key": "",
+                        }
+                    )
+                )
+    write_card(folder, {"number": number})
+    artifact = artifacts.put(folder)
+    dataset = Dataset(
+        role=role,
+        number=number,
+        content_hash=artifact.content_hash,
+        artifact_uri=artifact.uri,
+        n_train=len(rows),
+        n_validation=len(validation),
+    )
+    session.add(dataset)
+    session.flush()
+    return dataset
+
+
+@pytest.fixture
+def dataset(session, tmp_path):
+    rows = make_rows(64)
+    return add_dataset(session, tmp_path / "dataset", rows[:48], rows[48:])
+
+
+def order(session, dataset, base, recipe=QUICK, **options) -> TrainingRun:
+    training = start_training(session, "coder", dataset.id, str(base), recipe, **options)
+    session.commit()
+    return training
+
+
+@pytest.mark.slow
+def test_from_order_to_version(session, dataset, tiny_base):
+    training = order(session, dataset, tiny_base)
+    done = runs.execute(training.run_id)
+    assert done.status == DONE, done.error
+    assert done.progress["done"] == done.progress["total"] == 24
+    session.expire_all()
+    version = get_version(session, done.result["name"])
+    assert version.name == "coder-v1"
+    assert version.stage == "candidate"
+    assert version.training_run_id == training.id
+    assert version.dataset_id == dataset.id
+    assert version.metrics["rows"] == 48
+    training = session.get(TrainingRun, training.id)
+    assert training.metrics["steps"] == 24
+    assert training.history[0]["step"] == 1
+    manifest = training.manifest
+    assert manifest["dataset_hash"] == dataset.content_hash
+    assert manifest["recipe_hash"] == QUICK.content_hash
+    assert manifest["adapter_sha256"] == weights_sha256(version_folder(version))
+    assert manifest["attempts"] == 1
+    assert manifest["cpu_s"] > 0
+    assert manifest["libraries"]["trl"]
+    assert not (get_settings().home / "work" / "training" / str(training.id)).exists()
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_nothing_but_time(session, dataset, tiny_base, monkeypatch):
+    whole = order(session, dataset, tiny_base)
+    runs.execute(whole.run_id)
+    training = order(session, dataset, tiny_base)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_WORKER, str(training.run_id)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert runs.execute(training.run_id) is None, "its heartbeat is still fresh"
+    monkeypatch.setenv("FLYWHEEL_LOST_AFTER_S", "0.01")
+    get_settings.cache_clear()
+    assert runs.sweep().requeued == (training.run_id,)
+    done = runs.execute(training.run_id)
+    assert done.status == DONE, done.error
+    assert done.attempts == 2
+    session.expire_all()
+    first, second = (session.get(TrainingRun, t.id) for t in (whole, training))
+    assert second.manifest["adapter_sha256"] == first.manifest["adapter_sha256"]
+    assert second.manifest["artifact_hash"] == first.manifest["artifact_hash"]
+    assert second.manifest["attempts"] == 2
+    assert second.history == first.history
+    assert [v.name for v in reversed(list_versions(session))] == [
+        "coder-v1",
+        "coder-v2",
+    ]
+
+
+@pytest.mark.slow
+def test_a_message_delivered_twice_makes_one_version(session, dataset, tiny_base):
+    from trainer.run import train
+
+    training = order(session, dataset, tiny_base, replace(QUICK, epochs=1), is_control=True)
+    done = runs.execute(training.run_id)
+    assert runs.execute(training.run_id) is None
+    handle = runs.RunHandle(done, "another")
+    assert str(train(handle, training.id)) == done.result["model_version_id"]
+    assert get_version(session, done.result["name"]).is_control
+
+
+@pytest.mark.slow
+def test_a_cancelled_training_stops_and_registers_nothing(session, dataset, tiny_base, monkeypatch):
+    training = order(session, dataset, tiny_base)
+    honest = runs.RunHandle.progress
+
+    def cancel_then_report(self, done, total, unit, **measures):
+        runs.cancel(session, training.run_id)
+        session.commit()
+        honest(self, done, total, unit, **measures)
+
+    monkeypatch.setattr(runs.RunHandle, "progress", cancel_then_report)
+    assert runs.execute(training.run_id) is None
+    session.expire_all()
+    assert runs.get_run(session, training.run_id).status == CANCELLED
+    assert list_versions(session) == []
+
+
+def test_a_failed_training_names_its_reason(session, dataset, tmp_path):
+    training = order(session, dataset, tmp_path / "no-base")
+    done = runs.execute(training.run_id)
+    assert done.status == FAILED
+    assert "no-base" in done.error
+    assert "Traceback" not in done.error
+    assert list_versions(session) == []
+
+
+def test_what_cannot_be_ordered(session, dataset, tmp_path):
+    with pytest.raises(BadInput, match="plumber"):
+        start_training(session, "plumber", dataset.id, "/base", QUICK)
+    with pytest.raises(BadInput, match="an sft dataset of tester"):
+        start_training(session, "tester", dataset.id, "/base", QUICK)
+    with pytest.raises(BadInput, match="FLYWHEEL_BASE_MODEL"):
+        start_training(session, "coder", dataset.id, None, QUICK)
+    with pytest.raises(NotFound, match="dataset"):
+        start_training(session, "coder", new_id(), "/base", QUICK)
+    empty = add_dataset(session, tmp_path / "empty", [])
+    with pytest.raises(BadInput, match="no training rows"):
+        start_training(session, "coder", empty.id, "/base", QUICK)
+    assert session.exec(select(TrainingRun)).all() == []
+
+
+def test_the_http_door(session, dataset, database):
+    session.commit()
+    app = FastAPI()
+    app.include_router(trainer.api.routes)
+    order = {"role": "coder", "dataset_id": str(dataset.id), "base_model": "/base"}
+
+    async def visit() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://door/v1") as client:
+            answer = await client.post("/trainings", json={**order, "recipe": {"preset": "demo"}})
+            assert answer.status_code == 202
+            made = answer.json()
+            assert made["recipe"]["lr"] == 3e-3
+            listed = (await client.get("/trainings?role=coder")).json()
+            assert [row["id"] for row in listed] == [made["id"]]
+            read = (await client.get(f"/trainings/{made['id']}")).json()
+            assert read["run"]["status"] == "queued"
+            assert set((await client.get("/recipes")).json()) == {"plan", "default", "demo"}
+            assert (await client.get("/model-versions")).json() == []
+            with pytest.raises(FlywheelError, match="coder-v7"):
+                await client.get("/model-versions/coder-v7")
+            with pytest.raises(FlywheelError, match=r"recipe\.lr"):
+                await client.post("/trainings", json={**order, "recipe": {"lr": 7}})
+
+    asyncio.run(visit())
+
+
+def test_the_machine_is_probed_without_torch():
+    script = (
+        "import sys; from trainer.hardware import probe; print(probe(), 'torch' in sys.modules)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.strip().endswith("False"), found.stderr
+    assert probe().memory_gb > 0.1
+    assert probe().cpu_cores >= 1
+
+
+def test_the_web_process_does_not_load_torch():
+    script = "import sys, trainer.api, trainer.plan; print('torch' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.strip() == "False", found.stderr
