@@ -404,7 +404,7 @@ def inspect(folder: str | os.PathLike[str]) -> Status:
             records, damaged = records + intact, damaged + (not intact)
             waiting += len(line)
     rejected = sum(
-        sum(1 for _ in path.open("rb")) for path in Path(folder, "rejected").glob("*.jsonl")
+        sum(1 for _ in _lines_from(path, 0)) for path in Path(folder, "rejected").glob("*.jsonl")
     )
     return Status(segments, records, waiting, damaged, rejected)
 
