@@ -114,7 +114,7 @@ def _expectations(tasks: Sequence[GradedTask], sandbox: Sandbox) -> dict[str, Ex
     distinct = {_key(task): task for task in tasks}
     calls = {key: _reference_call(task, sandbox.limits) for key, task in distinct.items()}
     runs = {key: call for key, call in calls.items() if call is not None}
-    outcomes = dict(zip(runs, sandbox.run_many(runs.values()), strict=True))
+    outcomes = dict(zip(runs, sandbox.run_many(runs.values(), trusted=True), strict=True))
     return {key: _expected(task, outcomes.get(key)) for key, task in distinct.items()}
 
 

@@ -334,18 +334,19 @@ def drop_root(uid: int, library: str) -> str:
     """
     if os.geteuid() != 0:
         return f"uid {os.geteuid()} (not root)"
-    if _LINUX:
-        _libc.prctl(8, 1, 0, 0, 0)  # PR_SET_KEEPCAPS
+    if not _LINUX:
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+        return f"uid {uid}"
+    _libc.prctl(8, 1, 0, 0, 0)  # PR_SET_KEEPCAPS
     try:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     except OSError:
-        if _LINUX:
-            _keep_capabilities(0)
+        _keep_capabilities(0)
         return "uid 0 without capabilities"
-    if not _LINUX:
-        return f"uid {uid}"
     if _readable(library):
         _keep_capabilities(0)
         return f"uid {uid}"

@@ -146,7 +146,7 @@ class Worker:
         Raises:
             WorkerFailed: it could not start, with its own words.
         """
-        folder = Path(tempfile.mkdtemp(prefix="flywheel-sandbox-"))
+        folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="flywheel-sandbox-")))
         uid = secrets.choice(_SLOT_UIDS)
         command = [_interpreter(), "-S", "-s", "-P", "-B", "-c", _BOOTSTRAP]
         info_in = info_out = -1
@@ -218,13 +218,17 @@ class Worker:
                 return text.strip().splitlines()[-1] if text.strip() else ""
         return ""
 
-    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Sends a request and waits for its raw outcome.
+    def ask(
+        self, request: dict[str, Any], timeout_s: float, test: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Sends a request, with the trusted test in a frame of its own, and waits for the outcome.
 
         Raises:
             WorkerFailed: the worker is gone or did not answer in time; kill it.
         """
         self._send(json.dumps(request).encode())
+        if test is not None:
+            self._send(json.dumps(test).encode())
         answer = json.loads(self._receive(timeout_s))
         assert isinstance(answer, dict)
         return answer

@@ -1,11 +1,13 @@
 """The sandbox as others use it: a few warm workers behind walls that a self-test has proven."""
 
+import contextlib
+import functools
 import json
 import os
 import queue
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from types import TracebackType
@@ -23,6 +25,7 @@ from evaluator.sandbox.calls import (
 from evaluator.sandbox.launch import TIERS, Worker, WorkerFailed
 
 _GRACE_S = 10.0
+_TRIES = 2
 _proven: dict[str, dict[str, str]] = {}
 _proving = threading.Lock()
 
@@ -61,6 +64,9 @@ class Sandbox:
         for _ in range(self.size - 1):
             self._idle.put(None)  # started when first needed
         self._idle.put(first)
+        self._trusted: queue.LifoQueue[Worker | None] = queue.LifoQueue()
+        for _ in range(self.size):
+            self._trusted.put(None)
 
     def _choose(self, tiers: list[str]) -> Worker:
         """Starts a worker in the first tier that passes its self-test."""
@@ -83,7 +89,7 @@ class Sandbox:
 
     def _prove(self, worker: Worker) -> dict[str, str]:
         try:
-            return probes.self_test(lambda call: _ask(worker, call, Limits()))
+            return probes.self_test(lambda call: _Request(call, Limits()).ask(worker))
         except WorkerFailed as error:
             return {"the worker": str(error)}
 
@@ -103,11 +109,20 @@ class Sandbox:
             "limits": asdict(self.limits),
         }
 
-    def run(self, call: Call | Script) -> Outcome:
+    def run(self, call: Call | Script, *, trusted: bool = False) -> Outcome:
         """Executes one call or script and waits for its outcome; thread-safe.
 
-        An answer without any text is LOST and is not run. A worker that dies is replaced, and what
-        it was running counts as CRASH.
+        An answer without any text is LOST and is not run. What a dying worker was running is run
+        again by a new one; if that dies too it is a CRASH.
+
+        Args:
+            call: what to execute.
+            trusted: it is a reference, whose values later answers must not find in the memory of
+                the worker that forks them; it gets a worker that serves references only.
+
+        Raises:
+            SandboxUnavailable: no worker can be started any more.
+            TypeError: an input is not a plain value.
         """
         if os.getpid() != self._owner:
             raise RuntimeError("this Sandbox belongs to another process; make one after the fork")
@@ -115,41 +130,57 @@ class Sandbox:
             raise RuntimeError("this Sandbox is closed")
         if not call.code.strip():
             return Outcome(Status.LOST, detail="the answer is empty")
-        worker = self._idle.get()
+        request = _Request(call, call.limits or self.limits)
+        reason = ""
+        for _ in range(_TRIES):
+            try:
+                with self._worker(self._trusted if trusted else self._idle) as worker:
+                    return request.ask(worker)
+            except WorkerFailed as error:
+                reason = str(error)
+        return Outcome(Status.CRASH, detail=f"sandbox: {reason}, {_TRIES} times")
+
+    @contextlib.contextmanager
+    def _worker(self, idle: "queue.LifoQueue[Worker | None]") -> Iterator[Worker]:
+        """Lends a worker; one that failed, or was left in the middle, is ended, not given back."""
+        worker = idle.get()
         try:
-            if worker is None:
-                worker = Worker.start(self.tier, self.limits.scratch_mb)
-            return _ask(worker, call, call.limits or self.limits)
-        except WorkerFailed as error:
+            worker = worker or self._start()
+            yield worker
+        except BaseException:
             if worker is not None:
                 worker.kill()
-                worker = None
-            return Outcome(Status.CRASH, detail=f"sandbox: {error}")
-        except BaseException:  # an interrupt in the middle leaves the worker out of step
-            if worker is not None:
-                worker.kill()
-                worker = None
+            worker = None
             raise
         finally:
-            self._idle.put(worker)
+            idle.put(worker)
 
-    def run_many(self, calls: Iterable[Call | Script]) -> list[Outcome]:
+    def _start(self) -> Worker:
+        try:
+            return Worker.start(self.tier, self.limits.scratch_mb)
+        except WorkerFailed as error:
+            raise SandboxUnavailable(
+                f"a worker of tier {self.tier} no longer starts ({error})"
+            ) from None
+
+    def run_many(self, calls: Iterable[Call | Script], *, trusted: bool = False) -> list[Outcome]:
         """Executes many, as many at once as there are workers; the order is kept."""
         work = list(calls)
         if len(work) <= 1 or self.size == 1:
-            return [self.run(call) for call in work]
+            return [self.run(call, trusted=trusted) for call in work]
         with ThreadPoolExecutor(self.size, thread_name_prefix="sandbox") as threads:
-            return list(threads.map(self.run, work))
+            return list(threads.map(functools.partial(self.run, trusted=trusted), work))
 
     def close(self) -> None:
         """Ends all workers; waits for those that are busy."""
         if self._closed or os.getpid() != self._owner:
             return
         self._closed = True
-        for _ in range(self.size):
-            worker = self._idle.get()
-            if worker is not None:
-                worker.close()
+        for idle in (self._idle, self._trusted):
+            for _ in range(self.size):
+                worker = idle.get()
+                if worker is not None:
+                    worker.close()
 
     def __enter__(self) -> Self:
         return self
@@ -163,22 +194,39 @@ class Sandbox:
         self.close()
 
 
-def _ask(worker: Worker, call: Call | Script, limits: Limits) -> Outcome:
-    request: dict[str, Any] = {"limits": asdict(limits), "code": call.code}
-    nonce = ""
-    if isinstance(call, Call):
-        inputs = [wire.encode(list(arguments)) for arguments in call.inputs]
-        if any('{"u": ' in json.dumps(arguments) for arguments in inputs):
-            raise TypeError("Call.inputs: got a value that is not plain, expected plain values")
-        request |= {"kind": "call", "entry_point": call.entry_point, "inputs": inputs}
-    elif call.test is None:
-        nonce = secrets.token_hex(16)
-        request |= {"kind": "script", "nonce": nonce}
-    else:
-        request |= {"kind": "split", "entry_point": call.entry_point}
-        request |= {"test": call.test, "setup": call.setup}
-    raw = worker.ask(request, 2 * limits.wall_s + _GRACE_S)
-    return replace(_judge(raw, call, nonce), cpu_s=raw["cpu_s"], output=raw["output"])
+class _Request:
+    """A call or script as it is sent.
+
+    Raises:
+        TypeError: an input is not a plain value.
+    """
+
+    def __init__(self, call: Call | Script, limits: Limits) -> None:
+        self.call, self.limits = call, limits
+        self.nonce = ""
+        self.test: dict[str, Any] | None = None
+        self.body: dict[str, Any] = {"limits": asdict(limits), "code": call.code}
+        if isinstance(call, Call):
+            inputs = [wire.encode(list(arguments)) for arguments in call.inputs]
+            if '{"u": ' in json.dumps(inputs):
+                raise TypeError("Call.inputs: got a value that is not plain, expected plain values")
+            self.body |= {"kind": "call", "entry_point": call.entry_point, "inputs": inputs}
+        elif call.test is None:
+            self.nonce = secrets.token_hex(16)
+            self.body |= {"kind": "script", "nonce": self.nonce}
+        else:
+            self.body |= {"kind": "split", "entry_point": call.entry_point}
+            self.test = {"test": call.test, "setup": call.setup, "entry_point": call.entry_point}
+
+    def ask(self, worker: Worker) -> Outcome:
+        """Has it executed.
+
+        Raises:
+            WorkerFailed: the worker is gone or out of step.
+        """
+        raw = worker.ask(self.body, 2 * self.limits.wall_s + _GRACE_S, self.test)
+        outcome = _judge(raw, self.call, self.nonce)
+        return replace(outcome, cpu_s=raw["cpu_s"], output=raw["output"])
 
 
 def _judge(raw: dict[str, Any], call: Call | Script, nonce: str) -> Outcome:

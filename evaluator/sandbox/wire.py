@@ -23,16 +23,25 @@ class WireError(ValueError):
 
 
 class Opaque:
-    """A value that could not cross: equal to nothing, and using it in a test fails the test."""
+    """A value that could not cross: equal to nothing, and using it in a test fails the test.
 
-    def __init__(self, type_name: str) -> None:
-        self.type_name = type_name
+    Attributes:
+        type_name: what it was.
+        truth: whether it was true, where that was asked; fixed when it crossed, so it says no more
+            than a plain bool would have.
+    """
+
+    def __init__(self, type_name: str, truth: bool | None = None) -> None:
+        self.type_name, self.truth = type_name, truth
 
     def _refuse(self, *_: Any) -> NoReturn:
         raise AssertionError(f"a value of type {self.type_name} is not a plain value")
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __bool__ = _refuse
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
     __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        return self._refuse() if self.truth is None else self.truth
 
     def __repr__(self) -> str:
         return f"<opaque {self.type_name}>"
@@ -58,7 +67,8 @@ def encode(value: Any, *, rich: bool = False, depth: int = 0) -> Any:
 
     Args:
         value: anything; only exact plain types keep their content.
-        rich: also drain iterators and dict views (for tests that say `list(f(x))`).
+        rich: also drain iterators and dict views, and tell the truth of other objects (for tests
+            that say `list(f(x))` or `assert f(x)`).
         depth: nesting so far; deeper than `MAX_DEPTH` the value is opaque.
 
     Returns:
@@ -70,7 +80,7 @@ def encode(value: Any, *, rich: bool = False, depth: int = 0) -> Any:
     if kind is int:
         return value if -_SAFE_INT <= value <= _SAFE_INT else {"i": hex(value)}
     if depth >= MAX_DEPTH:
-        return {"u": f"nested deeper than {MAX_DEPTH}"}
+        return {"u": [f"nested deeper than {MAX_DEPTH}", None]}
 
     def inner(items: Any) -> list[Any]:
         return [encode(item, rich=rich, depth=depth + 1) for item in items]
@@ -102,7 +112,7 @@ def encode(value: Any, *, rich: bool = False, depth: int = 0) -> Any:
         return {_DICT_VIEWS[kind]: inner(value)}
     if rich and kind in _ITERATORS:
         return {"it": inner(item for item, _ in zip(value, range(MAX_ITERATED), strict=False))}
-    return {"u": kind.__name__}
+    return {"u": [kind.__name__, bool(value) if rich else None]}
 
 
 def _pairs(data: Any) -> list[tuple[Any, Any]]:
@@ -132,7 +142,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "w": lambda data: dict(enumerate(map(decode, data))).values(),
     "m": lambda data: dict(map(decode, data)).items(),
     "it": lambda data: iter(list(map(decode, data))),
-    "u": lambda data: Opaque(str(data)[:200]),
+    "u": lambda data: Opaque(str(data[0])[:200], None if data[1] is None else data[1] is True),
 }
 
 

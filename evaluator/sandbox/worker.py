@@ -220,21 +220,31 @@ def _as_builtin(name: str) -> Exception:
 
 
 def run_test(request: Mapping[str, Any], remote: _Remote) -> Report:
-    """The trusted side of a split test: runs setup and test against the proxy."""
+    """The trusted side of a split test: runs setup and test against the proxy.
+
+    What it prints is dropped and of an exception only the type is told, since both pass through the
+    worker and may hold expected values.
+
+    Args:
+        request: `setup`, `test` and `entry_point`.
+        remote: the function in the other process.
+    """
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
+    os.dup2(0, 1)
+    os.dup2(0, 2)
     try:
         exec(compile(request["setup"], "<setup>", "exec", dont_inherit=True), module.__dict__)
         module.__dict__[request["entry_point"]] = remote
         exec(compile(request["test"], "<test>", "exec", dont_inherit=True), module.__dict__)
-    except AssertionError as error:
-        return {"status": remote.flag or "WRONG", "detail": _why(error)["detail"]}
+    except AssertionError:
+        return {"status": remote.flag or "WRONG", "detail": "AssertionError"}
     except _NotPlain:
         return {"status": "CRASH", "detail": "not plain", "not_plain": True}
     except _Gone:
         return {"status": "CRASH", "detail": "the code ended before it answered", "gone": True}
     except BaseException as error:  # noqa: B036
-        return {**_why(error), "status": remote.flag or _flag(error) or "CRASH"}
+        return {"status": remote.flag or _flag(error) or "CRASH", "detail": _name(error)}
     if remote.broken:  # a broad except of the test swallowed it
         return {"status": "CRASH", "detail": "the code ended before it answered", "gone": True}
     return {"status": "PASS", "detail": ""}
@@ -247,7 +257,11 @@ class Child:
     """One confined process, watched from outside."""
 
     def __init__(
-        self, job: Callable[[], Report], fds: list[int], limits: Mapping[str, Any]
+        self,
+        job: Callable[..., Report],
+        fds: list[int],
+        limits: Mapping[str, Any],
+        prepare: Callable[[], tuple[Any, ...]] = tuple,
     ) -> None:
         """Forks; `job` runs in the child, and its report is sent.
 
@@ -255,6 +269,8 @@ class Child:
             job: what to do; its report goes to descriptor 3 as JSON.
             fds: descriptors handed to the child.
             limits: the fields of `Limits`.
+            prepare: run in the child while it still has the worker's descriptors; what it returns
+                is given to `job`.
         """
         self.limits = limits
         self.report_cap = int(limits["output_bytes"]) * 16
@@ -263,7 +279,7 @@ class Child:
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            _be_child(job, [report_out, *fds], print_out, limits)
+            _be_child(job, [report_out, *fds], print_out, limits, prepare)
         os.close(report_out)
         os.close(print_out)
         self.started = time.monotonic()
@@ -278,9 +294,9 @@ class Child:
         self.cpu_s, self.peak_mb = 0.0, 0.0
 
     def cpu_now(self) -> float:
-        """CPU seconds so far, of all its threads (Linux; elsewhere the real time)."""
+        """CPU seconds so far, of all its threads; 0 where only the end will tell (macOS)."""
         if sys.platform != "linux":
-            return time.monotonic() - self.started
+            return 0.0
         try:
             return time.clock_gettime((~self.pid << 3) | 2)
         except OSError:
@@ -352,6 +368,8 @@ class Child:
             if self.peak_mb > limits["memory_mb"]:
                 return {"status": "MEMORY", "detail": f"killed by {name} at the memory limit"}
             return {"status": "CRASH", "detail": f"killed by {name}"}
+        if self.cpu_s > limits["cpu_s"]:
+            return {"status": "TIMEOUT", "detail": f"more than {limits['cpu_s']:g} s of CPU time"}
         if os.WEXITSTATUS(status) == _UNCONFINED:
             return {
                 "status": "CRASH",
@@ -375,11 +393,16 @@ class Child:
 
 
 def _be_child(
-    job: Callable[[], Report], fds: list[int], printed: int, limits: Mapping[str, Any]
+    job: Callable[..., Report],
+    fds: list[int],
+    printed: int,
+    limits: Mapping[str, Any],
+    prepare: Callable[[], tuple[Any, ...]],
 ) -> None:
     """The life of a child from fork to exit; never returns."""
     code = _UNCONFINED
     try:
+        given = prepare()
         null = os.open(os.devnull, os.O_RDWR)
         WALLS.shut_files()
         moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in (null, printed, printed, *fds)]
@@ -392,7 +415,7 @@ def _be_child(
         random.seed(0)
         gc.enable()
         code = 1
-        report = json.dumps(job()).encode()
+        report = json.dumps(job(*given)).encode()
         sys.stdout.flush()
         while report:
             report = report[os.write(3, report) :]
@@ -485,16 +508,31 @@ def _perform_script(request: Mapping[str, Any], scratch: str) -> Report:
 
 
 def _perform_split(request: Mapping[str, Any], scratch: str) -> Report:
+    """Runs code and test in two processes.
+
+    The request holds the code only. The test follows in a frame of its own, which the test's
+    process reads from our input by itself: so this process, from which the next untrusted child is
+    forked, has never held an expected value.
+    """
     limits = request["limits"]
     asks_in, asks_out = os.pipe()
     answers_in, answers_out = os.pipe()
+    ready_in, ready_out = os.pipe()
     cap = int(limits["output_bytes"]) * 16
-    code = {"code": request["code"], "entry_point": request["entry_point"]}
-    solution = Child(lambda: serve_calls(code, 4, 5), [asks_in, answers_out], limits)
+    solution = Child(lambda: serve_calls(request, 4, 5), [asks_in, answers_out], limits)
     remote = _Remote(request["entry_point"], 4, 5, cap)
-    test = Child(lambda: run_test(request, remote), [answers_in, asks_out], limits)
-    for fd in (asks_in, asks_out, answers_in, answers_out):
+
+    def read_test() -> tuple[Any, ...]:
+        test = json.loads(read_frame(0) or b"")
+        os.write(ready_out, b"+")
+        return (test, remote)
+
+    test = Child(run_test, [answers_in, asks_out], limits, read_test)
+    for fd in (asks_in, asks_out, answers_in, answers_out, ready_out):
         os.close(fd)
+    if not os.read(ready_in, 1):
+        os._exit(1)  # our input is out of step now; the service starts another worker
+    os.close(ready_in)
     watch([solution, test], scratch, test, 0)
     found, fate = test.outcome(), solution.outcome()
     if '"gone": true' in found.get("body", ""):

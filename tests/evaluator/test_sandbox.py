@@ -452,8 +452,6 @@ def test_a_dead_worker_is_replaced(sandbox):
     for worker in (process for process in psutil.Process().children(recursive=True)):
         worker.kill()
     call = Call("def f(): return 7", "f", [[]])
-    lost = [outcome.status for outcome in sandbox.run_many([call] * 4)]
-    assert lost.count(Status.CRASH) <= sandbox.size
     assert [outcome.values for outcome in sandbox.run_many([call] * 4)] == [(7,)] * 4
 
 
