@@ -8,6 +8,7 @@ depends on the clock, so the same examples give the same bytes.
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -119,6 +120,13 @@ class SplitWriter:
         if self._waiting:
             self._file.write_table(pa.Table.from_pylist(self._waiting, schema=self._schema))
             self._waiting = []
+
+
+@contextmanager
+def split_writers(folder: Path) -> Iterator[dict[str, SplitWriter]]:
+    """Open a writer for each split; the files are complete when the block ends."""
+    with ExitStack() as stack:
+        yield {split: stack.enter_context(SplitWriter(folder, split)) for split in SPLITS}
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:

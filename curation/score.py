@@ -33,7 +33,8 @@ LOW_RATING, LOW_SCORE, TOO_LITTLE_FEEDBACK = "low_rating", "low_score", "too_lit
 EXACT_DUPLICATE, NEAR_DUPLICATE, OVER_QUOTA = "exact_duplicate", "near_duplicate", "over_quota"
 
 _REFUSAL = re.compile(
-    r"\s*(?:i['’]?m sorry|i am sorry|sorry, (?:but )?i|i can(?:not|['’]t) (?:help|assist|comply|do that)"
+    r"\s*(?:i['’]?m sorry|i am sorry|sorry, (?:but )?i"
+    r"|i can(?:not|['’]t) (?:help|assist|comply|do that)"
     r"|i['’]m (?:not able|unable) to|i am (?:not able|unable) to|as an ai\b)",
     re.IGNORECASE,
 )
@@ -163,7 +164,7 @@ def _trust(said: Statement) -> float:
 
 
 def _outcome(latest: list[Statement], recipe: CurationRecipe) -> tuple[bool | None, str | None]:
-    """Return the outcome by the most trusted source; it succeeded only if all it said is positive."""
+    """Return the most trusted source's outcome: success only if all it said is positive."""
     said = [
         s
         for s in latest
