@@ -118,6 +118,8 @@ class Evidence:
     wins: int
     """Pairs won by the treatment only."""
     losses: int
+    max_log_e: float
+    """The highest log E of 'better' so far, for the always-valid p-value."""
     days: float
 
 
@@ -301,6 +303,7 @@ def gather(session: Session, experiment: Experiment) -> tuple[Evidence, list[Ass
         pairs=pairs.n_pairs,
         wins=pairs.wins,
         losses=pairs.losses,
+        max_log_e=pairs.max_log_e,
         days=lasted / timedelta(days=1),
     )
     return evidence, units
@@ -408,9 +411,9 @@ def evaluate(session: Session, experiment: Experiment) -> Decision | None:
     experiment = get_experiment(session, experiment.id)
     if experiment.status != RUNNING:
         return session.get(Decision, experiment.decision_id)
-    evidence, _ = gather(session, experiment)
+    evidence, units = gather(session, experiment)
     ruling = rule(asdict(evidence), experiment.plan)
-    experiment.state = {**asdict(evidence), "reasons": list(ruling.reasons)}
+    experiment.state = _state(evidence, units, _plan(experiment), ruling)
     session.add(experiment)
     if ruling.outcome == RUNNING:
         session.flush()
@@ -435,6 +438,21 @@ def evaluate(session: Session, experiment: Experiment) -> Decision | None:
         )
     end_experiment(session, experiment, decision.outcome, decision)
     return decision
+
+
+def _state(
+    seen: Evidence, units: list[Assignment], plan: ExperimentPlan, ruling: Ruling
+) -> dict[str, Any]:
+    """Return what is kept in the row for display, as of the latest look."""
+    gain = stats.stratified_difference(units, plan.alpha, plan.max_per_arm)
+    return {
+        **asdict(seen),
+        "ties": seen.pairs - seen.wins - seen.losses,
+        "e_value": stats.e_value(float(stats.log_e_pairs(seen.wins, seen.losses))),
+        "p_value": stats.always_valid_p(seen.max_log_e),
+        "difference": asdict(gain) if gain else None,
+        "reasons": list(ruling.reasons),
+    }
 
 
 def stop(session: Session, experiment: Experiment, reason: str, actor: str) -> Decision:
@@ -491,7 +509,6 @@ def status(session: Session, experiment: Experiment) -> ExperimentStatus:
     """Return how an experiment stands, computed from its units now."""
     seen, units = gather(session, experiment)
     plan = _plan(experiment)
-    pairs = stats.pair_evidence(stats.pair_outcomes(units))
     gain = stats.stratified_difference(units, plan.alpha, plan.max_per_arm)
     versions = [
         registry.get_version(session, str(version_id))
@@ -511,9 +528,9 @@ def status(session: Session, experiment: Experiment) -> ExperimentStatus:
             arm: seen.successes[arm] / seen.analysed[arm] if seen.analysed[arm] else None
             for arm in ARMS
         },
-        e_value=stats.e_value(pairs.log_e),
-        harm_e_value=stats.e_value(pairs.log_e_harm),
-        p_value=pairs.p_value,
+        e_value=stats.e_value(float(stats.log_e_pairs(seen.wins, seen.losses))),
+        harm_e_value=stats.e_value(float(stats.log_e_pairs(seen.losses, seen.wins))),
+        p_value=stats.always_valid_p(seen.max_log_e),
         gain=gain.estimate if gain else None,
         gain_low=gain.low if gain else None,
         gain_high=gain.high if gain else None,
