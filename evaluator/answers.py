@@ -99,13 +99,15 @@ class ChatServer:
             trust_env=urlsplit(base_url).hostname not in LOOPBACK,
         )
 
-    def subject(self, model: str, model_version_id: UUID | None = None) -> Subject:
-        """Return a model of this server (a base or an adapter) as a subject."""
+    def subject(
+        self, model: str, name: str | None = None, model_version_id: UUID | None = None
+    ) -> Subject:
+        """Return a model of this server (a base or an adapter) as a subject, named `name`."""
 
         def generate(prompts: list[list[Message]], seed: int) -> list[Answer]:
             return self.answer(model, prompts, seed)
 
-        return Subject(model, generate, model_version_id, dict(self.settings))
+        return Subject(name or model, generate, model_version_id, {**self.settings, "model": model})
 
     def answer(self, model: str, prompts: Sequence[list[Message]], seed: int) -> list[Answer]:
         """Answer all prompts at once; prompt i is sent the seed `seed + i`.

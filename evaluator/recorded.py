@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlmodel import Session
 
 from evaluator.answers import Answer, Subject
-from evaluator.run import Attempt, Measured, Progress, grade, store
+from evaluator.run import Measured, Progress, attempt, grade, store
 from evaluator.sandbox import Sandbox
 from evaluator.suites import tasks_of
 from evaluator.suites.jsonl import field_of, read_rows
@@ -147,7 +147,7 @@ def _measured(run: str, answers: list[RecordedAnswer], tasks: dict[str, SuiteTas
     for answer in answers:
         number = counts[answer.task_id]
         counts[answer.task_id] += 1
-        result.attempts.append(Attempt(tasks[answer.task_id], number, Answer(answer.text)))
+        result.attempts.append(attempt(tasks[answer.task_id], number, Answer(answer.text)))
     return result
 
 
@@ -181,7 +181,7 @@ def _require_any(
 
 
 def _samples_per_task(measured: Measured) -> int:
-    return 1 + max(attempt.number for attempt in measured.attempts)
+    return 1 + max(made.number for made in measured.attempts)
 
 
 def _cannot_generate(prompts: list[list[Message]], seed: int) -> list[Answer]:

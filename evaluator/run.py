@@ -6,7 +6,7 @@ connection), so that no transaction stays open while a model thinks.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from evaluator.graders import Grade, GradedTask, grade_many
 from evaluator.sandbox import Sandbox, Status
 from evaluator.suites import tasks_of
 from evaluator.tables import Evaluation, Sample, Suite, SuiteTask
-from foundation.errors import BadInput
+from foundation.errors import BadInput, NotFound
 from foundation.ids import new_id
 
 Progress = Callable[[float, float, str], None]
@@ -41,6 +41,12 @@ class Attempt:
     answer: Answer
 
 
+def attempt(task: SuiteTask, number: int, answer: Answer) -> Attempt:
+    """Return an attempt whose text is what can be stored: what is graded is what is kept."""
+    text = None if answer.text is None else _storable(answer.text)
+    return Attempt(task, number, replace(answer, text=text))
+
+
 @dataclass
 class Measured:
     """What one subject did: its attempts, their grades (None for lost answers) and its speed."""
@@ -59,8 +65,8 @@ class Measured:
     def outcomes(self) -> list[list[bool | None]]:
         """Return one list of outcomes per task; None for lost answers."""
         tasks: dict[UUID, list[bool | None]] = {}
-        for attempt, grade in zip(self.attempts, self.grades, strict=True):
-            tasks.setdefault(attempt.task.id, []).append(grade.passed if grade else None)
+        for made, grade in zip(self.attempts, self.grades, strict=True):
+            tasks.setdefault(made.task.id, []).append(grade.passed if grade else None)
         return list(tasks.values())
 
 
@@ -160,7 +166,7 @@ def _answer_batch(result: Measured, batch: list[tuple[SuiteTask, int]], seed: in
     answers = result.subject.generate([task.prompt for task, _ in batch], seed)
     seconds = time.perf_counter() - started
     result.attempts += [
-        Attempt(task, number, answer) for (task, number), answer in zip(batch, answers, strict=True)
+        attempt(task, number, answer) for (task, number), answer in zip(batch, answers, strict=True)
     ]
     made = [answer.output_tokens for answer in answers if answer.text is not None]
     counted = [tokens for tokens in made if tokens is not None]
@@ -174,9 +180,9 @@ def grade(measured: Sequence[Measured], sandbox: Sandbox, progress: Progress | N
     report = progress or _silent
     distinct: dict[tuple[UUID, str], SuiteTask] = {}
     for result in measured:
-        for attempt in result.attempts:
-            if attempt.answer.text is not None:
-                distinct[attempt.task.id, attempt.answer.text] = attempt.task
+        for made in result.attempts:
+            if made.answer.text is not None:
+                distinct[made.task.id, made.answer.text] = made.task
     keys = list(distinct)
     grades: dict[tuple[UUID, str], Grade] = {}
     for start in range(0, len(keys), _GRADED_AT_ONCE):
@@ -189,9 +195,9 @@ def grade(measured: Sequence[Measured], sandbox: Sandbox, progress: Progress | N
     for result in measured:
         result.grades = [
             None
-            if attempt.answer.text is None
-            else _said_something(grades[attempt.task.id, attempt.answer.text])
-            for attempt in result.attempts
+            if made.answer.text is None
+            else _said_something(grades[made.task.id, made.answer.text])
+            for made in result.attempts
         ]
 
 
@@ -238,22 +244,22 @@ def store(
     session.add(evaluation)
     session.flush()
     rows = [
-        _sample_row(evaluation.id, attempt, graded)
-        for attempt, graded in zip(measured.attempts, measured.grades, strict=True)
+        _sample_row(evaluation.id, made, graded)
+        for made, graded in zip(measured.attempts, measured.grades, strict=True)
     ]
     if rows:
         session.execute(insert(Sample), rows)
     return evaluation
 
 
-def _sample_row(evaluation_id: UUID, attempt: Attempt, graded: Grade | None) -> dict[str, Any]:
-    detail = graded.detail if graded else attempt.answer.detail
+def _sample_row(evaluation_id: UUID, made: Attempt, graded: Grade | None) -> dict[str, Any]:
+    detail = graded.detail if graded else made.answer.detail
     return {
         "id": new_id(),
         "evaluation_id": evaluation_id,
-        "suite_task_id": attempt.task.id,
-        "number": attempt.number,
-        "answer": _storable(attempt.answer.text or ""),
+        "suite_task_id": made.task.id,
+        "number": made.number,
+        "answer": made.answer.text or "",
         "passed": graded.passed if graded else None,
         "status": str(graded.status if graded else Status.LOST),
         "score": graded.score if graded else None,
@@ -264,6 +270,19 @@ def _sample_row(evaluation_id: UUID, attempt: Attempt, graded: Grade | None) -> 
 def _storable(text: str) -> str:
     """Replace what PostgreSQL cannot keep: NUL characters and lone surrogates."""
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def get_evaluation(session: Session, evaluation_id: UUID) -> Evaluation:
+    """Return an evaluation by id; raises NotFound."""
+    evaluation = session.get(Evaluation, evaluation_id)
+    if evaluation is None:
+        raise NotFound(
+            "evaluation",
+            str(evaluation_id),
+            "the id of a stored evaluation",
+            "List them: GET /v1/evaluations",
+        )
+    return evaluation
 
 
 def _require_valid(subjects: Sequence[Subject], samples_per_task: int, batch_size: int) -> None:

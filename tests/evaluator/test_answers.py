@@ -1,0 +1,105 @@
+import json
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from evaluator.answers import ChatServer, ModelServerUnavailable
+from foundation.chat import completion, message
+from foundation.errors import BadInput
+
+
+class Model(BaseHTTPRequestHandler):
+    """An OpenAI-shaped server that echoes; some words make it misbehave."""
+
+    protocol_version = "HTTP/1.1"
+    lock = threading.Lock()
+    seen: Counter[str] = Counter()
+    requests: list[dict] = []
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        text = body["messages"][-1]["content"]
+        with self.lock:
+            self.seen[text] += 1
+            self.requests.append({**body, "authorization": self.headers.get("authorization")})
+        if body["model"] == "unknown":
+            self._send(404, {"error": {"message": "no such model"}})
+        elif "broken" in text or ("once" in text and self.seen[text] == 1):
+            self._send(500, {"error": {"message": "oops"}})
+        elif "garbage" in text:
+            self._send(200, "not json at all")
+        elif "nothing" in text:
+            self._send(200, {"choices": []})
+        else:
+            said = completion("x", body["model"], f"echo {text}", "stop", 3, 4, 0)
+            self._send(200, said)
+
+    def _send(self, status, body):
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def url():
+    Model.seen, Model.requests = Counter(), []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Model) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+        thread.join()
+
+
+def prompts(*texts):
+    return [[message("user", text)] for text in texts]
+
+
+def test_answers_come_in_order_with_tokens_and_their_own_seeds(url):
+    texts = [f"question {i}" for i in range(20)]
+    with ChatServer(url, temperature=0.5, max_tokens=9, concurrency=8, api_key="k") as server:
+        subject = server.subject("coder-v1")
+        answers = subject.generate(prompts(*texts), 100)
+    assert [a.text for a in answers] == [f"echo {t}" for t in texts]
+    assert {a.output_tokens for a in answers} == {4}
+    assert all(a.seconds is not None for a in answers)
+    sent = {r["messages"][-1]["content"]: r for r in Model.requests}
+    assert [sent[t]["seed"] for t in texts] == list(range(100, 120))
+    assert {(r["model"], r["temperature"], r["max_tokens"]) for r in Model.requests} == {
+        ("coder-v1", 0.5, 9)
+    }
+    assert {r["authorization"] for r in Model.requests} == {"Bearer k"}
+    assert subject.settings["base_url"] == url
+
+
+def test_a_failed_request_is_tried_once_more_and_then_lost(url):
+    with ChatServer(url) as server:
+        texts = ["fine", "once", "broken", "garbage", "nothing"]
+        fine, once, *lost = server.answer("m", prompts(*texts), 0)
+    assert (fine.text, once.text) == ("echo fine", "echo once")
+    assert [answer.text for answer in lost] == [None] * 3
+    assert "500" in lost[0].detail
+    assert "JSONDecodeError" in lost[1].detail
+    assert "no choices" in lost[2].detail
+    assert Model.seen["broken"] == 2
+
+
+def test_an_unknown_model_is_refused_with_the_servers_words(url):
+    with ChatServer(url) as server, pytest.raises(BadInput, match="no such model"):
+        server.answer("unknown", prompts("hi"), 0)
+
+
+def test_a_server_that_is_not_there_is_named():
+    server = ChatServer("http://127.0.0.1:9/v1", timeout_s=2)
+    with (
+        server,
+        pytest.raises(ModelServerUnavailable, match=r"127\.0\.0\.1:9.*FLYWHEEL_ENGINE_URL"),
+    ):
+        server.answer("m", prompts("hi", "ho"), 0)
