@@ -57,6 +57,18 @@ def initial(
         raise _already_begun(role, version) from error
 
 
+def serve(
+    session: Session, role: str, version: ModelVersion, *, reason: str, actor: str
+) -> Promotion:
+    """Let `version` serve `role` by a person's word: as its first one, or as `promote` does.
+
+    Raises as `initial` and `promote`.
+    """
+    if serving_version(session, role) is None:
+        return initial(session, role, version, reason=reason, actor=actor)
+    return promote(session, role, version, reason=reason, actor=actor)
+
+
 def promote(
     session: Session,
     role: str,
