@@ -124,10 +124,11 @@ def interval_chart(
     width: float = 600,
     include_zero: bool = False,
     bounds: tuple[float, float] | None = None,
+    axis: tuple[float, float] | None = None,
 ) -> IntervalChart | None:
     """Place (name, tone, value, low, high) rows on one axis; None when no row has a value.
 
-    Values are multiplied by `scale` for display (shares become percent). A missing bound is the value.
+    Values are multiplied by `scale` for display (shares become percent). A missing bound is the value. `bounds` keeps the axis within possible values, `axis` fixes it.
     """
     known = [(n, t, v, v if lo is None else lo, v if hi is None else hi)
              for n, t, v, lo, hi in rows if v is not None]  # fmt: skip
@@ -137,7 +138,7 @@ def interval_chart(
     marks = nice_ticks(min(edges), max(edges), 5)
     if bounds is not None:
         marks = [m for m in marks if bounds[0] <= m <= bounds[1]] or list(bounds)
-    low, high = min(marks + edges), max(marks + edges)
+    low, high = axis or (min(marks + edges), max(marks + edges))
     x_of = _scale(low, high, 8.0, width - 8.0)
     placed = tuple(
         Interval(n, t, v * scale, lo * scale, hi * scale,
@@ -175,6 +176,16 @@ class Gauge:
     threshold_at: float
     one_at: float
     reached: bool
+
+    @property
+    def start(self) -> float:
+        """Where the bar from 1 to the value begins."""
+        return min(self.at, self.one_at)
+
+    @property
+    def length(self) -> float:
+        """How long that bar is."""
+        return abs(self.at - self.one_at)
 
 
 def evidence_gauge(e_value: float | None, threshold: float) -> Gauge | None:

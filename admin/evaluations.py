@@ -24,7 +24,7 @@ from trainer.tables import ModelVersion
 routes = APIRouter()
 
 SAMPLE_SIZE = 20
-CHANGED_SHOWN = 12
+CHANGED_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,7 @@ class VerdictRow:
     suite: Suite
     baseline: Evaluation
     candidate: Evaluation
-
-    @property
-    def chart(self) -> IntervalChart | None:
-        """The improvement with its interval, in points, on a small axis with zero."""
-        v = self.verdict
-        row = ("improvement", "candidate", v.improvement_points, v.ci_low, v.ci_high)
-        return interval_chart([row], unit="", scale=1.0, width=180, include_zero=True)
+    chart: IntervalChart | None
 
 
 @dataclass(frozen=True)
@@ -223,15 +217,29 @@ def verdict_rows(session: Session, verdicts: Sequence[Verdict]) -> list[VerdictR
         for row in session.scalars(select(Evaluation).where(col(Evaluation.id).in_(sides)))
     }
     suite = {row.id: row for row in session.scalars(select(Suite).where(col(Suite.id).in_(suites)))}
+    axis = points_axis(verdicts)
     return [
         VerdictRow(
             v,
             suite[v.suite_id],
             evaluation[v.baseline_evaluation_id],
             evaluation[v.candidate_evaluation_id],
+            gain_chart(v, axis),
         )
         for v in verdicts
     ]
+
+
+def points_axis(verdicts: Sequence[Verdict]) -> tuple[float, float]:
+    """Return the range in points that shows all these verdicts and zero, so they can be compared."""
+    edges = [edge for v in verdicts for edge in (v.ci_low, v.ci_high)]
+    return min([0.0, *edges]), max([0.0, *edges])
+
+
+def gain_chart(verdict: Verdict, axis: tuple[float, float]) -> IntervalChart | None:
+    """Return a verdict's improvement with its interval on a shared small axis."""
+    row = ("gain", "gain", verdict.improvement_points, verdict.ci_low, verdict.ci_high)
+    return interval_chart([row], unit="", scale=1.0, width=130, axis=axis)
 
 
 def evaluation_detail(
@@ -282,7 +290,8 @@ def verdict_detail(session: Session, identifier: UUID) -> VerdictDetail:
     row = verdict_rows(session, [verdict])[0]
     b, c = row.baseline, row.candidate
     pairs = task_pairs(session, b.id, c.id)
-    changed = sorted((p for p in pairs if p.change), key=lambda p: -abs(p.change))
+    ordered = sorted(pairs, key=lambda p: p.change)
+    worse, better = [p for p in ordered if p.change < 0], [p for p in ordered if p.change > 0]
     return VerdictDetail(
         row=row,
         baseline_model=session.get(ModelVersion, b.model_version_id) if b.model_version_id else None,
@@ -301,13 +310,14 @@ def verdict_detail(session: Session, identifier: UUID) -> VerdictDetail:
             [("improvement", "gain", verdict.improvement_points, verdict.ci_low, verdict.ci_high)],
             unit="",
             scale=1.0,
+            width=440,
             include_zero=True,
         ),
         slices=slices(pairs),
-        better=sum(p.change > 0 for p in pairs),
-        same=sum(p.change == 0 for p in pairs),
-        worse=sum(p.change < 0 for p in pairs),
-        changed=changed[:CHANGED_SHOWN],
+        better=len(better),
+        same=len(pairs) - len(better) - len(worse),
+        worse=len(worse),
+        changed=[*better[: -CHANGED_SHOWN - 1 : -1], *worse[:CHANGED_SHOWN]],
     )
 
 
@@ -351,4 +361,4 @@ def _dumbbell(baseline: float, candidate: float) -> IntervalChart | None:
         ("baseline", "baseline", baseline, None, None),
         ("candidate", "candidate", candidate, None, None),
     ]
-    return interval_chart(rows, width=220, include_zero=True, bounds=(0, 100))
+    return interval_chart(rows, width=220, axis=(0, 100))

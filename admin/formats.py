@@ -1,6 +1,7 @@
 """How values read on a page: numbers, shares, ages, durations, JSON; pure functions used as filters."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 MISSING = "–"
 """What stands where a value is unknown."""
 
+_HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
 _TONES = {
     "good": (
         "success kept done production promoted promote deploy train yes pass passed stored initial"
     ),
     "bad": "error failed dropped quarantined rolled_back rollback halted rejected fail lost no",
-    "warn": "cut cancelled stay stayed wait iterate retired stopped corrected ab_test duplicate",
+    "warn": "silent cut cancelled stay stayed wait iterate retired stopped corrected ab_test duplicate",
     "busy": "running queued experimental candidate experiment",
 }
 _TONE_OF = {word: tone for tone, words in _TONES.items() for word in words.split()}
@@ -99,6 +102,17 @@ def shorten(text: str | None, limit: int = 160) -> str:
     """Return `text` on one line, cut at `limit` characters."""
     line = " ".join((text or "").split())
     return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
+
+
+def reveal(value: Any) -> Any:
+    """Return text with its control characters made visible; other values as they are.
+
+    Direction overrides can make code read otherwise than it runs (CVE-2021-42574), so each is shown
+    as its code point. Tabs and line ends stay.
+    """
+    if type(value) is not str or not _HIDDEN.search(value):
+        return value
+    return _HIDDEN.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", value)
 
 
 def words(name: str | None) -> str:

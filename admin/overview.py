@@ -11,8 +11,8 @@ from sqlalchemy import select, text
 from sqlmodel import Session, SQLModel, col
 
 from admin import experiments, formats, runs
-from admin.charts import IntervalChart, interval_chart
-from admin.evaluations import VerdictRow, verdict_rows
+from admin.charts import IntervalChart
+from admin.evaluations import VerdictRow, gain_chart, points_axis, verdict_rows
 from admin.paging import Count, bounded_count
 from admin.rendering import Reading, render
 from admin.wheel import Stage, Wheel, draw
@@ -27,7 +27,7 @@ from trainer.tables import ModelVersion, TrainingRun
 
 routes = APIRouter()
 
-RECENT_DECISIONS = 6
+RECENT_DECISIONS = 5
 OPEN_RUNS_SHOWN = 6
 DEFAULT_VARIANT = "default"
 
@@ -47,6 +47,7 @@ class RoleLine:
     experiment: experiments.Row | None
     serves: ModelVersion | None
     serves_since: datetime | None
+    chart: IntervalChart | None
 
     @property
     def kept(self) -> int:
@@ -59,14 +60,6 @@ class RoleLine:
         """Whether live traffic is split between two of its versions now."""
         return self.experiment is not None and self.experiment.experiment.status == RUNNING
 
-    @property
-    def chart(self) -> IntervalChart | None:
-        """The improvement of its newest verdict, on a small axis with zero."""
-        if self.verdict is None:
-            return None
-        v = self.verdict.verdict
-        row = ("improvement", "gain", v.improvement_points, v.ci_low, v.ci_high)
-        return interval_chart([row], unit="", scale=1.0, width=150, include_zero=True)
 
 
 @dataclass(frozen=True)
@@ -141,30 +134,30 @@ def stages(session: Session, lines: Sequence[RoleLine]) -> list[Stage]:
             "collector",
             f"{'≈' if logged.kind == 'estimate' else ''}{formats.compact(logged.n)}"
             f"{'+' if logged.kind == 'at least' else ''}",
-            f"calls, {formats.compact(today.n)}{today.mark} today",
+            ("calls", f"{formats.compact(today.n)}{today.mark} today"),
             "interactions.list",
             logged.n > 0,
         ),
-        Stage("curation", formats.compact(kept), "examples kept", "datasets.list", kept > 0),
-        Stage("trainer", formats.compact(n_models.n), "models trained", "models.list", n_models.n > 0),
+        Stage("curation", formats.compact(kept), ("examples", "kept"), "datasets.list", kept > 0),
+        Stage("trainer", formats.compact(n_models.n), ("models", "trained"), "models.list", n_models.n > 0),
         Stage(
             "evaluator",
             formats.points(latest.verdict.improvement_points) if latest else formats.MISSING,
-            f"points, {latest.verdict.role}" if latest else "no verdict yet",
+            ("points", latest.verdict.role) if latest else ("no verdict", "yet"),
             "verdicts.list",
             latest is not None,
         ),
         Stage(
             "router",
             formats.compact(promoted.n),
-            f"promoted, {len(running)} in A/B",
+            ("promoted", f"{len(running)} in A/B"),
             "experiments.list",
             promoted.n > 0 or bool(running),
         ),
         Stage(
             "agents",
             f"{len(learned)}/{len(lines)}",
-            "roles on learned models",
+            ("roles on", "learned models"),
             "models.list",
             bool(learned),
         ),
@@ -209,6 +202,7 @@ def role_lines(session: Session) -> list[RoleLine]:
     verdicts = _newest_by_role(session, Verdict)
     shown = {row.verdict.role: row for row in verdict_rows(session, list(verdicts.values()))}
     trials = _newest_by_role(session, Experiment)
+    axis = points_axis([row.verdict for row in shown.values()])
     rows = experiments.with_versions(session, list(trials.values()))
     trial = {row.experiment.role: row for row in rows}
     versions = _by_id(session, ModelVersion, [row.model_version_id for row in serving.values()])
@@ -224,6 +218,7 @@ def role_lines(session: Session) -> list[RoleLine]:
             experiment=trial.get(role),
             serves=versions.get(serving[role].model_version_id) if role in serving else None,
             serves_since=serving[role].updated_at if role in serving else None,
+            chart=gain_chart(shown[role].verdict, axis) if role in shown else None,
         )
         for role in roles
     ]

@@ -121,6 +121,7 @@ def _templates() -> Jinja2Templates:
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=formats.reveal,
         trim_blocks=True,
         lstrip_blocks=True,
     )

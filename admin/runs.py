@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from admin.charts import LineChart, line_chart
+from admin.formats import number
 from admin.paging import Slice, newest_first
 from admin.rendering import Reading, render, wants_rows
 from curation.tables import Dataset
@@ -62,6 +63,15 @@ class Row:
         if not isinstance(done, (int, float)) or not isinstance(total, (int, float)) or total <= 0:
             return None
         return min(1.0, max(0.0, done / total))
+
+    @property
+    def amount(self) -> str:
+        """How much is done, in its own unit: `131 of 240 steps`; empty if it does not say."""
+        progress = self.run.progress or {}
+        if self.share is None or "done" not in progress:
+            return ""
+        done, total = number(progress["done"]), number(progress["total"])
+        return f"{done} of {total} {progress.get('unit', '')}".strip()
 
     @property
     def measures(self) -> list[tuple[str, Any]]:

@@ -13,11 +13,11 @@ GAP_DEGREES = 3.5
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a turn: its one number, what that number counts, and the page behind it."""
+    """One stage of a turn: its one number, what that number counts (in short lines), and the page behind it."""
 
     name: str
     number: str
-    caption: str
+    caption: tuple[str, ...]
     route: str
     awake: bool
 
