@@ -68,14 +68,17 @@ def start_evaluation(
         BadInput: no subjects, or a name twice.
     """
     known = load_suite(session, suite)
+    ref = f"{known.name}@{known.version}"
+    return enqueue(session, EVALUATE_JOB, evaluation_params(ref, subjects, plan), role=known.role)
+
+
+def evaluation_params(
+    suite: str, subjects: Sequence[str], plan: EvaluationPlan | None = None
+) -> dict[str, Any]:
+    """Return the parameters of an evaluation run; raises BadInput for no or repeated subjects."""
     if not subjects or len(set(subjects)) < len(subjects):
         raise BadInput("subjects", subjects, "at least one, with distinct names", "Name each once.")
-    params = {
-        "suite": f"{known.name}@{known.version}",
-        "subjects": list(subjects),
-        **asdict(plan or EvaluationPlan()),
-    }
-    return enqueue(session, EVALUATE_JOB, params, role=known.role)
+    return {"suite": suite, "subjects": list(subjects), **asdict(plan or EvaluationPlan())}
 
 
 @job(EVALUATE_JOB)
