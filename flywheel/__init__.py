@@ -1,1 +1,1 @@
-"""The product: assembles every room. `flywheel.cycle` is the one page that knows the order of a turn."""
+"""The product: assembles every room. `flywheel.cycle` knows the order of a turn."""

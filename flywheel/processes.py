@@ -1,7 +1,8 @@
 """Child processes of `flywheel up` and `flywheel demo`: started together, stopped together.
 
-Each child is a `flywheel` command in a session of its own, logging to HOME/logs. It is told to stop
-by SIGTERM and killed after a grace period; on Linux the kernel also stops it when this process dies.
+Each child is a `flywheel` command in a session of its own, logging to HOME/logs. It is told to
+stop by SIGTERM and killed after a grace period; on Linux the kernel also stops it when this process
+dies.
 """
 
 import ctypes

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import flywheel.worker  # noqa: F401  the sweeper must know every room's jobs
 from collector.partitions import ensure_partitions
+from flywheel.adapters import keep_adapters_loaded
 from foundation.database import get_engine
 from foundation.errors import FlywheelError
 from foundation.queue import forget_delivered
@@ -44,6 +45,7 @@ def duties() -> list[Duty]:
     return [
         Duty("sweep lost runs", min(5.0, settings.lost_after_s / 2), sweep),
         Duty("watch experiments and guards", 5.0, watch),
+        Duty("keep adapters loaded", 5.0, keep_adapters_loaded),
         Duty("make partitions ahead", 3600.0, _partitions),
         Duty("forget delivered messages", 3600.0, forget_delivered),
     ]

@@ -8,15 +8,26 @@ import collector.tasks
 import curation.tasks
 import evaluator.tasks
 import router.tasks
-import trainer.tasks  # noqa: F401  each import registers its room's jobs
+import trainer.plan
+import trainer.tasks
 from flywheel.schema import require_current
 from foundation.database import forget_connections
 from foundation.queue import QUEUES, get_queue
 from foundation.runs import register_tasks
 from foundation.settings import get_settings
 
+ROOMS = (
+    collector.tasks,
+    curation.tasks,
+    evaluator.tasks,
+    router.tasks,
+    trainer.plan,
+    trainer.tasks,
+)
+"""Modules that register jobs and rules by being imported."""
 
-@worker_process_init.connect
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _own_connections(**_: object) -> None:
     """Give a forked worker process database connections of its own."""
     forget_connections()
@@ -34,8 +45,14 @@ def run_worker(queues: list[str] | None = None, concurrency: int = 2) -> None:
     logging.basicConfig(level=level)
     get_queue().worker_main(
         [
-            "worker", "--pool=prefork", f"--concurrency={concurrency}", f"--loglevel={level}",
-            f"--queues={','.join(queues or QUEUES)}", "--hostname=flywheel-%p@%h",
-            "--without-gossip", "--without-mingle", "--without-heartbeat",
+            "worker",
+            "--pool=prefork",
+            f"--concurrency={concurrency}",
+            f"--loglevel={level}",
+            f"--queues={','.join(queues or QUEUES)}",
+            "--hostname=flywheel-%p@%h",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
         ]
-    )  # fmt: skip
+    )

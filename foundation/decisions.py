@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from foundation.errors import NotFound
 from foundation.tables import Decision
@@ -121,12 +121,14 @@ class Replay:
         return self.decision.outcome == self.ruling.outcome
 
 
-def replay(session: Session, decision_id: UUID) -> Replay:
-    """Recompute a stored decision from its inputs and thresholds.
+def newest(session: Session, role: str | None, limit: int) -> list[Decision]:
+    """Return the decisions taken last, of one role if named."""
+    query = select(Decision).order_by(col(Decision.id).desc()).limit(limit)
+    return list(session.exec(query.where(Decision.role == role) if role else query).all())
 
-    Raises:
-        NotFound: no such decision, or it was taken by a person and has no rule.
-    """
+
+def get_decision(session: Session, decision_id: UUID) -> Decision:
+    """Return a decision by id; raises NotFound."""
     decision = session.get(Decision, decision_id)
     if decision is None:
         raise NotFound(
@@ -135,6 +137,16 @@ def replay(session: Session, decision_id: UUID) -> Replay:
             "the id of a stored decision",
             "List them with: flywheel decide list",
         )
+    return decision
+
+
+def replay(session: Session, decision_id: UUID) -> Replay:
+    """Recompute a stored decision from its inputs and thresholds.
+
+    Raises:
+        NotFound: no such decision, or it was taken by a person and has no rule.
+    """
+    decision = get_decision(session, decision_id)
     return Replay(decision, _rule(decision.kind)(decision.inputs, decision.rule))
 
 

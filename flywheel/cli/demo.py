@@ -1,0 +1,29 @@
+"""The demo command."""
+
+from typing import Annotated
+
+import typer
+
+from flywheel.cli.output import AsJson, console, notes, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command()(demo)
+
+
+def demo(
+    seed: Annotated[int, typer.Option(help="Draws tasks, answers and adapters.")] = 0,
+    rounds: Annotated[int, typer.Option(help="How often to turn the wheel.")] = 1,
+    sabotage: Annotated[
+        str | None, typer.Option(help="Role to train on failing answers: it must not win.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn the whole wheel on this machine with a tiny model: under five minutes, all real."""
+    from flywheel.demo.report import print_report
+    from flywheel.demo.screen import Screen
+    from flywheel.demo.story import DemoOptions, run_demo
+
+    report = run_demo(DemoOptions(seed, rounds, sabotage), Screen(notes, quiet=as_json))
+    print_json(report.as_json()) if as_json else print_report(report, console)

@@ -1,0 +1,134 @@
+"""How commands speak: JSON for programs, tables and progress for people, errors on stderr."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
+
+console = Console()
+notes = Console(stderr=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value on one line of stdout."""
+    console.out(json.dumps(value, default=str, ensure_ascii=False), highlight=False)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> None:
+    """Print rows under column titles, or what to do when there are none."""
+    if not rows:
+        console.print(empty)
+        return
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*("–" if cell is None else str(cell) for cell in row))
+    console.print(table)
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Print names and values, one a line."""
+    width = max(len(name) for name in fields)
+    for name, value in fields.items():
+        console.print(f"[bold]{name:<{width}}[/bold]  ", end="")
+        console.out("–" if value is None else str(value), highlight=False)
+
+
+def percent(share: float | None) -> str:
+    """Return a share (0-1) as a percentage with one decimal."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+@contextmanager
+def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[float, float | None, str], None]]:
+    """Show a bar on stderr and yield `update(done, total, unit)`; silent when `quiet`."""
+    if quiet:
+        yield lambda done, total, unit: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=notes, transient=True) as bar:
+        task = bar.add_task(title, total=None, unit="")
+        yield lambda done, total, unit: bar.update(task, completed=done, total=total, unit=unit)
+
+
+@contextmanager
+def following(title: str, run_kind: str, quiet: bool) -> Iterator[None]:
+    """Show the progress of the newest run of a kind while the block does it in this process."""
+    from flywheel.status import newest_run
+
+    stop = threading.Event()
+
+    def poll(update: Callable[[float, float | None, str], None]) -> None:
+        while not stop.wait(0.3):
+            run = newest_run(run_kind)
+            if run is not None and run.progress:
+                update(run.progress["done"], run.progress["total"], run.progress["unit"])
+
+    with progress_bar(title, quiet) as update:
+        thread = threading.Thread(target=poll, args=(update,), daemon=True)
+        if not quiet:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            if thread.is_alive():
+                thread.join()
+
+
+def do_job(
+    title: str, kind: str, params: dict[str, Any], role: str, *, queue: bool, quiet: bool
+) -> dict[str, Any]:
+    """Order a job and finish it as `finish_run` does."""
+    import flywheel.worker  # noqa: F401  registers every room's jobs
+    from foundation.database import session_scope
+    from foundation.runs import enqueue
+
+    with session_scope() as session:
+        run = enqueue(session, kind, params, role=role)
+    return finish_run(title, kind, run.id, queue=queue, quiet=quiet)
+
+
+def finish_run(title: str, kind: str, run_id: UUID, *, queue: bool, quiet: bool) -> dict[str, Any]:
+    """Do a queued run here, with a progress bar, unless a worker is quicker; return its result.
+
+    With `queue` leave it to the workers and return its id.
+    """
+    import flywheel.worker  # noqa: F401  registers every room's jobs
+    from flywheel.cycle import wait_for
+    from foundation.database import session_scope
+    from foundation.runs import execute, get_run
+
+    if queue:
+        return {"run_id": str(run_id), "status": "queued"}
+    with following(title, kind, quiet):
+        done = execute(run_id, reraise=True)
+        if done is None:
+            with session_scope() as session:
+                run = get_run(session, run_id)
+            done = wait_for({kind: run}, title, lambda *_: None)[kind]
+    return {"run_id": str(run_id), **(done.result or {})}
+
+
+def as_uuid(what: str, value: str) -> UUID:
+    """Return an id given on the command line; raises BadInput."""
+    from foundation.errors import BadInput
+
+    try:
+        return UUID(value)
+    except ValueError:
+        raise BadInput(what, value, "an id such as 01a1fd57-1352-…", "Copy it whole.") from None

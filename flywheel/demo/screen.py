@@ -1,0 +1,52 @@
+"""What the demo shows while it works: one line per step, with a bar, and the seconds it took."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+Tell = Callable[[float, float], None]
+
+
+class Screen:
+    """Steps on a console, and how long each took (seconds, by name; repeated steps add up)."""
+
+    def __init__(self, console: Console, quiet: bool = False) -> None:
+        self._console, self._quiet = console, quiet
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str, title: str) -> Iterator[Tell]:
+        """Show a step while the block runs; yields `tell(done, total)`."""
+        started = time.perf_counter()
+        columns = (
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self._console, disable=self._quiet) as progress:
+            task = progress.add_task(title, total=None)
+
+            def tell(done: float, total: float) -> None:
+                progress.update(task, completed=done, total=total or None)
+
+            yield tell
+            progress.update(task, completed=1, total=1)
+        took = time.perf_counter() - started
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + took, 2)
+
+    def say(self, text: str) -> None:
+        """Print a line beside the steps."""
+        if not self._quiet:
+            self._console.print(text, highlight=False)

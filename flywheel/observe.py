@@ -1,0 +1,80 @@
+"""What production says about a role: its success, its traffic, what is new since the last training.
+
+These are the inputs of the training rules. What nobody logged is None: unknown, never guessed.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlmodel import Session, col, select
+
+from curation.tables import Dataset
+from foundation.tables import now
+from trainer.tables import ModelVersion, TrainingRun
+
+DAYS = 30
+_OUTCOMES = text(
+    """
+    SELECT avg(f.value), count(*)
+    FROM interaction i
+    JOIN feedback f ON f.interaction_id = i.id
+    WHERE i.role = :role AND i.model_version_id = :version AND f.kind = 'success'
+      AND f.source <> 'judge' AND i.ingested_at > now() - make_interval(days => :days)
+    """
+)
+_EPISODES = text(
+    """
+    SELECT count(DISTINCT coalesce(episode_id, id)), min(ingested_at)
+    FROM interaction
+    WHERE role = :role AND ingested_at > now() - make_interval(days => :days)
+    """
+)
+MONTH_DAYS = 30.44
+
+
+@dataclass(frozen=True)
+class SinceTraining:
+    """What happened since a role's last training; None where there was none."""
+
+    version: ModelVersion | None
+    months: float | None
+    n_new_examples: int | None
+
+
+def observed_success(session: Session, role: str, version_id: UUID) -> float | None:
+    """Return the share (0-1) of a version's answers that worked, of the last `DAYS` days."""
+    values = {"role": role, "version": version_id, "days": DAYS}
+    mean, n = session.execute(_OUTCOMES, values).one()
+    return float(mean) if n else None
+
+
+def tasks_per_day(session: Session, role: str) -> float | None:
+    """Return the role's tasks (episodes) per day over the last `DAYS` days, at least one day."""
+    n, first = session.execute(_EPISODES, {"role": role, "days": DAYS}).one()
+    return n / max(1.0, _days_since(first)) if n else None
+
+
+def since_training(session: Session, role: str, dataset: Dataset) -> SinceTraining:
+    """Return how long ago the role was trained, and how many examples were added since."""
+    last = session.exec(
+        select(ModelVersion, TrainingRun, Dataset)
+        .where(
+            ModelVersion.training_run_id == TrainingRun.id,
+            TrainingRun.dataset_id == Dataset.id,
+            ModelVersion.role == role,
+            col(ModelVersion.is_control).is_(False),
+        )
+        .order_by(col(ModelVersion.id).desc())
+        .limit(1)
+    ).first()
+    if last is None:
+        return SinceTraining(None, None, None)
+    version, training, learned_from = last
+    months = _days_since(training.created_at) / MONTH_DAYS
+    return SinceTraining(version, months, max(0, dataset.n_train - learned_from.n_train))
+
+
+def _days_since(moment: datetime) -> float:
+    return (now() - moment).total_seconds() / 86400

@@ -1,0 +1,80 @@
+"""Everything on one machine: `flywheel up`."""
+
+import signal
+import threading
+from collections.abc import Callable
+
+from sqlmodel import select
+
+from flywheel.processes import Processes
+from flywheel.schema import upgrade
+from foundation.database import database_url, session_scope
+from foundation.errors import NotFound
+from foundation.settings import get_settings, require_safe_binding
+from router.promote import serving_version
+from trainer.tables import ModelVersion
+
+
+def base_to_serve() -> str:
+    """Return the base model to load: the configured one, or that of who serves.
+
+    Raises:
+        NotFound: none is configured and nobody serves yet.
+    """
+    settings = get_settings()
+    if settings.base_model:
+        return settings.base_model
+    with session_scope() as session:
+        for role in settings.roles:
+            serving = serving_version(session, role)
+            if serving is not None and serving.kind != "external":
+                return serving.base_model
+    raise NotFound(
+        "base model",
+        None,
+        "FLYWHEEL_BASE_MODEL, or a version that serves a role",
+        "Set FLYWHEEL_BASE_MODEL to a folder, or run flywheel demo first.",
+    )
+
+
+def run_everything(say: Callable[[str], object]) -> None:
+    """Start every process, say where they answer, and wait for Ctrl-C or a child's death.
+
+    Raises:
+        ProcessDied: a child ended by itself; the others are stopped.
+    """
+    settings = get_settings()
+    require_safe_binding(settings.host, settings.api_key)
+    upgrade()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    environment = {
+        "FLYWHEEL_HOME": str(settings.home.absolute()),
+        "FLYWHEEL_DATABASE_URL": database_url(),
+    }
+    with Processes(settings.home.absolute(), environment) as processes:
+        for name in ("serve", "gateway", "worker", "scheduler"):
+            processes.start(name, name)
+        with_engine = settings.engine_url is None and _has_base()
+        if with_engine:
+            processes.start("engine", "engine")
+        processes.wait_for_http(f"http://{settings.host}:{settings.port}/healthz")
+        say(f"admin view   http://{settings.host}:{settings.port}/admin/")
+        processes.wait_for_http(f"http://{settings.host}:{settings.gateway_port}/healthz")
+        say(f"gateway      http://{settings.host}:{settings.gateway_port}/v1")
+        if with_engine:
+            processes.wait_for_http(f"http://127.0.0.1:{settings.engine_port}/healthz")
+            say(f"engine       http://127.0.0.1:{settings.engine_port}/v1")
+        else:
+            say("engine       not started: no base model yet (FLYWHEEL_BASE_MODEL)")
+        say(f"logs         {settings.home.absolute() / 'logs'}\nCtrl-C stops everything.")
+        while not stop.wait(1.0):
+            processes.check()
+        say("Stopping…")
+
+
+def _has_base() -> bool:
+    with session_scope() as session:
+        known = session.exec(select(ModelVersion.id).limit(1)).first()
+    return get_settings().base_model is not None or known is not None
