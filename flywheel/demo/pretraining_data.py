@@ -46,10 +46,10 @@ class PretrainingMix:
     """
 
     role_shares: dict[str, float] = field(
-        default_factory=lambda: {"coder": 0.45, "tester": 0.25, "reviewer": 0.3}
+        default_factory=lambda: {"coder": 0.35, "tester": 0.23, "reviewer": 0.42}
     )
     sloppy_share: dict[str, float] = field(
-        default_factory=lambda: {"coder": 0.4, "tester": 0.4, "reviewer": 0.35}
+        default_factory=lambda: {"coder": 0.5, "tester": 0.42, "reviewer": 0.45}
     )
     comparison_share: float = 0.7
     rare: tuple[str, ...] = ("reversed", "unique")

@@ -27,7 +27,7 @@ class BaseRecipe:
         mix: the training chats; their number is `steps` x `batch`.
     """
 
-    steps: int = 800
+    steps: int = 750
     batch: int = 32
     learning_rate: float = 4e-3
     threads: int = 2
@@ -67,7 +67,8 @@ class RoleRecipe:
     Attributes:
         tasks: distinct tasks asked.
         samples: own attempts at each, at temperature 1.
-        expert_share: share of the role's calls answered by the scripted expert, 0-1.
+        expert_share: share of the role's calls answered by the scripted expert, 0-1; with `attempts`
+            own answers that makes `expert_calls` of them, on tasks of their own.
         lora: of the adapter.
     """
 
@@ -80,6 +81,11 @@ class RoleRecipe:
     def attempts(self) -> int:
         """Own attempts in all."""
         return self.tasks * self.samples
+
+    @property
+    def expert_calls(self) -> int:
+        """Calls answered by the expert."""
+        return round(self.attempts * self.expert_share / (1 - self.expert_share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +103,9 @@ class DemoRecipe:
     base: BaseRecipe = field(default_factory=BaseRecipe)
     roles: dict[str, RoleRecipe] = field(
         default_factory=lambda: {
-            "coder": RoleRecipe(tasks=400, samples=4, expert_share=0.1),
-            "tester": RoleRecipe(tasks=250, samples=2, expert_share=0.1),
-            "reviewer": RoleRecipe(tasks=250, samples=2, expert_share=0.1),
+            "coder": RoleRecipe(tasks=400, samples=4, expert_share=0.11),
+            "tester": RoleRecipe(240, 2, expert_share=0.11, lora=LoraRecipe(epochs=4)),
+            "reviewer": RoleRecipe(240, 2, expert_share=0.11, lora=LoraRecipe(epochs=3)),
         }
     )
     eval_tasks: int = 200
