@@ -19,6 +19,7 @@ from foundation.access import require_key
 from foundation.errors import BadInput, FlywheelError
 from serving.answers import error_body, events, whole
 from serving.batching import Batcher, Row
+from serving.fit import shapes_of
 from serving.schemas import (
     AdapterAnswer,
     AdapterRequest,
@@ -56,7 +57,10 @@ def create_engine_app(
 
         engine = Engine.load(base_path, threads=threads)
         batcher = Batcher(engine, max_batch, wait_ms / 1000)
-        app.state.served = Served(engine, batcher, str(base_path), context_tokens(Path(base_path)))
+        folder = Path(base_path)
+        app.state.served = Served(
+            engine, batcher, str(base_path), context_tokens(folder), shapes_of(folder)
+        )
         yield
         await run_in_threadpool(batcher.close)
 

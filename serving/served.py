@@ -13,12 +13,11 @@ from jinja2 import TemplateError
 from foundation.chat import text_of
 from foundation.errors import BadInput, Conflict, NotFound
 from serving.batching import Batcher, Row
+from serving.fit import Shapes, require_fit
 from serving.schemas import ChatRequest
 
 if TYPE_CHECKING:
     from serving.engine import Engine
-
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass
@@ -29,6 +28,7 @@ class Served:
     batcher: Batcher
     base_path: str
     context_tokens: int
+    base_shapes: Shapes
     started: int = field(default_factory=lambda: int(time.time()))
     adapter_paths: dict[str, str] = field(default_factory=dict)
 
@@ -61,25 +61,11 @@ class Served:
         if name in self.base_names:
             raise Conflict("adapter name", name, "a name of its own", "The base model has it.")
         folder = Path(path)
-        if not (folder / ADAPTER_WEIGHTS).is_file():
-            raise NotFound(
-                f"adapter {name!r}",
-                path,
-                f"a folder with {ADAPTER_WEIGHTS} on the engine's machine",
-                "Correct the path.",
-            )
+        require_fit(name, folder, self.base_shapes)
         resolved = str(folder.resolve())
         if name in self.engine.adapters and self.adapter_paths.get(name) == resolved:
             return False
-        try:
-            self.engine.add_adapter(name, folder)
-        except (RuntimeError, ValueError, KeyError) as error:
-            if name in self.engine.adapters:
-                self.engine.remove_adapter(name)
-            self.adapter_paths.pop(name, None)
-            raise BadInput(
-                f"adapter {name!r}", path, f"an adapter of {self.base_path}", str(error)[:300]
-            ) from error
+        self.engine.add_adapter(name, folder)
         self.adapter_paths[name] = resolved
         return True
 
