@@ -46,12 +46,6 @@ class Rule:
     guard: re.Pattern[str] | None = None
     accept: Callable[[str, str], bool] = lambda whole, value: True
 
-    def may_occur(self, text: str, lowered: str) -> bool:
-        """Say whether a search for the rule is worth its cost."""
-        if self.guard is not None:
-            return self.guard.search(text) is not None
-        return any(literal in lowered for literal in self.literals)
-
 
 def _entropy_bits(text: str) -> float:
     """Return the Shannon entropy of the characters of `text`, in bits per character."""
@@ -295,7 +289,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "discord_token",
         r"(?<![\w-])[MNO][\w-]{23,25}\.[\w-]{6}\.[\w-]{27,38}(?![\w-])",
-        ("m", "n", "o"),
+        (),
         re.compile(r"\.[\w-]{6}\.[\w-]{27}"),
     ),
     Rule("azure_key", r"(?i:AccountKey=)(?P<value>[A-Za-z0-9+/=]{80,100})", ("accountkey=",)),
@@ -408,6 +402,23 @@ RULES: tuple[Rule, ...] = (
 """Most specific first: at one place of a text the first rule that accepts wins."""
 
 
+_LITERALS = tuple((text, i) for i, rule in enumerate(RULES) for text in rule.literals)
+_GUARDS = tuple((rule.guard, i) for i, rule in enumerate(RULES) if rule.guard is not None)
+_SHORT = 40
+
+
+def _active_rules(text: str) -> tuple[int, ...]:
+    """Return the rules worth a search of `text`: a literal or the guard of each occurs in it."""
+    lowered = text.lower()
+    active = {i for literal, i in _LITERALS if literal in lowered}
+    active.update(i for guard, i in _GUARDS if guard.search(text))
+    return tuple(sorted(active))
+
+
+# JSON is full of the same short strings: its keys, roles, types and model names.
+_active_rules_of_short = lru_cache(maxsize=4096)(_active_rules)
+
+
 class Scrubber:
     """Scrubs texts with one numbering: the same value gets the same placeholder every time."""
 
@@ -483,8 +494,7 @@ class Finding:
 
 def findings(text: str) -> Iterator[Finding]:
     """Yield what is to be removed from `text`, from left to right, without overlap."""
-    lowered = text.lower()
-    active = tuple(i for i, rule in enumerate(RULES) if rule.may_occur(text, lowered))
+    active = _active_rules(text) if len(text) > _SHORT else _active_rules_of_short(text)
     if not active:
         return
     combined = _combined(active)

@@ -1,0 +1,571 @@
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from sqlmodel import Session, select
+
+from collector import api
+from collector.client import Flywheel
+from collector.direct import DirectTransport
+from collector.ingest import ingest_counts
+from collector.spool import inspect
+from collector.streams import assemble
+from collector.tables import Feedback, Interaction, InteractionPayload
+from foundation.errors import BadInput
+from foundation.ids import new_id
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUEST = {"model": "m", "messages": [{"role": "user", "content": "write f, jo@x.org"}]}
+RESPONSE = {
+    "id": "r1",
+    "model": "m",
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}
+    ],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+}
+
+
+def spooled(client):
+    batch = client.spool.take(1000)
+    return list(batch.records) if batch else []
+
+
+@pytest.fixture
+def client(tmp_path):
+    flywheel = Flywheel(spool=tmp_path / "spool", role="coder")
+    yield flywheel
+    flywheel.close()
+
+
+@contextmanager
+def serving(app, port=0):
+    """A real uvicorn on loopback; yields its URL."""
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def ingest_app():
+    app = FastAPI()
+    app.include_router(api.routes)
+    return app
+
+
+# The client alone
+
+
+def test_import_is_light():
+    source = """
+    import sys
+    import collector.client
+    heavy = "torch sqlmodel celery litellm fastapi sqlalchemy pydantic pydantic_settings httpx"
+    print([name for name in heavy.split() if name in sys.modules])
+    """
+    output = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", textwrap.dedent(source)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert output.stdout.strip() == "[]"
+    last = output.stderr.strip().splitlines()[-1]
+    assert last.endswith("collector.client")
+    assert int(last.split("|")[1]) < 300_000  # microseconds; it takes 70,000
+
+
+def test_record_needs_a_role_and_feedback_a_subject(tmp_path):
+    flywheel = Flywheel(spool=tmp_path)
+    with pytest.raises(BadInput, match="role of a record"):
+        flywheel.record(request=REQUEST)
+    with pytest.raises(BadInput, match="subject of feedback"):
+        flywheel.outcome(True)
+    with pytest.raises(BadInput, match="kind of feedback"):
+        flywheel.feedback("applause", interaction_id=new_id())
+    with pytest.raises(BadInput, match="rating"):
+        flywheel.rate(6, new_id())
+    assert flywheel.counts()["seen"] == 0
+    flywheel.close()
+
+
+def test_without_a_url_records_wait_scrubbed_in_the_spool(client, tmp_path):
+    identifier = client.record(request=REQUEST, response=RESPONSE, latency_ms=5)
+    (line,) = spooled(client)
+    record = line["record"]
+    assert record["id"] == str(identifier)
+    assert record["role"] == "coder"
+    assert record["gen_ai_usage_input_tokens"] == 3
+    assert record["scrub"] == {"email": 1}
+    assert b"jo@x.org" not in b"".join(p.read_bytes() for p in (tmp_path / "spool").iterdir())
+    assert client.flush(0.1) is False
+    assert client.counts()["spooled"] == 1
+
+
+def test_episode_and_roles_nest(client):
+    with client.episode(task="add f", task_type="feature", unit="team-1", role="coordinator") as e:
+        first = client.record(request=REQUEST)
+        with client.as_role("tester", parent_id=first) as inner:
+            client.record(request=REQUEST, task_type="unit-test")
+            assert inner.id == e.id
+        with client.episode(task="other") as other:
+            client.record(request=REQUEST)
+        client.outcome(False)
+    client.record(request=REQUEST)
+    records = [line["record"] for line in spooled(client)]
+    assert [r.get("episode_id") for r in records] == [
+        str(e.id), str(e.id), str(other.id), str(e.id), None,
+    ]  # fmt: skip
+    assert [r.get("role") for r in records] == [
+        "coordinator", "tester", "coordinator", None, "coder",
+    ]  # fmt: skip
+    assert records[1]["parent_id"] == str(first)
+    assert records[1]["task_type"] == "unit-test"
+    assert records[0]["unit_id"] == "team-1"
+    assert records[0]["attributes"] == {"task": "add f"}
+
+
+def test_asyncio_tasks_keep_their_own_episode(client):
+    @client.observe("reviewer")
+    async def review(n):
+        await asyncio.sleep(0)
+        client.record(request=REQUEST, attributes={"n": n})
+
+    async def agent(n):
+        with client.episode(task=str(n)):
+            await asyncio.gather(review(n), review(n))
+
+    async def all_agents():
+        await asyncio.gather(*(agent(n) for n in range(5)))
+
+    asyncio.run(all_agents())
+    episodes: dict = {}
+    for line in spooled(client):
+        record = line["record"]
+        assert record["role"] == "reviewer"
+        assert record["attributes"]["task"] == str(record["attributes"]["n"])
+        episodes.setdefault(record["attributes"]["n"], set()).add(record["episode_id"])
+    assert len({next(iter(ids)) for ids in episodes.values()}) == 5
+    assert all(len(ids) == 1 for ids in episodes.values())
+
+
+def test_observe_opens_an_episode_of_its_own(client):
+    @client.observe("tester", task_type="unit-test")
+    def work():
+        return client.record(request=REQUEST)
+
+    work()
+    work()
+    first, second = (line["record"] for line in spooled(client))
+    assert first["role"] == "tester"
+    assert first["task_type"] == "unit-test"
+    assert first["episode_id"] != second["episode_id"]
+
+
+def test_same_value_same_placeholder_within_an_episode(client):
+    def ask(text):
+        client.record(request={"messages": [{"role": "user", "content": text}]})
+
+    with client.episode():
+        ask("a@x.org")
+        ask("b@x.org and a@x.org")
+    texts = [line["record"]["request"]["messages"][0]["content"] for line in spooled(client)]
+    assert texts == ["<EMAIL_1>", "<EMAIL_2> and <EMAIL_1>"]
+
+
+def test_our_own_faults_are_counted_and_not_raised(client):
+    class Broken:
+        def model_dump(self):
+            raise RuntimeError("broken")
+
+    client.record(request=REQUEST, response=Broken())
+    deep: object = "x"
+    for _ in range(5000):
+        deep = [deep]
+    client.record(request={"messages": deep})
+    assert client.counts()["dropped"] == {"client_error": 2}
+    client.record(request={"x": "\x00\ud800", "n": float("nan"), "o": object}, response=RESPONSE)
+    (line,) = spooled(client)
+    assert line["record"]["request"]["x"] == "\ufffd\ufffd"
+    assert line["record"]["request"]["n"] == "nan"
+
+
+# With a service
+
+
+def test_records_and_feedback_reach_the_database(session: Session, tmp_path):
+    with serving(ingest_app()) as url:
+        flywheel = Flywheel(url, spool=tmp_path, role="coder", project="p")
+        with flywheel.episode(task_type="feature"):
+            good = flywheel.record(request=REQUEST, response=RESPONSE)
+            flywheel.outcome(True, good)
+            flywheel.correct("better", good)
+        bad = flywheel.record(request=REQUEST, role="wizard")
+        assert flywheel.flush(20)
+        counts = flywheel.counts()
+        assert (counts["seen"], counts["sent"], counts["rejected"]) == (4, 3, 1)
+        served = httpx.get(f"{url}/v1/ingest/counts").json()
+        flywheel.close()
+    (aside,) = (tmp_path / "rejected").iterdir()
+    assert json.loads(aside.read_text())["record"]["record"]["id"] == str(bad)
+    assert inspect(tmp_path).records == 0
+    assert served[0]["counts"] == {"stored": 3, "rejected:unknown_role": 1}
+    (row,) = session.exec(select(Interaction)).all()
+    assert (row.id, row.project, row.task_type) == (good, "p", "feature")
+    assert "<EMAIL_1>" in session.get(InteractionPayload, good).request["messages"][0]["content"]
+    assert {f.kind for f in session.exec(select(Feedback))} == {"success", "correction"}
+
+
+def test_an_absent_server_costs_nothing_but_time(session: Session, tmp_path):
+    with serving(ingest_app()) as url:
+        pass  # the port is free again, and nobody listens
+    flywheel = Flywheel(url, spool=tmp_path, role="coder")
+    for _ in range(20):
+        flywheel.record(request=REQUEST, response=RESPONSE)
+    assert flywheel.flush(0.5) is False
+    assert inspect(tmp_path).records == 20
+    with serving(ingest_app(), port=int(url.rpartition(":")[2])):
+        assert flywheel.flush(60)
+    flywheel.close()
+    assert len(session.exec(select(Interaction)).all()) == 20
+
+
+def test_a_batch_refused_whole_is_split_until_the_faulty_record_stands_alone(
+    session: Session, tmp_path
+):
+    class Picky(DirectTransport):
+        """Refuses batches that hold a record of a certain size, as a proxy's limit does."""
+
+        def send(self, batch):
+            from collector.transport import Refused
+
+            if len(json.dumps(batch)) > 20_000:
+                raise Refused("413: too large")
+            return super().send(batch)
+
+    flywheel = Flywheel(spool=tmp_path, role="coder", transport=Picky())
+    for size in (10, 10, 30_000, 10, 10):
+        flywheel.record(request={"x": "a" * size})
+    assert flywheel.flush(20)
+    assert flywheel.counts()["sent"] == 4
+    assert inspect(tmp_path).rejected == 1
+    flywheel.close()
+    assert len(session.exec(select(Interaction)).all()) == 4
+
+
+def test_a_lost_answer_of_the_server_doubles_nothing(session: Session, tmp_path):
+    class Forgetful(DirectTransport):
+        """Stores the first batch and then fails to say so."""
+
+        first = True
+
+        def send(self, batch):
+            from collector.transport import Unreachable
+
+            results = super().send(batch)
+            if self.first:
+                self.first = False
+                raise Unreachable("connection reset")
+            return results
+
+    flywheel = Flywheel(spool=tmp_path, role="coder", transport=Forgetful())
+    for _ in range(5):
+        flywheel.record(request=REQUEST)
+    assert flywheel.flush(20)
+    flywheel.close()
+    assert len(session.exec(select(Interaction)).all()) == 5
+    assert ingest_counts(session)[0].counts["duplicate"] >= 1
+
+
+def test_killed_client_loses_nothing(session: Session, tmp_path):
+    source = """
+    import sys
+    from collector.client import Flywheel
+    flywheel = Flywheel(spool=sys.argv[1], role="coder")
+    request = {"messages": [{"role": "user", "content": "x" * 500}]}
+    while True:
+        print(flywheel.record(request=request), flush=True)
+    """
+    agent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(source), str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    returned = [agent.stdout.readline().strip() for _ in range(300)]
+    agent.send_signal(signal.SIGKILL)
+    returned += agent.stdout.read().split("\n")[:-1]
+    agent.stdout.close()
+    agent.wait()
+    with serving(ingest_app()) as url:
+        successor = Flywheel(url, spool=tmp_path, role="coder")
+        successor.record(request=REQUEST)
+        assert successor.flush(30)
+        while inspect(tmp_path).records:
+            successor.sender.ship_once()
+        successor.close()
+    stored = {str(row) for row in session.exec(select(Interaction.id)).all()}
+    assert {r for r in returned if len(r) == 36} <= stored
+    assert len(stored) <= len(returned) + 2
+
+
+def test_end_of_the_process_ships_what_waits(session: Session, tmp_path):
+    source = """
+    import sys
+    from collector.client import Flywheel
+    flywheel = Flywheel(sys.argv[1], spool=sys.argv[2], role="coder")
+    for _ in range(10):
+        flywheel.record(request={"messages": []})
+    """
+    with serving(ingest_app()) as url:
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(source), url, str(tmp_path)],
+            cwd=ROOT, check=True,
+        )  # fmt: skip
+    assert len(session.exec(select(Interaction)).all()) == 10
+    assert os.listdir(tmp_path) == []
+
+
+# Calls
+
+
+def provider(gateway_id=None, cut=False):
+    """A small OpenAI-shaped server; returns its app and the requests it saw."""
+
+    class Provider(BaseHTTPRequestHandler):
+        seen: list = []
+
+        def log_message(self, *args):
+            pass
+
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            self.seen.append((dict(self.headers), body))
+            if body["messages"][0]["content"] == "fail":
+                self.send_response(500)
+                self.send_header("content-length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+                return
+            self.send_response(200)
+            if gateway_id:
+                self.send_header("x-flywheel-interaction-id", str(gateway_id))
+            if not body.get("stream"):
+                data = json.dumps(RESPONSE).encode()
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+                return
+            self.send_header("content-type", "text/event-stream")
+            self.end_headers()
+            for index, word in enumerate(("one ", "two ", "three")):
+                finish = "stop" if index == 2 else None
+                part = {"index": 0, "delta": {"content": word}, "finish_reason": finish}
+                chunk = {"id": "s1", "model": "m", "choices": [part]}
+                self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+                if cut and index == 1:
+                    return
+            self.wfile.write(b"data: [DONE]\n\n")
+
+    return Provider
+
+
+@contextmanager
+def listening(handler):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def ask(client, url, content="hello", **rest):
+    messages = [{"role": "user", "content": content}]
+    return client.completion(messages=messages, base_url=url, **rest)
+
+
+def test_completion_through_an_ordinary_server_is_logged(client):
+    with listening(provider()) as url:
+        answer = ask(client, url, model="m", temperature=0.5)
+        with pytest.raises(httpx.HTTPStatusError):
+            ask(client, url, "fail", model="m")
+    assert answer.text == "ok"
+    good, failed = (line["record"] for line in spooled(client))
+    assert good["id"] == str(answer.interaction_id)
+    assert good["gen_ai_request_temperature"] == 0.5
+    assert good["latency_ms"] > 0
+    assert (failed["status"], failed["completed"]) == ("error", False)
+    assert failed["error_type"] == "HTTPStatusError"
+
+
+def test_completion_through_our_gateway_is_not_logged_twice(client):
+    identifier, handler = new_id(), None
+    handler = provider(gateway_id=identifier)
+    with listening(handler) as url, client.episode(task_type="fix", unit="u1") as episode:
+        answer = ask(client, url)
+        with ask(client, url, stream=True) as stream:
+            assert len(list(stream)) == 3
+    assert answer.interaction_id == stream.interaction_id == identifier
+    assert spooled(client) == []
+    headers, body = handler.seen[0]
+    assert body["model"] == "role:coder"
+    given = {name.lower(): value for name, value in headers.items()}
+    assert given["x-flywheel-role"] == "coder"
+    assert given["x-flywheel-episode"] == str(episode.id)
+    assert given["x-flywheel-task-type"] == "fix"
+    assert given["x-flywheel-unit"] == "u1"
+
+
+def test_streams_are_logged_however_they_end(client):
+    with listening(provider()) as url:
+        whole = ask(client, url, model="m", stream=True)
+        assert [c["choices"][0]["delta"]["content"] for c in whole] == ["one ", "two ", "three"]
+        with ask(client, url, model="m", stream=True) as left:
+            next(left)
+        dropped = ask(client, url, model="m", stream=True)
+        next(dropped)
+        del dropped
+    with listening(provider(cut=True)) as url, pytest.raises(httpx.RemoteProtocolError):
+        list(ask(client, url, model="m", stream=True))
+    records = [line["record"] for line in spooled(client)]
+    texts = [r["response"]["choices"][0]["message"]["content"] for r in records]
+    assert texts == ["one two three", "one ", "one ", "one two "]
+    assert [r["status"] for r in records] == ["success", "cut", "cut", "cut"]
+    assert [r.get("completed") for r in records] == [True, False, False, False]
+    assert records[0]["gen_ai_response_finish_reasons"] == ["stop"]
+    assert all(r["ttft_ms"] > 0 for r in records)
+
+
+def test_assemble_joins_tool_calls():
+    def part(**delta):
+        return {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+
+    chunks = [
+        part(role="assistant", content="\n\n"),
+        part(
+            tool_calls=[{"index": 0, "id": "c1", "function": {"name": "run", "arguments": '{"a"'}}]
+        ),
+        part(tool_calls=[{"index": 1, "id": "c2", "function": {"name": "see", "arguments": "{}"}}]),
+        part(tool_calls=[{"index": 0, "function": {"arguments": ": 1}"}}]),
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]},
+        {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
+    ]
+    answer = assemble(chunks)
+    message = answer["choices"][0]["message"]
+    assert [c["function"]["arguments"] for c in message["tool_calls"]] == ['{"a": 1}', "{}"]
+    assert answer["choices"][0]["finish_reason"] == "tool_calls"
+    assert answer["usage"]["completion_tokens"] == 2
+    assert assemble([]) is None
+
+
+# litellm
+
+
+@pytest.mark.slow
+def test_litellm_events_become_one_record_each(client):
+    from collector.litellm_callback import litellm_callback
+    from foundation.llm import _litellm
+
+    litellm, callback = _litellm(), litellm_callback(client)
+    connection = {"api_key": "none", "max_retries": 0}
+    asked = [{"role": "user", "content": "hello"}]
+
+    async def call_async(url):
+        await litellm.acompletion(
+            model="openai/m", messages=asked, api_base=url, **connection,
+            metadata={"agent_role": "tester", "task_type": "t"},
+        )  # fmt: skip
+        stream = await litellm.acompletion(
+            model="openai/m", messages=asked, api_base=url, stream=True, **connection
+        )
+        async for _ in stream:
+            pass
+        await asyncio.sleep(0.5)
+
+    litellm.callbacks = [callback]
+    try:
+        with listening(provider()) as url:
+            with client.episode(task_type="fix", role="reviewer") as episode:
+                litellm.completion(
+                    model="openai/m", messages=asked, api_base=url, temperature=0.3, **connection
+                )
+                for _ in litellm.completion(
+                    model="openai/m", messages=asked, api_base=url, stream=True, **connection
+                ):
+                    pass
+                with pytest.raises(openai.OpenAIError):
+                    litellm.completion(
+                        model="openai/m",
+                        messages=[{"role": "user", "content": "fail"}],
+                        api_base=url,
+                        **connection,
+                    )
+            asyncio.run(call_async(url))
+            deadline = time.monotonic() + 20
+            while client.counts()["spooled"] < 5 and time.monotonic() < deadline:
+                time.sleep(0.05)
+    finally:
+        litellm.callbacks = []
+    records = [line["record"] for line in spooled(client)]
+    by_role: dict = {}
+    for record in records:
+        by_role.setdefault(record["role"], []).append(record)
+    assert {role: len({r["id"] for r in rs}) for role, rs in by_role.items()} == {
+        "reviewer": 3, "tester": 1, "coder": 1,
+    }  # fmt: skip
+    assert client.counts()["dropped"] == {}
+    by_id = {r["id"]: r for r in by_role["reviewer"]}
+    assert all(r["episode_id"] == str(episode.id) for r in by_id.values())
+    assert sorted(r["status"] for r in by_id.values()) == ["error", "success", "success"]
+    streamed = [r for r in records if r.get("usage_estimated")]
+    assert {r["response"]["choices"][0]["message"]["content"] for r in streamed} == {
+        "one two three"
+    }
+    assert len({r["id"] for r in streamed}) == 2
+    assert by_role["tester"][0]["task_type"] == "t"
+    assert by_role["tester"][0]["gen_ai_usage_input_tokens"] == 3
+
+
+@pytest.mark.slow
+def test_completion_through_litellm_is_logged_once(client):
+    from collector.litellm_callback import litellm_callback
+    from foundation.llm import _litellm
+
+    litellm = _litellm()
+    litellm.callbacks = [litellm_callback(client)]
+    try:
+        with listening(provider()) as url:
+            os.environ["OPENAI_API_BASE"] = url
+            answer = client.completion(
+                messages=[{"role": "user", "content": "hello"}], model="openai/m", api_key="none"
+            )
+            time.sleep(0.5)
+    finally:
+        litellm.callbacks = []
+        del os.environ["OPENAI_API_BASE"]
+    (line,) = spooled(client)
+    assert line["record"]["id"] == str(answer.interaction_id)
+    assert answer.text == "ok"
