@@ -126,12 +126,15 @@ class Worker:
 
     Attributes:
         tier: the tier it was started in.
+        process: it, or the bubblewrap around it.
+        folder: its scratch folder on the host, None where that lies in a file system of its own.
         hello: what it found on this machine.
+        inner_pid: the first process of its pid namespace, whose end ends all others.
     """
 
     tier: str
     process: "subprocess.Popen[bytes]"
-    folder: Path
+    folder: Path | None
     hello: dict[str, Any] = field(default_factory=dict)
     inner_pid: int | None = None
 
@@ -146,7 +149,7 @@ class Worker:
         Raises:
             WorkerFailed: it could not start, with its own words.
         """
-        folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="flywheel-sandbox-")))
+        folder = None
         uid = secrets.choice(_SLOT_UIDS)
         command = [_interpreter(), "-S", "-s", "-P", "-B", "-c", _BOOTSTRAP]
         info_in = info_out = -1
@@ -156,12 +159,14 @@ class Worker:
                 info_in, info_out = os.pipe()
                 command = [*_bubblewrap(scratch_mb), "--info-fd", str(info_out), "--", *command]
             else:
-                scratch = str(folder)
+                scratch = os.path.realpath(tempfile.mkdtemp(prefix="flywheel-sandbox-"))
+                folder = Path(scratch)
                 if os.geteuid() == 0:
                     os.chown(folder, uid, uid)
             worker = cls._spawn(tier, command, folder, scratch, info_out)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
             if info_out >= 0:
@@ -178,7 +183,7 @@ class Worker:
 
     @classmethod
     def _spawn(
-        cls, tier: str, command: list[str], folder: Path, scratch: str, info_out: int
+        cls, tier: str, command: list[str], folder: Path | None, scratch: str, info_out: int
     ) -> "Worker":
         environment = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "HOME": scratch, "TMPDIR": scratch}
         if "LD_LIBRARY_PATH" in os.environ:  # an interpreter built against libraries elsewhere
@@ -282,4 +287,5 @@ class Worker:
             assert stream is not None
             with contextlib.suppress(OSError):
                 stream.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)

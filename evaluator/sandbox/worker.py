@@ -11,6 +11,7 @@ end of the child is the end of all it started.
 """
 
 import builtins
+import contextlib
 import errno
 import fcntl
 import gc
@@ -26,7 +27,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from evaluator.sandbox import confine, wire
 
@@ -291,6 +292,7 @@ class Child:
             os.set_blocking(fd, False)
         self.verdict: tuple[str, str] | None = None
         self.wait_status: int | None = None
+        self.dismissed = False
         self.cpu_s, self.peak_mb = 0.0, 0.0
 
     def cpu_now(self) -> float:
@@ -328,6 +330,11 @@ class Child:
         if self.wait_status is None:
             os.kill(self.pid, signal.SIGKILL)
 
+    def dismiss(self) -> None:
+        """Ends it because it is no longer needed; if it was dying already, that stays its end."""
+        self.dismissed = True
+        os.kill(self.pid, signal.SIGKILL)
+
     def patience(self) -> float:
         """Seconds until a limit could be reached."""
         left: float = self.limits["cpu_s"] - self.cpu_now()
@@ -363,6 +370,8 @@ class Child:
             name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
             if number == signal.SIGSYS:
                 return {"status": "FORBIDDEN", "detail": "a forbidden system call"}
+            if self.dismissed and number == signal.SIGKILL:
+                return {"status": "CRASH", "detail": "answered with something else than a value"}
             if number == signal.SIGXCPU or self.cpu_s >= limits["cpu_s"]:
                 return {"status": "TIMEOUT", "detail": f"more than {limits['cpu_s']:g} s of CPU"}
             if self.peak_mb > limits["memory_mb"]:
@@ -465,7 +474,7 @@ def watch(children: list[Child], scratch: str, first: Child, stdin: int) -> None
             if fd == stdin and event & (select.POLLHUP | select.POLLERR):
                 for child in children:
                     child.kill("CRASH", "the service went away")
-                os._exit(0)
+                _leave(scratch)
             if fd in readers and readers[fd].wait_status is None and not readers[fd].read(fd):
                 poller.unregister(fd)
         for child in children:
@@ -479,9 +488,17 @@ def watch(children: list[Child], scratch: str, first: Child, stdin: int) -> None
                         continue
     for child in children:
         if child.wait_status is None:
-            child.kill("CRASH", "answered with something else than a value")
+            child.dismiss()
             while not child.poll():
                 select.select([child.pidfd] if child.pidfd >= 0 else [], [], [], 0.01)
+
+
+def _leave(scratch: str) -> NoReturn:
+    """Ends the worker; the scratch folder goes too where it is ours to remove."""
+    with contextlib.suppress(OSError):
+        _empty(scratch)
+        os.rmdir(scratch)
+    os._exit(0)
 
 
 def perform(request: Mapping[str, Any], scratch: str) -> Report:
@@ -560,3 +577,4 @@ def main(settings: Mapping[str, Any]) -> None:
         report = perform(json.loads(frame), scratch)
         _empty(scratch)
         write_frame(channel, json.dumps(report).encode())
+    _leave(scratch)
