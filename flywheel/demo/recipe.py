@@ -67,8 +67,8 @@ class RoleRecipe:
     Attributes:
         tasks: distinct tasks asked.
         samples: own attempts at each, at temperature 1.
-        expert_share: share of the role's calls answered by the scripted expert, 0-1; with `attempts`
-            own answers that makes `expert_calls` of them, on tasks of their own.
+        expert_share: share of the role's calls answered by the scripted expert, 0-1, on
+            tasks of their own (`expert_calls` of them).
         lora: of the adapter.
     """
 
