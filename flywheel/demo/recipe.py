@@ -95,6 +95,7 @@ class DemoRecipe:
     Attributes:
         base: the base model.
         roles: per role its traffic and its training.
+        expert_accuracy: how often the scripted expert is right, 0-1.
         eval_tasks: held-out tasks of a benchmark.
         eval_samples: answers per task, at temperature 1.
         max_new_tokens: longest answer; a right one takes at most 65.
@@ -108,6 +109,7 @@ class DemoRecipe:
             "reviewer": RoleRecipe(240, 2, expert_share=0.11, lora=LoraRecipe(epochs=3)),
         }
     )
+    expert_accuracy: float = 0.85
     eval_tasks: int = 200
     eval_samples: int = 4
     max_new_tokens: int = 80
