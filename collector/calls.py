@@ -21,6 +21,8 @@ from foundation.errors import BadInput
 from foundation.ids import new_id
 
 if TYPE_CHECKING:
+    import httpx
+
     from collector.client import Flywheel
 
 INTERACTION_HEADER = "x-flywheel-interaction-id"
@@ -180,7 +182,9 @@ def completion(
         )
     if base_url is not None:
         request["model"] = model or f"role:{call.role}"
-        door = partial(_open_http, call, base_url, _headers(call, api_key), timeout_s)
+        door = partial(
+            _open_http, client.http(), call, base_url, _headers(call, api_key), timeout_s
+        )
     elif model is None:
         raise BadInput(
             "model", None, "a litellm model name", "Pass model=…, or set FLYWHEEL_GATEWAY_URL."
@@ -225,13 +229,19 @@ def _open_litellm(
 
 
 def _open_http(
-    call: _Call, base_url: str, headers: dict[str, str], timeout_s: float, *, stream: bool
+    http: "httpx.Client",
+    call: _Call,
+    base_url: str,
+    headers: dict[str, str],
+    timeout_s: float,
+    *,
+    stream: bool,
 ) -> Iterator[dict[str, Any]]:
     """Yield the chunks of the answer, or the whole answer once."""
     import httpx
 
     url = f"{base_url.rstrip('/')}/chat/completions"
-    with httpx.stream("POST", url, json=call.request, headers=headers, timeout=timeout_s) as answer:
+    with http.stream("POST", url, json=call.request, headers=headers, timeout=timeout_s) as answer:
         _note_gateway(call, answer.headers)
         if answer.is_error or not stream:
             answer.read()

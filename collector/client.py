@@ -31,7 +31,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from uuid import UUID
 
 from collector.context import Episode, acting_as, current_episode, entered
@@ -49,6 +49,8 @@ from foundation.errors import BadInput
 from foundation.ids import new_id
 
 if TYPE_CHECKING:
+    import httpx
+
     from collector.calls import Completion, CompletionStream
 
 AT_EXIT_S = 3.0
@@ -92,6 +94,7 @@ class Flywheel:
         self.spool = Spool(Path(folder).absolute(), durable=durable)
         self.sender = Sender(self.spool, transport, source=f"{self.project}@{socket.gethostname()}")
         self._closed = False
+        self._http: httpx.Client | None = None
         myself = weakref.ref(self)
         atexit.register(_close_at_exit, myself)
         os.register_at_fork(after_in_child=lambda: _after_fork(myself))
@@ -287,6 +290,42 @@ class Flywheel:
 
     # Calling models
 
+    def http(self) -> "httpx.Client":
+        """Return the connections of this client to gateways, kept open between calls."""
+        if self._http is None:
+            import httpx
+
+            self._http = httpx.Client(limits=httpx.Limits(max_connections=None))
+        return self._http
+
+    @overload
+    def completion(
+        self,
+        *,
+        messages: Sequence[Mapping[str, Any]],
+        model: str | None = None,
+        role: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        stream: Literal[False] = False,
+        **parameters: Any,
+    ) -> "Completion": ...
+
+    @overload
+    def completion(
+        self,
+        *,
+        messages: Sequence[Mapping[str, Any]],
+        model: str | None = None,
+        role: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        stream: Literal[True],
+        **parameters: Any,
+    ) -> "CompletionStream": ...
+
     def completion(
         self,
         *,
@@ -342,6 +381,9 @@ class Flywheel:
         self._closed = True
         self.sender.stop()
         self.spool.close()
+        if self._http is not None:
+            self._http.close()
+            self._http = None
 
 
 def _require_one_of(what: str, value: str, known: tuple[str, ...]) -> None:
@@ -359,4 +401,5 @@ def _after_fork(client: "weakref.ref[Flywheel]") -> None:
     alive = client()
     if alive is not None:
         alive.spool.after_fork()
+        alive._http = None
         alive.sender.after_fork()

@@ -22,7 +22,7 @@ SUCCESS, ERROR, CUT = "success", "error", "cut"
 
 
 class Interaction(SQLModel, table=True):
-    """One LLM call by an agent role; flat columns follow OpenTelemetry GenAI, dots as underscores."""
+    """One LLM call by an agent role; flat columns follow OpenTelemetry GenAI, with underscores."""
 
     __tablename__ = "interaction"
     __table_args__ = (

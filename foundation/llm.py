@@ -35,6 +35,13 @@ def _litellm() -> Any:
     return litellm
 
 
+def _openai() -> Any:
+    """Return the openai package: litellm's errors are its errors."""
+    import openai
+
+    return openai
+
+
 def custom_logger_base() -> type[Any]:
     """Return litellm's `CustomLogger`, the base class of its callbacks."""
     _litellm()
@@ -54,10 +61,10 @@ def complete(request: Request, **connection: Any) -> dict[str, Any]:
     Raises:
         ProviderError: the provider failed.
     """
-    litellm = _litellm()
+    litellm, openai = _litellm(), _openai()
     try:
         response = litellm.completion(**request, **connection)
-    except litellm.exceptions.OpenAIError as error:
+    except openai.OpenAIError as error:
         raise _provider_error(request, error) from error
     plain: dict[str, Any] = response.model_dump(mode="json", exclude_none=True)
     return plain
@@ -65,20 +72,20 @@ def complete(request: Request, **connection: Any) -> dict[str, Any]:
 
 def stream(request: Request, **connection: Any) -> Iterator[dict[str, Any]]:
     """Send a streaming chat request and yield OpenAI-shaped chunks; raises as `complete`."""
-    litellm = _litellm()
+    litellm, openai = _litellm(), _openai()
     try:
         for chunk in litellm.completion(**{**request, "stream": True}, **connection):
             yield chunk.model_dump(mode="json", exclude_none=True)
-    except litellm.exceptions.OpenAIError as error:
+    except openai.OpenAIError as error:
         raise _provider_error(request, error) from error
 
 
 async def acomplete(request: Request, **connection: Any) -> dict[str, Any]:
     """Async twin of `complete`, for the gateway."""
-    litellm = _litellm()
+    litellm, openai = _litellm(), _openai()
     try:
         response = await litellm.acompletion(**request, **connection)
-    except litellm.exceptions.OpenAIError as error:
+    except openai.OpenAIError as error:
         raise _provider_error(request, error) from error
     plain: dict[str, Any] = response.model_dump(mode="json", exclude_none=True)
     return plain
@@ -86,12 +93,12 @@ async def acomplete(request: Request, **connection: Any) -> dict[str, Any]:
 
 async def astream(request: Request, **connection: Any) -> AsyncIterator[dict[str, Any]]:
     """Async twin of `stream`, for the gateway."""
-    litellm = _litellm()
+    litellm, openai = _litellm(), _openai()
     try:
         chunks = await litellm.acompletion(**{**request, "stream": True}, **connection)
         async for chunk in chunks:
             yield chunk.model_dump(mode="json", exclude_none=True)
-    except litellm.exceptions.OpenAIError as error:
+    except openai.OpenAIError as error:
         raise _provider_error(request, error) from error
 
 

@@ -41,7 +41,7 @@ def import_records(
             paths,
             DirectTransport(),
             dry_run=dry_run,
-            progress=lambda report: update(report.read, None, "lines"),
+            progress=lambda lines: update(lines, None, "lines"),
             rejects_path=rejects,
         )
     print_json(report.as_dict()) if as_json else print_fields(report.as_dict())

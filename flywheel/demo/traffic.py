@@ -18,10 +18,13 @@ from collector.client import Flywheel
 from evaluator.graders import Grade, GradedTask, grade_many
 from evaluator.sandbox import Sandbox
 from flywheel.demo.expert import MODEL as EXPERT
-from flywheel.demo.language import DemoTask, near_duplicate
+from flywheel.demo.language import DemoTask, near_duplicate, random_inputs
 from foundation.chat import message
 
 Tell = Callable[[float, float], None]
+
+DECOYS: Final = 6
+"""Fresh lists per task beside the fixed ones, against answers fitted to those."""
 
 CALLERS: Final = 32
 """Agents that ask at the same time."""
@@ -62,6 +65,8 @@ def graded_task(task: DemoTask) -> GradedTask:
         return GradedTask(task.key, messages, "exact", {"answer": task.verdict, "last_line": True})
     reference = {"entry_point": task.entry_point, "inputs": inputs, "code": task.subject}
     if task.role == "coder":
+        fresh = random_inputs(random.Random(task.key), DECOYS)
+        reference["decoys"] = [[list(items)] for items in fresh]
         return GradedTask(task.key, messages, "calls", reference)
     reference["wrong"] = [wrong.code for wrong in task.wrong]
     return GradedTask(task.key, messages, "test_kills", reference)
