@@ -5,6 +5,7 @@ database row adds.
 """
 
 from collections import Counter
+from itertools import combinations
 from typing import Any, Final
 from uuid import UUID
 
@@ -167,10 +168,7 @@ def prove_no_leak(index: BandIndex, dataset_id: UUID, tally: Tally) -> dict[str,
     All pairs across splits that meet in a bucket of the near-duplicate index are verified anew.
     Prompts of tasks that the caller named may be alike: the name says they are different tasks.
     """
-    rows = index.session.execute(
-        _CROSS_SPLIT_PAIRS, {"dataset_id": dataset_id, "most": PAIRS_PROVED_AT_MOST}
-    )
-    pairs = [(one, other) for one, other in rows]
+    pairs = _cross_split_pairs(index.session, dataset_id)
     entries = index.load({i for pair in pairs for i in pair})
     n_repeats = n_prompts = 0
     for one, other in ((entries[a], entries[b]) for a, b in pairs):
@@ -209,19 +207,31 @@ def warnings_of(tally: Tally, leak_proof: dict[str, Any]) -> list[str]:
     return found
 
 
+def _cross_split_pairs(session: Session, dataset_id: UUID) -> set[tuple[UUID, UUID]]:
+    """Return the pairs of members in different splits that share a bucket, up to a limit."""
+    pairs: set[tuple[UUID, UUID]] = set()
+    for ids, splits in session.execute(_SHARED_BUCKETS, {"dataset_id": dataset_id}):
+        members = sorted(zip(ids, splits, strict=True))
+        for (one, here), (other, there) in combinations(members, 2):
+            if here != there:
+                pairs.add((one, other))
+            if len(pairs) == PAIRS_PROVED_AT_MOST:
+                return pairs
+    return pairs
+
+
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-_CROSS_SPLIT_PAIRS = text(
+_SHARED_BUCKETS = text(
     """
-    SELECT DISTINCT one.example_id, other.example_id
-    FROM dataset_example AS here
-    JOIN example_band AS one ON one.example_id = here.example_id
-    JOIN example_band AS other ON other.key = one.key AND other.example_id > one.example_id
-    JOIN dataset_example AS there
-      ON there.example_id = other.example_id AND there.dataset_id = here.dataset_id
-    WHERE here.dataset_id = :dataset_id AND here.split <> there.split
-    LIMIT :most
+    SELECT array_agg(member.example_id), array_agg(member.split)
+    FROM dataset_example AS member
+    JOIN example_band AS band ON band.example_id = member.example_id
+    WHERE member.dataset_id = :dataset_id
+    GROUP BY band.key
+    HAVING min(member.split) <> max(member.split)
+    ORDER BY band.key
     """
 )

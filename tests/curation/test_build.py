@@ -1,8 +1,10 @@
 """A log becomes datasets: counted drops, late feedback, repeats that change hands, no leaks."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +15,7 @@ from curation.export import load_rows, read, write_jsonl
 from curation.recipe import CurationRecipe
 from curation.tables import Dataset, DatasetExample, Example
 from foundation.artifacts import fetch, hash_tree
+from foundation.database import session_scope
 from foundation.errors import BadInput, NotFound
 from foundation.ids import new_id
 
@@ -436,3 +439,18 @@ def test_the_watermark_is_of_the_log_not_of_this_clock(session, log):
     build_dataset(session, "coder")
     mark = session.execute(text("SELECT seen_until FROM curation_watermark")).scalar_one()
     assert mark == log.clock < datetime.now(UTC)
+
+
+def test_two_builds_at_once_make_one_version(session, log):
+    for number in range(200):
+        log.call(ask(number), CODE.format(number), passed=True)
+    session.commit()
+
+    def build(_: int) -> UUID:
+        with session_scope() as own:
+            return build_dataset(own, "coder").id
+
+    with ThreadPoolExecutor(2) as pool:
+        ids = set(pool.map(build, range(2)))
+    assert len(ids) == 1
+    assert len(session.exec(select(Example)).all()) == 200
