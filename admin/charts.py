@@ -4,7 +4,7 @@ The content policy forbids style attributes, so every length is an SVG attribute
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class LineChart:
 
 
 def line_chart(
-    series: dict[str, Sequence[tuple[float, float]]], width: float = 720, height: float = 260
+    series: Mapping[str, Sequence[tuple[float, float]]], width: float = 720, height: float = 260
 ) -> LineChart | None:
     """Place named series of (x, y) in a box; None when no series has a finite point."""
     finite = {name: _finite(points) for name, points in series.items()}
@@ -82,14 +82,17 @@ def _scale(low: float, high: float, start: float, end: float) -> Any:
 
 
 def nice_ticks(low: float, high: float, about: int) -> list[float]:
-    """Return round numbers that cover `low`..`high` in roughly `about` steps of 1, 2 or 5 x 10^k."""
-    if not high > low:
+    """Return round numbers covering `low`..`high` in about `about` steps of 1, 2 or 5 x 10^k.
+
+    A range too small for its own size counts as one point, which gets an axis of width 1.
+    """
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-3):
         low, high = low - 0.5, high + 0.5
     raw = (high - low) / about
-    magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= raw)
+    exponent = math.floor(math.log10(raw))
+    step = next(m * 10.0**exponent for m in (1, 2, 5, 10, 20) if m * 10.0**exponent >= raw)
     first, last = math.floor(low / step), math.ceil(high / step)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [round(i * step, 1 - exponent) for i in range(first, last + 1)]
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class IntervalChart:
-    """Intervals under each other on one axis from 0 to `width`; `zero` is None when off the axis."""
+    """Intervals below each other on one axis 0..`width`; `zero` is None when off the axis."""
 
     width: float
     rows: tuple[Interval, ...]
@@ -128,7 +131,8 @@ def interval_chart(
 ) -> IntervalChart | None:
     """Place (name, tone, value, low, high) rows on one axis; None when no row has a value.
 
-    Values are multiplied by `scale` for display (shares become percent). A missing bound is the value. `bounds` keeps the axis within possible values, `axis` fixes it.
+    Values are multiplied by `scale` for display (shares become percent). A missing bound is the
+    value itself. `bounds` keeps the ticks within possible values; `axis` fixes both ends.
     """
     known = [(n, t, v, v if lo is None else lo, v if hi is None else hi)
              for n, t, v, lo, hi in rows if v is not None]  # fmt: skip

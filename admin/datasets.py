@@ -1,4 +1,4 @@
-"""Datasets: the versions as a list, and one version's card with a sample of what it kept and dropped."""
+"""Datasets: the versions as a list, and one version's card with a sample of its examples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from admin.charts import Bar, bars
+from admin.formats import number, percent, words
 from admin.paging import Slice, newest_first
 from admin.rendering import Reading, render, wants_rows
 from curation.tables import DROPPED, Dataset, DatasetExample, Example
@@ -22,6 +23,14 @@ from trainer.tables import ModelVersion, TrainingRun
 routes = APIRouter(prefix="/datasets")
 
 SAMPLE_SIZE = 20
+QUALITY_SHARES = (
+    "verified_share",
+    "corrected_share",
+    "contradicted_share",
+    "largest_group_share",
+    "mean_score",
+)
+"""Entries of a card that are shares in 0-1."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Browse:
-    """Which examples of a version are looked at: kept ones of a split, or dropped ones of a reason."""
+    """Which examples are looked at: kept ones of a split, or dropped ones of a reason."""
 
     show: Literal["kept", "dropped"] = "kept"
     split: str = ""
@@ -99,6 +108,25 @@ class DetailPage(SamplePage):
         return sum(n for _, n in self.splits)
 
     @property
+    def warnings(self) -> list[str]:
+        """What the card warns of."""
+        return [str(warning) for warning in self.dataset.card.get("warnings") or ()]
+
+    @property
+    def quality(self) -> list[tuple[str, str]]:
+        """The card's measures of quality as name and value; those it has."""
+        card = self.dataset.card
+        shares = [
+            (words(name), percent(card[name]))
+            for name in QUALITY_SHARES
+            if isinstance(card.get(name), (int, float))
+        ]
+        lengths = card.get("n_tokens")
+        if not isinstance(lengths, Mapping):
+            return shares
+        return shares + [(f"tokens, {name}", number(n)) for name, n in lengths.items()]
+
+    @property
     def n_dropped(self) -> int:
         """Examples that did not make it, of every reason."""
         return sum(bar.n for bar in self.dropped)
@@ -138,9 +166,7 @@ def show_detail(
     return render(request, "datasets/detail.html", detail(session, dataset, browse, rows))
 
 
-def detail(
-    session: Session, dataset: Dataset, browse: Browse, rows: Slice[Shown]
-) -> DetailPage:
+def detail(session: Session, dataset: Dataset, browse: Browse, rows: Slice[Shown]) -> DetailPage:
     """Return the page of one version around a sample."""
     trained = session.scalars(
         select(TrainingRun)
@@ -158,8 +184,8 @@ def detail(
         dataset,
         browse,
         rows,
-        dropped=bars(drops_of(dataset.card)),
-        task_types=bars(counts_in(dataset.card, "task_types", "task_type", "by_task_type")),
+        dropped=bars(counts_in(dataset.card, "dropped_by_reason")),
+        task_types=bars(counts_in(dataset.card, "task_types")),
         trained=trained,
         models=models,
     )
@@ -170,7 +196,7 @@ def sample(
 ) -> Slice[Shown]:
     """Return examples of a version, newest first: members, or those that were dropped for it."""
     if browse.show == "kept":
-        query = select(Example, DatasetExample.split).join(
+        query = select(Example, col(DatasetExample.split)).join(
             DatasetExample, col(DatasetExample.example_id) == col(Example.id)
         )
         query = query.where(col(DatasetExample.dataset_id) == dataset.id)
@@ -178,7 +204,7 @@ def sample(
             query = query.where(col(DatasetExample.split) == browse.split)
         key = col(DatasetExample.example_id)
     else:
-        query = select(Example, Example.split).where(
+        query = select(Example, col(Example.split)).where(
             col(Example.role) == dataset.role,
             col(Example.variant) == dataset.variant,
             col(Example.status) == DROPPED,
@@ -206,15 +232,9 @@ def _shown(example: Example, split: str, originals: Mapping[UUID, Example]) -> S
     return Shown(example, asked, split, original)
 
 
-def drops_of(card: Mapping[str, Any]) -> dict[str, int]:
-    """Return the card's dropped examples by reason; empty if it counts none."""
-    return counts_in(card, "dropped_by_reason", "dropped", "drops")
-
-
-def counts_in(card: Mapping[str, Any], *names: str) -> dict[str, int]:
-    """Return the first of the card's entries `names` that is an object of counts, else nothing."""
-    for name in names:
-        entry = card.get(name)
-        if isinstance(entry, Mapping):
-            return {str(k): v for k, v in entry.items() if isinstance(v, int) and v > 0}
-    return {}
+def counts_in(card: Mapping[str, Any], name: str) -> dict[str, int]:
+    """Return the card's entry `name` as counts above 0; empty if it is not an object of counts."""
+    entry = card.get(name)
+    if not isinstance(entry, Mapping):
+        return {}
+    return {str(k): v for k, v in entry.items() if isinstance(v, int) and v > 0}

@@ -109,7 +109,9 @@ def list_page(session: Session, filters: Filters, before: UUID | None = None) ->
         if value:
             query = query.where(col(column) == value)
     recent = session.execute(
-        select(Decision.kind, Decision.outcome).order_by(col(Decision.id).desc()).limit(1_000)
+        select(col(Decision.kind), col(Decision.outcome))
+        .order_by(col(Decision.id).desc())
+        .limit(1_000)
     ).all()
     return ListPage(
         filters,

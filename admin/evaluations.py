@@ -1,4 +1,4 @@
-"""Evaluations: one model over one suite; and verdicts: the candidate beside its baseline, paired."""
+"""Evaluations: one model over one suite; verdicts: the candidate beside its baseline, paired."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -231,7 +231,7 @@ def verdict_rows(session: Session, verdicts: Sequence[Verdict]) -> list[VerdictR
 
 
 def points_axis(verdicts: Sequence[Verdict]) -> tuple[float, float]:
-    """Return the range in points that shows all these verdicts and zero, so they can be compared."""
+    """Return the range in points that shows zero and all these verdicts beside each other."""
     edges = [edge for v in verdicts for edge in (v.ci_low, v.ci_high)]
     return min([0.0, *edges]), max([0.0, *edges])
 
@@ -252,7 +252,7 @@ def evaluation_detail(
     row = EvaluationRow(*found)
     e = row.evaluation
     statuses = session.execute(
-        select(Sample.status, func.count())
+        select(col(Sample.status), func.count())
         .where(col(Sample.evaluation_id) == identifier)
         .group_by(col(Sample.status))
     ).all()
@@ -294,7 +294,9 @@ def verdict_detail(session: Session, identifier: UUID) -> VerdictDetail:
     worse, better = [p for p in ordered if p.change < 0], [p for p in ordered if p.change > 0]
     return VerdictDetail(
         row=row,
-        baseline_model=session.get(ModelVersion, b.model_version_id) if b.model_version_id else None,
+        baseline_model=session.get(ModelVersion, b.model_version_id)
+        if b.model_version_id
+        else None,
         candidate_model=(
             session.get(ModelVersion, c.model_version_id) if c.model_version_id else None
         ),
@@ -327,7 +329,7 @@ def task_pairs(session: Session, baseline: UUID, candidate: UUID) -> list[TaskPa
     def shares(evaluation: UUID) -> dict[UUID, float]:
         passed = func.avg(cast(cast(col(Sample.passed), Integer), Float))
         rows = session.execute(
-            select(Sample.suite_task_id, passed)
+            select(col(Sample.suite_task_id), passed)
             .where(col(Sample.evaluation_id) == evaluation, col(Sample.passed).is_not(None))
             .group_by(col(Sample.suite_task_id))
         ).all()

@@ -1,6 +1,5 @@
 """Experiments: live comparisons of two versions, their arms, and the evidence so far."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -54,14 +53,15 @@ class Filters:
 class Evidence:
     """What an experiment's stored state says, read in one place; None where it says nothing."""
 
-    wins: int | None
-    losses: int | None
-    ties: int | None
+    wins: float | None
+    losses: float | None
+    ties: float | None
     e_value: float | None
     threshold: float
     estimate: float | None
     low: float | None
     high: float | None
+    reasons: Sequence[str] = ()
 
     @property
     def gauge(self) -> Gauge | None:
@@ -214,13 +214,13 @@ def count_arms(session: Session, row: Row) -> list[ArmRow]:
     a = Assignment
     rows = session.execute(
         select(
-            a.arm,
+            col(a.arm),
             func.count(),
             func.count(col(a.outcome)),
             func.count().filter(col(a.outcome).is_(True)),
-            func.coalesce(func.sum(a.n_calls), 0),
-            func.coalesce(func.sum(a.n_errors), 0),
-            func.coalesce(func.sum(a.n_slow), 0),
+            func.coalesce(func.sum(col(a.n_calls)), 0),
+            func.coalesce(func.sum(col(a.n_errors)), 0),
+            func.coalesce(func.sum(col(a.n_slow)), 0),
             func.count().filter(col(a.timed_out).is_(True)),
         )
         .where(col(a.experiment_id) == row.experiment.id)
@@ -234,34 +234,21 @@ def count_arms(session: Session, row: Row) -> list[ArmRow]:
 
 
 def read_evidence(state: Mapping[str, Any], plan: Mapping[str, Any]) -> Evidence:
-    """Read the evidence out of an experiment's state; its e-values may be kept as logarithms."""
-    difference = state.get("difference")
-    within = difference if isinstance(difference, Mapping) else state
-    alpha = _number(plan, "alpha") or DEFAULT_ALPHA
-    log_e = _number(state, "max_log_e", "log_e")
-    e_value = _number(state, "max_e_value", "e_value")
-    if e_value is None and log_e is not None:
-        e_value = math.exp(min(log_e, 700.0))
+    """Read what `router.experiment` keeps of its latest look; empty before the first one."""
+    difference = state.get("difference") or {}
     return Evidence(
-        wins=_count(state, "wins"),
-        losses=_count(state, "losses"),
-        ties=_count(state, "ties"),
-        e_value=e_value,
-        threshold=_number(plan, "e_threshold", "threshold") or 1.0 / alpha,
-        estimate=_number(within, "estimate"),
-        low=_number(within, "low", "ci_low"),
-        high=_number(within, "high", "ci_high"),
+        wins=_number(state, "wins"),
+        losses=_number(state, "losses"),
+        ties=_number(state, "ties"),
+        e_value=_number(state, "e_value"),
+        threshold=1.0 / (_number(plan, "alpha") or DEFAULT_ALPHA),
+        estimate=_number(difference, "estimate"),
+        low=_number(difference, "low"),
+        high=_number(difference, "high"),
+        reasons=tuple(str(reason) for reason in state.get("reasons") or ()),
     )
 
 
-def _number(source: Mapping[str, Any], *names: str) -> float | None:
-    for name in names:
-        value = source.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-    return None
-
-
-def _count(source: Mapping[str, Any], name: str) -> int | None:
-    value = _number(source, name)
-    return None if value is None else int(value)
+def _number(source: Mapping[str, Any], name: str) -> float | None:
+    value = source.get(name)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

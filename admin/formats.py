@@ -1,4 +1,4 @@
-"""How values read on a page: numbers, shares, ages, durations, JSON; pure functions used as filters."""
+"""How values read on a page: numbers, shares, ages, durations, JSON; pure template filters."""
 
 import json
 import re
@@ -13,11 +13,18 @@ _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u2
 
 _TONES = {
     "good": (
-        "success kept done production promoted promote deploy train yes pass passed stored initial"
+        "success kept done production promoted promote deploy train yes pass passed stored initial "
+        "healthy"
     ),
-    "bad": "error failed dropped quarantined rolled_back rollback halted rejected fail lost no",
-    "warn": "silent cut cancelled stay stayed wait iterate retired stopped corrected ab_test duplicate",
-    "busy": "running queued experimental candidate experiment",
+    "bad": (
+        "error failed dropped quarantined rolled_back rollback halted rejected fail lost no wrong "
+        "crash forbidden"
+    ),
+    "warn": (
+        "silent cut cancelled stay stayed wait iterate retired stopped corrected ab_test timeout "
+        "memory"
+    ),
+    "busy": "running queued experimental candidate now",
 }
 _TONE_OF = {word: tone for tone, words in _TONES.items() for word in words.split()}
 
@@ -37,12 +44,12 @@ def number(value: float | None) -> str:
 
 
 def compact(value: float) -> str:
-    """Return a large count short enough for a dial: `9,431`, `48.2k`, `1.3M`."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= limit:
-            shown = value / (1e3 if unit == "k" else limit)
-            return f"{shown:.3g}{unit}" if shown < 1000 else f"{shown:,.0f}{unit}"
-    return number(value)
+    """Return a large count in three digits: `9,431` in full, then `48.2k`, `1.34M`, `2G`."""
+    if abs(value) < 10_000:
+        return number(value)
+    units = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+    size, unit = next((s, u) for s, u in units if abs(value) >= 0.9995 * s)
+    return f"{value / size:.3g}{unit}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -59,7 +66,7 @@ def points(value: float | None) -> str:
 
 
 def age(moment: datetime | None, present: datetime | None = None) -> str:
-    """Return how long ago `moment` was, in its largest unit: `just now`, `12 min ago`, `3 d ago`."""
+    """Return how long ago `moment` was, in its largest unit: `12 min ago`, `3 d ago`."""
     if moment is None:
         return "never"
     elapsed = (present or datetime.now(UTC)) - moment

@@ -161,7 +161,7 @@ def list_rows(session: Session, filters: Filters, before: UUID | None = None) ->
 def recent_choices(session: Session) -> Choices:
     """Return what the filters offer, looking at the last calls only, never at the whole log."""
     recent = session.execute(
-        select(Interaction.role, Interaction.source, Interaction.task_type)
+        select(col(Interaction.role), col(Interaction.source), col(Interaction.task_type))
         .order_by(col(Interaction.id).desc())
         .limit(RECENT)
     ).all()
@@ -225,7 +225,7 @@ def episode_of(session: Session, call: Interaction) -> Sequence[Interaction]:
 
 
 def lineage_of(session: Session, identifier: UUID) -> Lineage:
-    """Follow a call into examples, datasets and models; the three are empty if it was never used."""
+    """Follow a call into examples, datasets and models; empty if it was never used."""
     examples = session.scalars(
         select(Example).where(col(Example.interaction_id) == identifier)
     ).all()
@@ -244,5 +244,3 @@ def lineage_of(session: Session, identifier: UUID) -> Lineage:
         .order_by(col(ModelVersion.id).desc())
     ).all()
     return Lineage(examples, datasets, models)
-
-

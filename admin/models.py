@@ -102,7 +102,7 @@ def show_detail(request: Request, session: Reading, id: UUID) -> HTMLResponse:
 def list_rows(session: Session, filters: Filters, before: UUID | None = None) -> Slice[Row]:
     """Return one page of versions, each with its dataset and its newest measured success rate."""
     newest_rate = (
-        select(Evaluation.success_rate)
+        select(col(Evaluation.success_rate))
         .where(col(Evaluation.model_version_id) == col(ModelVersion.id))
         .order_by(col(Evaluation.id).desc())
         .limit(1)

@@ -61,7 +61,6 @@ class RoleLine:
         return self.experiment is not None and self.experiment.experiment.status == RUNNING
 
 
-
 @dataclass(frozen=True)
 class OpenRuns:
     """The runs that are queued or running; the panel refreshes itself."""
@@ -113,7 +112,7 @@ def overview(session: Session, address: str) -> OverviewPage:
         open_runs=working,
         wheel=draw(stages(session, lines), turning=bool(working)),
         last_turn=last_turn,
-        turns=bounded_count(session, select(Verdict.id)).n,
+        turns=bounded_count(session, select(col(Verdict.id))).n,
         roles=lines,
         decisions=decided,
         address=address,
@@ -124,22 +123,30 @@ def stages(session: Session, lines: Sequence[RoleLine]) -> list[Stage]:
     """Return the six stages of the wheel with one number each."""
     logged, today = logged_in_all(session), logged_since(session, timedelta(days=1))
     kept = sum(line.kept for line in lines)
-    n_models = bounded_count(session, select(ModelVersion.id).where(_was_trained()))
+    n_models = bounded_count(session, select(col(ModelVersion.id)).where(_was_trained()))
     latest = _latest_verdict(lines)
     running = [line for line in lines if line.in_experiment]
-    promoted = bounded_count(session, select(Promotion.id).where(col(Promotion.kind) == "promote"))
+    promoted = bounded_count(
+        session, select(col(Promotion.id)).where(col(Promotion.kind) == "promote")
+    )
     learned = [line for line in lines if line.serves and line.serves.kind != "base"]
     return [
         Stage(
             "collector",
             f"{'≈' if logged.kind == 'estimate' else ''}{formats.compact(logged.n)}"
             f"{'+' if logged.kind == 'at least' else ''}",
-            ("calls", f"{formats.compact(today.n)}{today.mark} today"),
+            ("calls logged", f"{formats.compact(today.n)}{today.mark} today"),
             "interactions.list",
             logged.n > 0,
         ),
         Stage("curation", formats.compact(kept), ("examples", "kept"), "datasets.list", kept > 0),
-        Stage("trainer", formats.compact(n_models.n), ("models", "trained"), "models.list", n_models.n > 0),
+        Stage(
+            "trainer",
+            formats.compact(n_models.n),
+            ("models", "trained"),
+            "models.list",
+            n_models.n > 0,
+        ),
         Stage(
             "evaluator",
             formats.points(latest.verdict.improvement_points) if latest else formats.MISSING,
@@ -175,7 +182,7 @@ def _latest_verdict(lines: Iterable[RoleLine]) -> VerdictRow | None:
 
 def logged_in_all(session: Session) -> Count:
     """Return the size of the log: exact while small, then PostgreSQL's own estimate."""
-    counted = bounded_count(session, select(Interaction.id))
+    counted = bounded_count(session, select(col(Interaction.id)))
     if counted.kind == "exact":
         return counted
     estimate = session.scalar(
@@ -190,7 +197,7 @@ def logged_in_all(session: Session) -> Count:
 def logged_since(session: Session, length: timedelta) -> Count:
     """Return how many calls the last `length` of time logged, by the range of their ids."""
     since = first_id_at(now() - length)
-    return bounded_count(session, select(Interaction.id).where(col(Interaction.id) >= since))
+    return bounded_count(session, select(col(Interaction.id)).where(col(Interaction.id) >= since))
 
 
 def role_lines(session: Session) -> list[RoleLine]:
@@ -226,7 +233,9 @@ def role_lines(session: Session) -> list[RoleLine]:
 
 def logged_by(session: Session, role: str) -> Count:
     """Count a role's calls by the index on role, stopping at the limit."""
-    return bounded_count(session, select(Interaction.role).where(col(Interaction.role) == role))
+    return bounded_count(
+        session, select(col(Interaction.role)).where(col(Interaction.role) == role)
+    )
 
 
 def open_runs(session: Session) -> list[runs.Row]:
@@ -244,7 +253,7 @@ def _newest_by_role(session: Session, table: Any, *conditions: Any) -> dict[str,
     rows = session.scalars(
         select(table)
         .where(*conditions)
-        .distinct(col(table.role))
+        .prefix_with(text(f"DISTINCT ON ({table.__tablename__}.role)"))
         .order_by(col(table.role), col(table.id).desc())
     ).all()
     return {row.role: row for row in rows}

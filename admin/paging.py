@@ -28,7 +28,7 @@ class Slice(Generic[T]):
 
 
 def newest_first(
-    session: Session, query: Select[Any], key: Any, before: UUID | None, size: int = PAGE_SIZE
+    session: Session, query: Any, key: Any, before: UUID | None, size: int = PAGE_SIZE
 ) -> Slice[Any]:
     """Return up to `size` rows of `query` with `key` below `before`.
 

@@ -1,4 +1,4 @@
-"""From a page's dataclass to HTML: the template environment, links that survive a root path, headers.
+"""From a page's dataclass to HTML: templates, links that survive a root path, headers.
 
 Autoescape is on and never switched off, because every prompt shown is hostile text; the content
 policy is the second wall behind it.
@@ -56,7 +56,7 @@ FILTERS = (
 
 
 def reading_session() -> Iterator[Session]:
-    """Yield a session in a read-only transaction: PostgreSQL itself holds that GET changes nothing."""
+    """Yield a session in a read-only transaction: PostgreSQL holds that GET changes nothing."""
     with session_scope() as session:
         session.execute(text("SET TRANSACTION READ ONLY"))
         session.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
@@ -90,9 +90,7 @@ def link_to(
 
 
 @pass_context
-def _link(
-    context: Context, name: str, /, query: dict[str, Any] | None = None, **path: Any
-) -> str:
+def _link(context: Context, name: str, /, query: dict[str, Any] | None = None, **path: Any) -> str:
     return link_to(context["request"], name, query, **path)
 
 
@@ -127,7 +125,11 @@ def _templates() -> Jinja2Templates:
     )
     for name in FILTERS:
         environment.filters[name] = getattr(formats, name)
-    environment.filters |= {"role_colour": role_colour, "text_of": chat.text_of, "joined": chat.joined}
+    environment.filters |= {
+        "role_colour": role_colour,
+        "text_of": chat.text_of,
+        "joined": chat.joined,
+    }
     environment.globals |= {"link": _link, "asset": _asset, "missing": formats.MISSING}
     return Jinja2Templates(env=environment)
 

@@ -1,4 +1,4 @@
-"""Runs: long jobs with their progress, and one job with its parameters, error and training curve."""
+"""Runs: long jobs with their progress, and one job with its error and training curve."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from trainer.tables import ModelVersion, TrainingRun
 routes = APIRouter(prefix="/runs")
 
 UNFINISHED = (QUEUED, RUNNING)
-CURVES = {"loss": "training", "eval_loss": "validation", "validation_loss": "validation"}
+CURVES = {"loss": "training", "validation_loss": "validation"}
 """Entries of a training history that are drawn, and what their curves are called."""
 
 
@@ -160,7 +160,7 @@ def list_page(session: Session, filters: Filters, before: UUID | None = None) ->
     ):
         if value:
             query = query.where(col(column) == value)
-    kinds = session.scalars(select(Run.kind).order_by(col(Run.id).desc()).limit(1_000)).all()
+    kinds = session.scalars(select(col(Run.kind)).order_by(col(Run.id).desc()).limit(1_000)).all()
     rows: Slice[Run] = newest_first(session, query, col(Run.id), before)
     return ListPage(filters, rows.map(Row), sorted(set(kinds)), get_settings().roles)
 

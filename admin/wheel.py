@@ -13,7 +13,7 @@ GAP_DEGREES = 3.5
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a turn: its one number, what that number counts (in short lines), and the page behind it."""
+    """One stage: its one number, what it counts (in short lines), and the page behind it."""
 
     name: str
     number: str

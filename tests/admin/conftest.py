@@ -1,0 +1,309 @@
+"""A filled database, and a way to get pages of the admin application without a server."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlmodel import Session
+
+from admin.pages import create_admin_app
+from collector.tables import Feedback, Interaction, InteractionPayload
+from curation.tables import DROPPED, Dataset, DatasetExample, Example
+from evaluator.tables import Evaluation, Sample, Suite, SuiteTask, Verdict
+from foundation.ids import new_id
+from foundation.tables import DONE, FAILED, RUNNING, Decision, Run, now
+from router.tables import Assignment, Experiment, Promotion, RoleServing
+from trainer.tables import ModelVersion, TrainingRun
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}</textarea>\u202e"
+
+Get = Callable[..., httpx.Response]
+
+
+def getter(app: FastAPI, root_path: str = "") -> Get:
+    def get(path: str, method: str = "GET", **headers: str) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            # Errors become the answers that a browser would see.
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False, root_path=root_path)
+            async with httpx.AsyncClient(transport=transport, base_url="http://wheel") as client:
+                return await client.request(method, path, headers=headers)
+
+        return asyncio.run(ask())
+
+    return get
+
+
+@pytest.fixture(name="getter")
+def getter_fixture() -> Callable[..., Get]:
+    return getter
+
+
+@pytest.fixture(name="add_call")
+def add_call_fixture() -> Callable[..., UUID]:
+    return add_call
+
+
+@pytest.fixture
+def hostile() -> str:
+    return HOSTILE
+
+
+@pytest.fixture
+def get(session: Session) -> Get:
+    """Get a page of the application mounted at /admin, as the service mounts it."""
+    service = FastAPI()
+    service.mount("/admin", create_admin_app())
+    return getter(service)
+
+
+@dataclass
+class Filled:
+    """Ids of one row of each noun, and where each is shown."""
+
+    ids: dict[str, UUID] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> list[str]:
+        return [f"/admin/{noun}/{identifier}" for noun, identifier in self.ids.items()]
+
+
+def add_call(session: Session, role: str = "coder", text: str = HOSTILE, **columns: Any) -> UUID:
+    identifier: UUID = columns.pop("id", None) or new_id()
+    session.add(Interaction(id=identifier, role=role, **columns))
+    messages = [
+        {"role": "system", "content": f"You are a {role}."},
+        {"role": text, "content": [{"type": "text", "text": text}], "name": text},
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": text}}]},
+        {"role": "user", "content": text},
+    ]
+    answer = {"choices": [{"message": {"role": "assistant", "content": text}}]}
+    session.add(
+        InteractionPayload(
+            id=identifier, request={"messages": messages}, response=answer, attributes={text: text}
+        )
+    )
+    return identifier
+
+
+@pytest.fixture
+def filled(session: Session) -> Filled:
+    """One of everything, with hostile text wherever a person or a model may write."""
+    episode, h = new_id(), timedelta(hours=1)
+    call = add_call(
+        session,
+        task_type=HOSTILE,
+        episode_id=episode,
+        source=HOSTILE,
+        error_type=HOSTILE,
+        gen_ai_response_model=HOSTILE,
+        scrub={HOSTILE: 2, "email": 1},
+        arm="treatment",
+    )
+    add_call(session, role="tester", episode_id=episode)
+    for kind, said in (
+        ("success", {"value": 1.0}),
+        ("rating", {"value": 4.0}),
+        ("comment", {"text": HOSTILE}),
+    ):
+        session.add(Feedback(interaction_id=call, kind=kind, actor=HOSTILE, **said))
+    session.add(Feedback(episode_id=episode, kind="correction", text=HOSTILE))
+
+    build = Run(kind="curation.build", role="coder", status=FAILED, error=HOSTILE, started_at=now())
+    train = Run(
+        kind="trainer.train",
+        role="coder",
+        status=RUNNING,
+        progress={"done": 30, "total": 40, "unit": "steps", "loss": 0.5},
+        params={"note": HOSTILE},
+        started_at=now() - h,
+        heartbeat_at=now(),
+    )
+    session.add_all([build, train, Run(kind="evaluator.evaluate", status=DONE, result={"ok": 1})])
+    session.flush()
+
+    dataset = Dataset(
+        role="coder",
+        number=1,
+        content_hash="ab" * 32,
+        n_train=8,
+        n_validation=1,
+        n_test=1,
+        run_id=build.id,
+        card={
+            "dropped_by_reason": {"near_duplicate": 3, "failed_outcome": 9, HOSTILE: 1},
+            "task_types": {HOSTILE: 4},
+            "warnings": [HOSTILE],
+            "verified_share": 0.5,
+            "n_tokens": {"p50": 40},
+        },
+    )
+    prompt = [{"role": "user", "content": HOSTILE}]
+    words = {"role": "coder", "prompt": prompt, "answer": HOSTILE, "norm_hash": "x"}
+    kept = Example(interaction_id=call, **words, created_at=now() - h)
+    repeat = Example(
+        interaction_id=new_id(),
+        **words,
+        status=DROPPED,
+        drop_reason="near_duplicate",
+        duplicate_of=kept.id,
+        similarity=0.91,
+        created_at=now() - h,
+    )
+    session.add_all([dataset, kept, repeat])
+    session.flush()
+    session.add(DatasetExample(dataset_id=dataset.id, example_id=kept.id, split="train"))
+
+    training = TrainingRun(
+        run_id=train.id,
+        role="coder",
+        dataset_id=dataset.id,
+        base_model=HOSTILE,
+        method="sft-lora",
+        recipe={"r": 16},
+        metrics={"validation_loss": 0.4},
+        history=[
+            {"step": 5, "loss": 2.0},
+            {"step": 10, "loss": 1.0, "lr": 1e-4},
+            {"step": 10, "validation_loss": 1.2},
+        ],
+    )
+    session.add(training)
+    session.flush()
+    base = ModelVersion(role="coder", number=1, name="coder-base", kind="base", base_model="tiny")
+    session.add(base)
+    session.flush()
+    model = ModelVersion(
+        role="coder",
+        number=2,
+        name=f"coder-v1 {HOSTILE}",
+        kind="adapter",
+        base_model="tiny",
+        training_run_id=training.id,
+        dataset_id=dataset.id,
+        parent_id=base.id,
+        stage="production",
+    )
+    suite = Suite(name="held-out", role="coder", content_hash="cd" * 32, n_tasks=2, origin=HOSTILE)
+    session.add_all([model, suite])
+    session.flush()
+
+    sides = [
+        Evaluation(
+            suite_id=suite.id,
+            model_version_id=version.id,
+            subject=version.name,
+            success_rate=rate,
+            ci_low=rate - 0.1,
+            ci_high=rate + 0.1,
+            n_samples=4,
+        )
+        for version, rate in ((base, 0.25), (model, 0.75))
+    ]
+    tasks = [
+        SuiteTask(
+            suite_id=suite.id,
+            task_id=f"t/{n} {HOSTILE}",
+            prompt=prompt,
+            grader="calls",
+            reference={},
+            attributes={"task_type": ["map", "filter"][n]},
+        )
+        for n in range(2)
+    ]
+    session.add_all([*sides, *tasks])
+    session.flush()
+    for side, results in zip(
+        sides, ([True, False, False, False], [True, True, True, False]), strict=True
+    ):
+        session.add_all(
+            Sample(
+                evaluation_id=side.id,
+                suite_task_id=tasks[n // 2].id,
+                number=n % 2,
+                answer=HOSTILE,
+                passed=passed,
+                status="PASS" if passed else "WRONG",
+                detail=HOSTILE,
+            )
+            for n, passed in enumerate(results)
+        )
+
+    decision = Decision(
+        kind="evaluator.deploy",
+        role="coder",
+        outcome="deploy",
+        reasons=[HOSTILE, "It is better."],
+        inputs={"improvement_points": 50.0, "note": HOSTILE, "nested": {"a": None}},
+        rule={"deploy_points": 10},
+        subject_id=model.id,
+    )
+    session.add(decision)
+    session.flush()
+    verdict = Verdict(
+        role="coder",
+        suite_id=suite.id,
+        baseline_evaluation_id=sides[0].id,
+        candidate_evaluation_id=sides[1].id,
+        n_tasks=2,
+        improvement_points=50.0,
+        ci_low=20.0,
+        ci_high=80.0,
+        p_value=0.01,
+        outcome="deploy",
+        decision_id=decision.id,
+    )
+    experiment = Experiment(
+        role="coder",
+        control_model_version_id=base.id,
+        treatment_model_version_id=model.id,
+        salt="s",
+        plan={"alpha": 0.05},
+        state={
+            "wins": 9,
+            "losses": 2,
+            "ties": 4,
+            "e_value": 7.5,
+            "difference": {"estimate": 0.2, "low": -0.1, "high": 0.5, "n_units": 6},
+            "reasons": [HOSTILE],
+        },
+    )
+    session.add_all([verdict, experiment])
+    session.flush()
+    for n, (arm, outcome) in enumerate(
+        [("control", True), ("control", False), ("treatment", True), ("treatment", None)]
+    ):
+        session.add(
+            Assignment(
+                experiment_id=experiment.id, unit=f"u{n}", arm=arm, outcome=outcome, n_calls=2
+            )
+        )
+    promotion = Promotion(
+        role="coder",
+        kind="promote",
+        from_model_version_id=base.id,
+        to_model_version_id=model.id,
+        experiment_id=experiment.id,
+        reason=HOSTILE,
+    )
+    session.add(promotion)
+    session.flush()
+    session.add(RoleServing(role="coder", model_version_id=model.id, promotion_id=promotion.id))
+    session.commit()
+    return Filled(
+        {
+            "interactions": call,
+            "datasets": dataset.id,
+            "runs": train.id,
+            "models": model.id,
+            "evaluations": sides[1].id,
+            "verdicts": verdict.id,
+            "experiments": experiment.id,
+            "decisions": decision.id,
+        }
+    )
