@@ -214,17 +214,24 @@ def record_call(
 
     A call without a measured latency is not slow.
     """
-    experiment = get_experiment(session, experiment_id)
-    slow = latency_ms is not None and latency_ms > _plan(experiment).slow_limit_ms
     session.execute(
-        update(Assignment)
-        .where(col(Assignment.experiment_id) == experiment_id, col(Assignment.unit) == unit)
-        .values(
-            n_calls=Assignment.n_calls + 1,
-            n_errors=Assignment.n_errors + int(error),
-            n_slow=Assignment.n_slow + int(slow),
-        )
+        _COUNT_CALL,
+        {"experiment": experiment_id, "unit": unit, "error": int(error), "latency": latency_ms},
     )
+
+
+_COUNT_CALL = text(
+    """
+    UPDATE assignment SET
+        n_calls = n_calls + 1,
+        n_errors = n_errors + :error,
+        n_slow = n_slow + coalesce(
+            CAST(:latency AS float) > (experiment.plan->>'slow_limit_ms')::float, false
+        )::int
+    FROM experiment
+    WHERE experiment.id = experiment_id AND experiment_id = :experiment AND unit = :unit
+    """
+)
 
 
 _SETTLE = text(
