@@ -49,11 +49,12 @@ def train(run: RunHandle, training_run_id: UUID, *, is_control: bool = False) ->
         BadInput: no row is left to learn from.
         RunCancelled: the run is no longer this worker's.
     """
+    folder = work_folder(training_run_id)
     made = _version_made(training_run_id)
     if made is not None:
+        shutil.rmtree(folder, ignore_errors=True)  # killed before it came to that
         return made
     order = _read(training_run_id)
-    folder = work_folder(training_run_id)
     folder.mkdir(parents=True, exist_ok=True)
     trained = sft.train(
         order.training.base_model,
