@@ -230,6 +230,8 @@ def _reject_call(attempt: Attempt) -> str | None:
         return NO_PAYLOAD
     if attempt.status == "error":
         return ERROR_STATUS
+    if not attempt.answer.strip() and not attempt.n_tool_calls:
+        return EMPTY_ANSWER  # a lost answer, whether or not its stream was cut
     if not attempt.completed or attempt.status == "cut":
         return INCOMPLETE
     if attempt.finish_reason == "length":
@@ -277,15 +279,15 @@ def has_valid_python(answer: str) -> bool:
     """Return false only if the answer is clearly Python and does not parse.
 
     Clearly Python is a fenced block that says so, or a text that starts like code and has a line
-    that only Python has (Ruby, Java, Kotlin and TypeScript begin alike). A fenced fragment may be
-    indented or the body of a function.
+    that only Python has (Ruby, Java, Kotlin and TypeScript begin alike). Either may be indented,
+    or the body of a function: that is how completions of a given head look.
     """
     fenced = [code for tag, code in _FENCE.findall(answer) if tag.lower() in ("python", "py")]
     if fenced:
         return all(_parses(code) or _parses_as_body(code) for code in fenced)
     text = answer.strip()
     is_python = _STARTS_LIKE_CODE.match(text) and _PYTHON_LINE.search(text) and "```" not in text
-    return not is_python or _parses(text)
+    return not is_python or _parses(text) or _parses_as_body(answer)
 
 
 def _parses_as_body(code: str) -> bool:

@@ -1,5 +1,7 @@
 """What is said about an answer, and what becomes of it."""
 
+import gzip
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -163,8 +165,20 @@ def test_the_control_ranks_repeats_without_looking_at_outcomes():
         ("import React from 'react'", True),
         ("from here on, all is well", True),
         ("def is a keyword", True),
+        ("    def g(x):\n        return x\n\n    return g(1)", True),
+        ("    def g(x):\n        return x\n\n    return g(1", False),
         ("```\ndef f(\n```", True),
     ],
 )
 def test_only_what_is_clearly_python_has_to_parse(answer, valid):
     assert has_valid_python(answer) is valid
+
+
+def test_no_real_answer_that_passed_its_tests_is_rejected_by_its_form(public_data):
+    path = public_data / "coder_outputs" / "coder_outputs_odd.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    passed = [row["solution"] for row in rows if row["exec_pass"]]
+    known = score([said("success", 1)], RECIPE)
+    assert len(passed) > 1000
+    assert [a for a in passed if reject(attempt(a), known, RECIPE) is not None] == []
