@@ -1,0 +1,500 @@
+"""The gateway between the official client and a loopback upstream; each call leaves a record."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from sqlmodel import Session, select
+from upstream_app import TOOL_ARGUMENTS, Server, create_upstream_app
+
+from collector.spool import Spool
+from collector.tables import Feedback, Interaction, InteractionPayload
+from foundation.database import session_scope
+from foundation.ids import new_id
+from foundation.settings import get_settings
+from router import experiment as ab
+from router.gateway import create_gateway_app
+from router.promote import initial, promote
+from router.recording import SOURCE
+from router.tables import CONTROL, PROMOTED, TREATMENT, Assignment
+from router.tasks import watch
+
+
+@pytest.fixture
+def upstream() -> Iterator[Server]:
+    with Server(create_upstream_app()) as server:
+        yield server
+
+
+@pytest.fixture
+def world(session, make_version, upstream, monkeypatch) -> Iterator[SimpleNamespace]:
+    """An upstream as engine and as `expert`, a role that is served, a gateway, and its clients."""
+    first = make_version()
+    initial(session, "coder", first)
+    session.commit()
+    monkeypatch.setenv("FLYWHEEL_ENGINE_URL", f"{upstream.url}/v1")
+    expert = {"base_url": f"{upstream.url}/v1/", "api_key": "sk-expert", "models": ["expert"]}
+    dead = {"base_url": "http://127.0.0.1:9/v1", "models": ["dead"]}
+    monkeypatch.setenv("FLYWHEEL_UPSTREAMS", json.dumps({"expert": expert, "dead": dead}))
+    get_settings.cache_clear()
+    with Server(create_gateway_app()) as gateway:
+        with openai_client(gateway.url) as client:
+            yield SimpleNamespace(
+                url=gateway.url, client=client, upstream=upstream, first=first,
+                gateway=gateway.app.state.gateway,
+            )  # fmt: skip
+
+
+def openai_client(url: str, path: str = "/v1", **headers: str) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=url + path, api_key="none", max_retries=0, default_headers=headers or None
+    )
+
+
+def ask(text: str, model: str = "role:coder", **more: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}], **more}
+
+
+def eventually(found: Any, limit_s: float = 20.0) -> Any:
+    """Poll until `found()` is truthy."""
+    deadline = time.monotonic() + limit_s
+    while not (value := found()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return value
+
+
+def stored(interaction_id: str) -> tuple[Interaction, InteractionPayload]:
+    def look() -> Any:
+        with session_scope() as own:
+            row = own.exec(select(Interaction).where(Interaction.id == interaction_id)).first()
+            payload = own.exec(
+                select(InteractionPayload).where(InteractionPayload.id == interaction_id)
+            ).first()
+        return (row, payload) if row and payload else None
+
+    return eventually(look)
+
+
+def test_a_role_is_answered_by_who_serves_it_and_recorded(world) -> None:
+    episode = str(new_id())
+    raw = world.client.chat.completions.with_raw_response.create(
+        **ask("say hello", temperature=0.5, max_tokens=9),
+        extra_headers={"x-flywheel-episode": episode, "x-flywheel-task-type": "sum"},
+    )
+    assert raw.parse().choices[0].message.content == "hello"
+    assert raw.headers["x-flywheel-model-version"] == "coder-v1"
+    assert "x-flywheel-arm" not in raw.headers
+    row, payload = stored(raw.headers["x-flywheel-interaction-id"])
+    assert (row.role, row.status, row.completed, row.source) == ("coder", "success", True, SOURCE)
+    assert (str(row.episode_id), row.task_type) == (episode, "sum")
+    assert row.model_version_id == world.first.id
+    assert (row.gen_ai_request_model, row.gen_ai_provider_name) == ("coder-v1", "engine")
+    assert (row.gen_ai_usage_input_tokens, row.gen_ai_usage_output_tokens) == (7, 3)
+    assert row.usage_estimated is False
+    assert row.latency_ms >= row.ttft_ms > 0
+    assert payload.request == ask("say hello", temperature=0.5, max_tokens=9)
+    assert payload.response["choices"][0]["message"]["content"] == "hello"
+
+
+def test_the_upstream_gets_the_same_bytes_but_for_the_model(world) -> None:
+    body = (
+        b'{ "messages":[{"role":"user","content":"say \\u00e9 h"}],"model":"role:coder","x":1.50}'
+    )
+    answer = httpx.post(f"{world.url}/v1/chat/completions", content=body)
+    assert answer.status_code == 200
+    headers, seen = world.upstream.app.state.seen[-1]
+    assert seen == body.replace(b"role:coder", b"coder-v1")
+    assert "authorization" not in headers, "the caller's key is not for the upstream"
+
+
+def test_a_stream_arrives_piece_by_piece_and_is_recorded_whole(world) -> None:
+    with world.client.chat.completions.with_streaming_response.create(
+        **ask("tools wörld", stream=True)
+    ) as raw:
+        interaction = raw.headers["x-flywheel-interaction-id"]
+        chunks = list(raw.parse())
+    text = "".join(c.choices[0].delta.content or "" for c in chunks)
+    arguments = "".join(
+        call.function.arguments for c in chunks for call in c.choices[0].delta.tool_calls or []
+    )
+    assert (text, arguments) == ("wörld", TOOL_ARGUMENTS)
+    row, payload = stored(interaction)
+    assert (row.status, row.completed) == ("success", True)
+    assert row.gen_ai_response_finish_reasons == ["tool_calls"]
+    message = payload.response["choices"][0]["message"]
+    assert message["content"] == "wörld"
+    assert message["tool_calls"][0]["function"] == {"name": "write", "arguments": TOOL_ARGUMENTS}
+    # This upstream states no usage in its stream: it is guessed, and the row says so.
+    assert row.usage_estimated is True
+    assert row.gen_ai_usage_output_tokens > 0
+    assert 0 < row.ttft_ms <= row.latency_ms
+
+
+def test_tool_calls_of_a_whole_answer_are_kept_byte_for_byte(world) -> None:
+    raw = world.client.chat.completions.with_raw_response.create(**ask("tools x"))
+    call = raw.parse().choices[0].message.tool_calls[0]
+    assert call.function.arguments == TOOL_ARGUMENTS
+    _, payload = stored(raw.headers["x-flywheel-interaction-id"])
+    kept = payload.response["choices"][0]["message"]["tool_calls"][0]
+    assert kept["function"]["arguments"] == TOOL_ARGUMENTS
+
+
+def test_a_caller_who_leaves_a_stream_cancels_the_upstream(world) -> None:
+    with world.client.chat.completions.with_streaming_response.create(
+        **ask("drip", stream=True)
+    ) as raw:
+        interaction = raw.headers["x-flywheel-interaction-id"]
+        for i, _ in enumerate(raw.parse()):
+            if i == 3:
+                break
+    assert world.upstream.app.state.left.wait(10), "the upstream goes on for nobody"
+    row, payload = stored(interaction)
+    assert (row.status, row.completed, row.error_type) == ("cut", False, "client_gone")
+    assert set(payload.response["choices"][0]["message"]["content"]) == {"x"}
+
+
+def test_a_caller_who_leaves_before_the_answer_cancels_the_upstream(world) -> None:
+    with pytest.raises(openai.APITimeoutError):
+        world.client.with_options(timeout=0.5).chat.completions.create(**ask("wait"))
+    assert world.upstream.app.state.left.wait(10)
+    row = eventually(lambda: latest("cut"))
+    assert (row.completed, row.error_type) == (False, "client_gone")
+
+
+def latest(status: str) -> Interaction | None:
+    with session_scope() as own:
+        query = select(Interaction).where(Interaction.status == status)
+        return own.exec(query.order_by(Interaction.id.desc())).first()
+
+
+def test_an_upstream_error_is_passed_on_and_recorded(world) -> None:
+    with pytest.raises(openai.RateLimitError) as caught:
+        world.client.chat.completions.create(**ask("fail 429"))
+    assert caught.value.code == "told_to"
+    assert caught.value.response.headers["retry-after"] == "0"
+    row, payload = stored(caught.value.response.headers["x-flywheel-interaction-id"])
+    assert (row.status, row.completed, row.error_type) == ("error", False, "told_to")
+    assert payload.response is None
+    assert payload.attributes == {"error": "told to fail"}
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "kind"),
+    [("plain failure", 502, "http_502"), ("garbage", 502, "upstream_garbage")],
+)
+def test_what_is_no_openai_answer_becomes_an_openai_error(world, text, status, kind) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        world.client.chat.completions.create(**ask(text))
+    assert caught.value.status_code == status
+    assert caught.value.code == kind
+    row, _ = stored(caught.value.response.headers["x-flywheel-interaction-id"])
+    assert (row.status, row.error_type) == ("error", kind)
+
+
+def test_an_error_before_a_stream_is_a_plain_error(world) -> None:
+    with pytest.raises(openai.InternalServerError) as caught:
+        world.client.chat.completions.create(**ask("fail 503", stream=True))
+    row, _ = stored(caught.value.response.headers["x-flywheel-interaction-id"])
+    assert (row.status, row.error_type) == ("error", "told_to")
+
+
+def test_a_stream_that_breaks_tells_the_caller_and_keeps_what_came(world) -> None:
+    with world.client.chat.completions.with_streaming_response.create(
+        **ask("break", stream=True)
+    ) as raw:
+        interaction = raw.headers["x-flywheel-interaction-id"]
+        with pytest.raises(openai.APIError) as caught:
+            list(raw.parse())
+    assert caught.value.code == "upstream_cut"
+    row, payload = stored(interaction)
+    assert (row.status, row.completed, row.error_type) == ("error", False, "upstream_cut")
+    assert payload.response["choices"][0]["message"]["content"] == "half an ans"
+
+
+def test_an_upstream_that_is_down(world) -> None:
+    with pytest.raises(openai.InternalServerError) as caught:
+        world.client.chat.completions.create(
+            **ask("say x", "dead"), extra_headers={"x-flywheel-role": "tester"}
+        )
+    assert (caught.value.status_code, caught.value.code) == (502, "upstream_unreachable")
+    row, _ = stored(caught.value.response.headers["x-flywheel-interaction-id"])
+    assert (row.role, row.status, row.gen_ai_provider_name) == ("tester", "error", "dead")
+
+
+def test_a_plain_model_goes_to_its_upstream_with_its_key(world) -> None:
+    raw = world.client.chat.completions.with_raw_response.create(
+        **ask("say hi", "expert"), extra_headers={"x-flywheel-role": "reviewer"}
+    )
+    headers, _ = world.upstream.app.state.seen[-1]
+    assert headers["authorization"] == "Bearer sk-expert"
+    row, _ = stored(raw.headers["x-flywheel-interaction-id"])
+    assert (row.role, row.model_version_id) == ("reviewer", None)
+    assert (row.gen_ai_request_model, row.gen_ai_provider_name) == ("expert", "expert")
+
+
+def test_role_and_episode_may_stand_in_the_path(world) -> None:
+    episode = str(new_id())
+    with openai_client(world.url, f"/r/tester/e/{episode}/v1") as client:
+        raw = client.chat.completions.with_raw_response.create(**ask("say hi", "expert"))
+    row, _ = stored(raw.headers["x-flywheel-interaction-id"])
+    assert (row.role, str(row.episode_id)) == ("tester", episode)
+    with openai_client(world.url, "/r/tester/v1") as client:
+        assert "role:coder" in {model.id for model in client.models.list()}
+
+
+@pytest.mark.parametrize(
+    ("request_", "headers", "status", "words"),
+    [
+        (ask("say", "role:painter"), {}, 404, "'painter'.*FLYWHEEL_ROLES"),
+        (ask("say", "role:tester"), {}, 404, "'tester'.*flywheel promote"),
+        (ask("say", "gpt-9"), {"x-flywheel-role": "coder"}, 404, "'gpt-9'.*/v1/models"),
+        (ask("say", "expert"), {}, 400, "x-flywheel-role"),
+        (ask("say", "expert"), {"x-flywheel-role": "painter"}, 404, "painter"),
+        (ask("say"), {"x-flywheel-episode": "7"}, 400, "episode.*UUID"),
+        (ask("say"), {"x-flywheel-unit": "u" * 201}, 400, "200 characters"),
+    ],
+)
+def test_a_call_that_cannot_be_placed_is_refused_in_openai_s_words(
+    world, request_, headers, status, words
+) -> None:
+    with pytest.raises(openai.APIStatusError, match=words) as caught:
+        world.client.chat.completions.create(**request_, extra_headers=headers)
+    assert caught.value.status_code == status
+    assert caught.value.type == "invalid_request_error"
+    assert world.upstream.app.state.seen == []
+
+
+def test_half_a_request_is_refused(world) -> None:
+    answer = httpx.post(f"{world.url}/v1/chat/completions", content=b'{"model": "role:co')
+    assert answer.status_code == 400
+    assert "request body" in answer.json()["error"]["message"]
+
+
+def test_a_key_is_asked_for_where_one_is_set(world, monkeypatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_API_KEY", "sesame")
+    get_settings.cache_clear()
+    with pytest.raises(openai.AuthenticationError):
+        world.client.chat.completions.create(**ask("say hi"))
+    with pytest.raises(openai.AuthenticationError):
+        world.client.models.list()
+    opened = world.client.with_options(api_key="sesame")
+    assert opened.chat.completions.create(**ask("say hi")).choices
+    assert httpx.get(f"{world.url}/healthz").json()["status"] == "ok"
+
+
+def test_a_promotion_is_followed_within_about_a_second(world, session, make_version) -> None:
+    new = make_version()
+    promote(session, "coder", new, reason="better", actor="ada")
+    session.commit()
+
+    def version() -> str:
+        raw = world.client.chat.completions.with_raw_response.create(**ask("say hi"))
+        return raw.headers["x-flywheel-model-version"]
+
+    eventually(lambda: version() == new.name)
+
+
+def test_a_secret_in_a_prompt_never_reaches_spool_or_table(world) -> None:
+    raw = world.client.chat.completions.with_raw_response.create(
+        **ask("say write to ada@example.com"), extra_headers={"x-flywheel-unit": "ada@example.com"}
+    )
+    row, payload = stored(raw.headers["x-flywheel-interaction-id"])
+    assert "ada@example.com" not in json.dumps([payload.request, payload.response])
+    assert row.unit_id.startswith("unit-")
+    assert row.scrub
+    folder = get_settings().home.absolute() / "spool"
+    for file in folder.rglob("*"):
+        assert file.is_dir() or b"ada@example.com" not in file.read_bytes()
+
+
+# Experiments through the gateway.
+
+
+@pytest.fixture
+def live(world, session, make_version) -> ab.Experiment:
+    treatment = make_version()
+    running = ab.start(session, "coder", treatment, ab.PLANS["demo"], "ada")
+    session.commit()
+    eventually(lambda: "coder" in world.gateway.roster.experiments)
+    return running
+
+
+def call_in(world, episode: str, text: str = "say hi") -> tuple[str, str]:
+    raw = world.client.chat.completions.with_raw_response.create(
+        **ask(text), extra_headers={"x-flywheel-episode": episode}
+    )
+    return raw.headers["x-flywheel-arm"], raw.headers["x-flywheel-model-version"]
+
+
+def test_an_episode_keeps_its_arm_and_the_assignment_comes_first(world, live, session) -> None:
+    arms = {}
+    for episode in (str(new_id()) for _ in range(12)):
+        arm, version = call_in(world, episode)
+        assert version == {CONTROL: "coder-v1", TREATMENT: "coder-v2"}[arm]
+        assert call_in(world, episode) == (arm, version)
+        arms[episode] = arm
+    world.gateway.known_arms.clear()  # another process knows nothing yet, and agrees
+    assert all(call_in(world, episode)[0] == arm for episode, arm in arms.items())
+    rows = session.exec(select(Assignment)).all()
+    assert {row.unit: row.arm for row in rows} == arms
+
+    def counted() -> bool:
+        with session_scope() as own:
+            return all(row.n_calls == 3 for row in own.exec(select(Assignment)).all())
+
+    eventually(counted)
+
+
+def test_a_call_without_episode_is_a_unit_of_its_own(world, live, session) -> None:
+    raw = world.client.chat.completions.with_raw_response.create(**ask("say hi"))
+    interaction = raw.headers["x-flywheel-interaction-id"]
+    row, _ = stored(interaction)
+    assert (row.unit_id, row.experiment_id) == (interaction, live.id)
+    session.add(Feedback(interaction_id=interaction, kind="success", value=1.0))
+    session.flush()
+    assert ab.collect_outcomes(session, live) == 1
+
+
+def test_a_failing_arm_is_not_silently_replaced(world, live) -> None:
+    for episode in (str(new_id()) for _ in range(4)):
+        with pytest.raises(openai.InternalServerError) as caught:
+            call_in(world, episode, "fail 500")
+        headers = caught.value.response.headers
+        row, _ = stored(headers["x-flywheel-interaction-id"])
+        assert (row.arm, row.status) == (headers["x-flywheel-arm"], "error")
+
+    def errors() -> int:
+        with session_scope() as own:
+            return sum(unit.n_errors for unit in own.exec(select(Assignment)).all())
+
+    eventually(lambda: errors() == 4)
+
+
+def test_the_winner_takes_over_through_the_gateway(world, live, session) -> None:
+    for _ in range(110):
+        episode = new_id()
+        arm, _ = call_in(world, str(episode))
+        session.add(Feedback(episode_id=episode, kind="success", value=float(arm == TREATMENT)))
+    session.commit()
+    assert watch()["experiments"] == {str(live.id): PROMOTED}
+    eventually(lambda: "coder" not in world.gateway.roster.experiments)
+    raw = world.client.chat.completions.with_raw_response.create(**ask("say hi"))
+    assert raw.headers["x-flywheel-model-version"] == "coder-v2"
+    assert "x-flywheel-arm" not in raw.headers
+
+
+def test_an_engine_that_lost_an_adapter_is_given_it_again(
+    session, make_version, monkeypatch, tmp_path
+) -> None:
+    from foundation import artifacts
+
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    stored_adapter = artifacts.put(folder)
+    initial(session, "coder", make_version(artifact_uri=stored_adapter.uri))
+    session.commit()
+    with Server(create_upstream_app(models=("base",))) as engine:
+        monkeypatch.setenv("FLYWHEEL_ENGINE_URL", f"{engine.url}/v1")
+        get_settings.cache_clear()
+        with Server(create_gateway_app()) as gateway, openai_client(gateway.url) as client:
+            answer = client.chat.completions.create(**ask("say hi"))
+    assert answer.choices[0].message.content == "hi"
+    assert [json.loads(body)["model"] for _, body in engine.app.state.seen] == ["coder-v1"] * 2
+
+
+# What a kill leaves.
+
+_RUN = """
+import sys, uvicorn
+from router.gateway import create_gateway_app
+uvicorn.run(create_gateway_app(), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+"""
+
+
+def test_a_killed_gateway_loses_nothing_that_was_answered(
+    session, make_version, upstream, monkeypatch, database
+) -> None:
+    initial(session, "coder", make_version())
+    session.commit()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    environment = {**os.environ, "FLYWHEEL_ENGINE_URL": f"{upstream.url}/v1"}
+    child = subprocess.Popen([sys.executable, "-c", _RUN, str(port)], env=environment)
+    seen: list[str] = []
+    try:
+        eventually(lambda: answers(url), 60.0)
+        with openai_client(url) as client:
+            for i in range(20):
+                stream = i % 2 == 0
+                with client.chat.completions.with_streaming_response.create(
+                    **ask(f"say {i}", stream=stream)
+                ) as raw:
+                    seen.append(raw.headers["x-flywheel-interaction-id"])
+                    list(raw.parse()) if stream else raw.parse()
+            child.send_signal(signal.SIGKILL)
+    finally:
+        child.kill()
+        child.wait()
+    left = Spool(Path(get_settings().home).absolute() / "spool" / "gateway")
+    left.adopt()
+    batch = left.take()
+    waiting = {line["record"]["id"] for line in batch.records} if batch else set()
+    left.close()
+    with session_scope() as own:
+        kept = {str(row) for row in own.exec(select(Interaction.id)).all()}
+    assert set(seen) <= waiting | kept
+    # The next gateway of this home ships what the dead one left, each record once.
+    with Server(create_gateway_app()):
+        for interaction in seen:
+            stored(interaction)
+    with Session(session.get_bind()) as fresh:
+        assert len(fresh.exec(select(Interaction)).all()) == 20
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_many_callers_at_once_each_leave_one_record(world) -> None:
+    answered: list[str] = []
+
+    def work() -> None:
+        with openai_client(world.url) as client:
+            for _ in range(5):
+                raw = client.chat.completions.with_raw_response.create(**ask("say hi"))
+                answered.append(raw.headers["x-flywheel-interaction-id"])
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(answered)) == 40
+
+    def all_stored() -> bool:
+        with session_scope() as own:
+            return {str(i) for i in own.exec(select(Interaction.id)).all()} == set(answered)
+
+    eventually(all_stored)
+    counts = httpx.get(f"{world.url}/healthz").json()["records"]
+    assert counts["seen"] == counts["spooled"] == 40
+    assert counts["dropped"] == {}
