@@ -77,6 +77,9 @@ class ExperimentPlan:
     """Tolerated share of slow calls, 0-1: p95 below the latency limit."""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise _bad_plan(name, value, "a number")
         for name in ("treatment_share", "alpha", "error_limit", "slow_share"):
             value = getattr(self, name)
             if not 0 < value < 1:
