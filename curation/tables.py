@@ -25,6 +25,8 @@ class Example(SQLModel, table=True):
         Index("ix_example_role_status", "role", "status"),
         Index("ix_example_norm_hash", "role", "variant", "norm_hash"),
         Index("ix_example_cluster_id", "cluster_id"),
+        Index("ix_example_episode_id", "episode_id"),
+        Index("ix_example_split_key", "role", "variant", "split_key"),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)

@@ -7,6 +7,7 @@ import router.tables  # noqa: F401  imports the tables of every lower room
 from flywheel.schema import include_object
 from foundation.database import get_engine
 
+
 def run() -> None:
     """Run the migrations on the given connection, or on the configured database."""
     connection = context.config.attributes.get("connection")

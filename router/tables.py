@@ -49,7 +49,7 @@ class Experiment(SQLModel, table=True):
 
 
 class Assignment(SQLModel, table=True):
-    """One unit (episode) of an experiment: its arm, written before its first call, and its outcome."""
+    """One unit (episode) of an experiment: its arm, fixed before its first call; its outcome."""
 
     __tablename__ = "assignment"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""The seams: which files may import which heavy library, and that the rooms are this repository's."""
+"""The seams: which file may import which heavy library, and where the rooms meet."""
 
 import ast
 import importlib
@@ -22,14 +22,28 @@ ROOMS = (
 )
 TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers")
 MEETING_POINTS = {
-    "collector": {"tables", "ingest", "client", "spool", "schemas", "partitions", "scrub"},
+    "collector": {
+        *("tables", "ingest", "client", "partitions"),
+        *("record", "schemas", "scrub", "sender", "spool", "streams", "transport"),
+    },
+    "curation",
+    "trainer",
+    "serving",
+    "evaluator",
+    "router",
+    "admin",
+    "flywheel",
+)
+TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers")
+MEETING_POINTS = {
+    "collector": {"tables", "ingest", "client", "spool", "record", "streams", "sender", "direct"},
     "curation": {"tables", "build", "export", "recipe"},
     "trainer": {"tables", "registry", "recipe"},
     "serving": {"backends"},
     "evaluator": {"tables", "run", "compare"},
     "router": {"tables", "experiment", "promote"},
 }
-"""What other stages may import of a room: its tables and its front desk, with the front desk's types.
+"""What other stages may import of a room: its tables, its front desk and the desk's types.
 
 `flywheel` assembles the rooms, so it may open every door.
 """

@@ -74,7 +74,10 @@ def _imported(number: int, row: dict[str, Any], prompts: Mapping[str, str]) -> I
         error_type="lost_answer" if lost else None,
         completed=not lost,
         source="import:coder_outputs",
-        attributes={name: row[name] for name in _KEPT if row.get(name) is not None},
+        attributes={
+            "task_key": task,
+            **{name: row[name] for name in _KEPT if row.get(name) is not None},
+        },
     )
     feedback = [] if lost else [_feedback(identifier, episode, run, dataset, task, passed)]
     return Imported(number, interaction, feedback, lost)

@@ -61,6 +61,8 @@ def upgrade() -> None:
     sa.UniqueConstraint('interaction_id', 'variant', name=op.f('uq_example_interaction_id_variant'))
     )
     op.create_index('ix_example_cluster_id', 'example', ['cluster_id'], unique=False)
+    op.create_index('ix_example_episode_id', 'example', ['episode_id'], unique=False)
+    op.create_index('ix_example_split_key', 'example', ['role', 'variant', 'split_key'], unique=False)
     op.create_index('ix_example_norm_hash', 'example', ['role', 'variant', 'norm_hash'], unique=False)
     op.create_index('ix_example_role_status', 'example', ['role', 'status'], unique=False)
     op.create_table('feedback',
@@ -430,6 +432,8 @@ def downgrade() -> None:
     op.drop_index('ix_feedback_episode_id', table_name='feedback')
     op.drop_table('feedback')
     op.drop_index('ix_example_role_status', table_name='example')
+    op.drop_index('ix_example_split_key', table_name='example')
+    op.drop_index('ix_example_episode_id', table_name='example')
     op.drop_index('ix_example_norm_hash', table_name='example')
     op.drop_index('ix_example_cluster_id', table_name='example')
     op.drop_table('example')

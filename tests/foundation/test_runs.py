@@ -1,4 +1,4 @@
-"""Runs: claimed once, resumed after a loss, failed after too many, cancelled, sent after the commit."""
+"""Runs: claimed once, resumed after a loss, failed after too many, sent after the commit."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Settings: wrong values are named with their remedy; nothing listens beyond loopback without a key."""
+"""Settings: wrong values are named with a remedy; beyond loopback a key is needed."""
 
 import pytest
 from pydantic import SecretStr

@@ -14,7 +14,6 @@ from serving.engine import Engine, Generation
 from trainer.pretrain import BaseShape, PretrainRecipe, pretrain
 
 # peft 0.21 asks transformers 5.23 by an attribute's old name.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 
 PROMPTS = [[{"role": "user", "content": f"Say {i}{' please' * (i % 3)}"}] for i in range(7)]
 

@@ -21,7 +21,6 @@ from serving.backends.openai_compatible import (
 )
 
 # peft 0.21 asks transformers 5.23 by an attribute's old name.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 
 ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "add 3 and 4"}]
 
