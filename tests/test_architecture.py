@@ -26,17 +26,6 @@ MEETING_POINTS = {
         *("tables", "ingest", "client", "partitions"),
         *("record", "schemas", "scrub", "sender", "spool", "streams", "transport"),
     },
-    "curation",
-    "trainer",
-    "serving",
-    "evaluator",
-    "router",
-    "admin",
-    "flywheel",
-)
-TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers")
-MEETING_POINTS = {
-    "collector": {"tables", "ingest", "client", "spool", "record", "streams", "sender", "direct"},
     "curation": {"tables", "build", "export", "recipe"},
     "trainer": {"tables", "registry", "recipe"},
     "serving": {"backends"},

@@ -245,6 +245,32 @@ def test_a_plain_model_goes_to_its_upstream_with_its_key(world) -> None:
     assert (row.gen_ai_request_model, row.gen_ai_provider_name) == ("expert", "expert")
 
 
+def test_any_other_provider_goes_through_litellm(world, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-provider")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{world.upstream.url}/v1")
+    said = {"extra_headers": {"x-flywheel-role": "coder"}}
+    whole = world.client.chat.completions.with_raw_response.create(
+        **ask("tools hi", "openai/small"), **said
+    )
+    assert whole.parse().choices[0].message.tool_calls[0].function.arguments == TOOL_ARGUMENTS
+    with world.client.chat.completions.with_streaming_response.create(
+        **ask("say hi", "openai/small", stream=True), **said
+    ) as raw:
+        streamed = raw.headers["x-flywheel-interaction-id"]
+        assert "".join(c.choices[0].delta.content or "" for c in raw.parse()) == "hi"
+    for interaction in (whole.headers["x-flywheel-interaction-id"], streamed):
+        row, _ = stored(interaction)
+        assert (row.status, row.completed, row.gen_ai_provider_name) == ("success", True, "litellm")
+    for stream in (False, True):
+        with pytest.raises(openai.APIStatusError, match="told to fail") as caught:
+            world.client.chat.completions.create(
+                **ask("fail 400", "openai/small", stream=stream), **said
+            )
+        assert caught.value.status_code == 400
+        row, _ = stored(caught.value.response.headers["x-flywheel-interaction-id"])
+        assert (row.status, row.error_type) == ("error", "BadRequestError")
+
+
 def test_role_and_episode_may_stand_in_the_path(world) -> None:
     episode = str(new_id())
     with openai_client(world.url, f"/r/tester/e/{episode}/v1") as client:
