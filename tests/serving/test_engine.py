@@ -117,15 +117,14 @@ def test_adapters_per_row_equal_adapters_alone(engine: Engine, adapters: dict[st
         _greedy(engine, adapter="one")
 
 
-def test_stream_is_generate_in_pieces(engine: Engine) -> None:
-    stops: list[tuple[str, ...]] = [(), ("er ",)]
-    for stop in stops:
-        whole = engine.generate([PROMPTS[1]], seed=[5], max_new_tokens=12, stop=stop)[0]
-        pieces: list[str] = []
-        ended = _drain(engine.stream(PROMPTS[1], seed=5, max_new_tokens=12, stop=stop), pieces)
-        assert ended == whole
-        assert "".join(pieces) == whole.text
-        assert all(pieces)
+@pytest.mark.parametrize("stop", [(), ("er ",)])
+def test_stream_is_generate_in_pieces(engine: Engine, stop: tuple[str, ...]) -> None:
+    whole = engine.generate([PROMPTS[1]], seed=[5], max_new_tokens=12, stop=stop)[0]
+    pieces: list[str] = []
+    stream = engine.stream(PROMPTS[1], seed=5, max_new_tokens=12, stop=stop)
+    assert _drain(stream, pieces) == whole
+    assert "".join(pieces) == whole.text
+    assert all(pieces)
 
 
 def test_ends_are_told_apart(engine: Engine) -> None:
