@@ -99,7 +99,7 @@ def test_adapters_per_row_equal_adapters_alone(engine: Engine, adapters: dict[st
     plain = _greedy(engine)
     for name, path in adapters.items():
         engine.add_adapter(name, path)
-    assert engine.adapters == ("one", "two")
+    assert list(engine.adapters) == ["one", "two"]
     single = {name: _greedy(engine, adapter=name) for name in (None, "one", "two")}
     assert single[None] == plain
     assert single["one"] != plain
@@ -111,7 +111,7 @@ def test_adapters_per_row_equal_adapters_alone(engine: Engine, adapters: dict[st
     assert _greedy(engine, adapter="one") == single["two"]
     engine.remove_adapter("one")
     engine.remove_adapter("two")
-    assert engine.adapters == ()
+    assert not engine.adapters
     assert _greedy(engine) == plain
     with pytest.raises(NotFound, match="'one'"):
         _greedy(engine, adapter="one")
