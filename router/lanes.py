@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import httpx
+from starlette.concurrency import run_in_threadpool
 
 from foundation import llm
 from foundation.errors import FlywheelError
@@ -24,6 +25,14 @@ CONNECT_S, ANSWER_S = 5.0, 600.0
 PASSED_HEADERS = ("content-type", "x-request-id", "retry-after", "openai-processing-ms")
 
 EVENT_STREAM = "text/event-stream"
+
+CHAT_PARAMETERS = frozenset(
+    "messages model stream stream_options tools tool_choice parallel_tool_calls response_format "
+    "temperature top_p n stop seed max_tokens max_completion_tokens presence_penalty "
+    "frequency_penalty logit_bias logprobs top_logprobs reasoning_effort user".split()
+)
+"""What a caller may say to litellm. Its own parameters are not among them: `api_base` would send our
+provider's key to an address of the caller's."""
 
 
 class UpstreamFailed(FlywheelError):
@@ -103,7 +112,10 @@ async def _pieces(answer: httpx.Response, model: str) -> AsyncIterator[bytes]:
 
 
 async def _open_litellm(target: Target, chat: ChatBody) -> Opened:
-    request = {**chat.values, "model": target.model}
+    request = {name: chat.values[name] for name in CHAT_PARAMETERS & chat.values.keys()}
+    request["model"] = target.model
+    # Its first use imports litellm, which takes seconds: not on the loop that everybody shares.
+    await run_in_threadpool(llm.custom_logger_base)
     try:
         if not chat.stream:
             answer = json.dumps(await llm.acomplete(request)).encode()

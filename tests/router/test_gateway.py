@@ -271,6 +271,19 @@ def test_any_other_provider_goes_through_litellm(world, monkeypatch) -> None:
         assert (row.status, row.error_type) == ("error", "BadRequestError")
 
 
+def test_a_caller_cannot_send_the_provider_s_key_elsewhere(world, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-provider")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{world.upstream.url}/v1")
+    with Server(create_upstream_app()) as elsewhere:
+        world.client.chat.completions.create(
+            **ask("say hi", "openai/small"),
+            extra_body={"api_base": f"{elsewhere.url}/v1", "base_url": f"{elsewhere.url}/v1"},
+            extra_headers={"x-flywheel-role": "coder"},
+        )
+    assert elsewhere.app.state.seen == []
+    assert len(world.upstream.app.state.seen) == 1
+
+
 def test_role_and_episode_may_stand_in_the_path(world) -> None:
     episode = str(new_id())
     with openai_client(world.url, f"/r/tester/e/{episode}/v1") as client:
