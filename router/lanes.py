@@ -31,8 +31,8 @@ CHAT_PARAMETERS = frozenset(
     "temperature top_p n stop seed max_tokens max_completion_tokens presence_penalty "
     "frequency_penalty logit_bias logprobs top_logprobs reasoning_effort user".split()
 )
-"""What a caller may say to litellm. Not its own parameters: `api_base` would send our provider's key
-to an address of the caller's."""
+"""What a caller may say to litellm. Not its own parameters: `api_base` would send our key, the
+provider's, to an address of the caller's."""
 
 
 class UpstreamFailed(FlywheelError):
