@@ -1,6 +1,7 @@
 """The Celery worker: imports every room's jobs by name and takes up runs from the queues."""
 
 import logging
+import os
 
 from celery.signals import worker_process_init
 
@@ -50,7 +51,7 @@ def run_worker(queues: list[str] | None = None, concurrency: int = 2) -> None:
             f"--concurrency={concurrency}",
             f"--loglevel={level}",
             f"--queues={','.join(queues or QUEUES)}",
-            "--hostname=flywheel-%p@%h",
+            f"--hostname=flywheel-{os.getpid()}@%h",
             "--without-gossip",
             "--without-mingle",
             "--without-heartbeat",

@@ -73,7 +73,7 @@ def forget_delivered(days: int = 1) -> int:
         deleted = session.execute(
             text(
                 "DELETE FROM kombu_message WHERE NOT visible "
-                "AND sent_at < now() - make_interval(days => :days)"
+                "AND timestamp < now() - make_interval(days => :days)"
             ).bindparams(days=days)
         )
     count: int = deleted.rowcount  # type: ignore[attr-defined]

@@ -120,8 +120,8 @@ def print_report(report: DemoReport, console: Console) -> None:
     steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.seconds.items())
     console.print(f"\n{total:.0f} s in all: {steps}.", highlight=False)
     console.print(
-        "\nThe tiny base is made to be fixable (40 % of its training answers carry a planted bug);"
-        "\nthese are figures of the product's loop, not of a language model. Next:"
+        "\nThe tiny base is made to be fixable: about half of the answers it was trained on carry a"
+        "\nplanted bug. These are figures of the product's loop, not of a language model. Next:"
         "\n  flywheel up                  browse it all at http://127.0.0.1:8710/admin/"
         "\n  flywheel status              the wheel at a glance"
         "\n  flywheel decide list         every decision, with its reasons"

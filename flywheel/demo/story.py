@@ -168,8 +168,10 @@ class Demo:
         """Play the production traffic of one round, all roles mixed."""
         requests = []
         for role, wanted in self._recipe.roles.items():
-            asked = tasks(role, "train", wanted.tasks, 1000 * self._options.seed + number)
-            requests += plan_requests(asked, wanted.samples, wanted.expert_share, rng)
+            n = wanted.tasks + wanted.expert_calls
+            asked = tasks(role, "train", n, 1000 * self._options.seed + number)
+            own, expert = asked[: wanted.tasks], asked[wanted.tasks :]
+            requests += plan_requests(own, wanted.samples, expert, rng)
         rng.shuffle(requests)
         self._expert.learn([request.task for request in requests])
         self._agents.work(requests, rng, tell)

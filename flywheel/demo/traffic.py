@@ -73,12 +73,11 @@ def graded_task(task: DemoTask) -> GradedTask:
 
 
 def plan_requests(
-    tasks: Sequence[DemoTask], samples: int, expert_share: float, rng: random.Random
+    own: Sequence[DemoTask], samples: int, expert: Sequence[DemoTask], rng: random.Random
 ) -> list[Request]:
     """Return who asks what: own attempts, expert calls, repeats, pasted secrets, hang-ups."""
-    requests = [Request(task, f"role:{task.role}") for task in tasks for _ in range(samples)]
-    n_expert = round(expert_share * len(requests))
-    requests += [Request(rng.choice(tasks), EXPERT) for _ in range(n_expert)]
+    requests = [Request(task, f"role:{task.role}") for task in own for _ in range(samples)]
+    requests += [Request(task, EXPERT) for task in expert]
     few = max(1, len(requests) // 50)
     for index in rng.sample(range(len(requests)), few):
         requests[index] = replace(requests[index], task=near_duplicate(requests[index].task, rng))

@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 
 from foundation.database import get_engine
 from foundation.errors import Conflict, NotFound
-from foundation.queue import declare_queues
+from foundation.queue import declare_queues, forget_delivered
 from foundation.runs import RunHandle, cancel, enqueue, execute, get_run, job, sweep
 from foundation.tables import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Run, now
 
@@ -164,3 +164,12 @@ def test_a_cancelled_run_stops_at_its_next_heartbeat(
 def test_an_unknown_job_is_named(queue: None, session: Session) -> None:
     with pytest.raises(NotFound, match=r"test\.count"):
         enqueue(session, "test.none")
+
+
+def test_delivered_messages_are_forgotten_after_their_days(queue: None, session: Session) -> None:
+    enqueue(session, "test.count", {"to": 1})
+    session.commit()
+    assert forget_delivered() == 0
+    session.execute(text("UPDATE kombu_message SET visible = false, timestamp = '2020-01-01'"))
+    session.commit()
+    assert forget_delivered() == 1
