@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlmodel import Session
 
+import flywheel.worker  # noqa: F401  registers every room's jobs and rules
 from curation.export import get_dataset
 from curation.recipe import UNVERIFIED, CurationRecipe
 from evaluator.decide import AB_TEST, DEPLOY

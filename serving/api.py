@@ -39,7 +39,7 @@ def create_engine_app(
     base_path: str | Path,
     threads: int | None = None,
     *,
-    max_batch: int = 64,
+    max_batch: int = 256,
     wait_ms: float = 4.0,
 ) -> FastAPI:
     """Return the engine's application; the base model is loaded when it starts.

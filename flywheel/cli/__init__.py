@@ -6,7 +6,8 @@ base install.
 
 import typer
 
-from flywheel.cli import data, decisions, demo, models, services, traffic
+from flywheel.cli import data, decisions, models, services, traffic
+from flywheel.cli.demo import demo
 
 app = typer.Typer(
     help="Agents that get better from their own work: log, curate, train, benchmark, A/B, promote.",
@@ -19,4 +20,4 @@ data.register(app)
 models.register(app)
 traffic.register(app)
 decisions.register(app)
-demo.register(app)
+app.command()(demo)

@@ -7,11 +7,6 @@ import typer
 from flywheel.cli.output import AsJson, console, notes, print_json
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command()(demo)
-
-
 def demo(
     seed: Annotated[int, typer.Option(help="Draws tasks, answers and adapters.")] = 0,
     rounds: Annotated[int, typer.Option(help="How often to turn the wheel.")] = 1,

@@ -218,7 +218,7 @@ class Demo:
                 samples_per_task=self._recipe.eval_samples,
                 max_tokens=self._recipe.max_new_tokens,
                 seed=self._options.seed,
-                batch_size=64,
+                batch_size=128,
             ),
             experiment=self._plan(),
             profile=DEMO,
