@@ -183,7 +183,7 @@ def completion(
     if base_url is not None:
         request["model"] = model or f"role:{call.role}"
         door = partial(
-            _open_http, client.http(), call, base_url, _headers(call, api_key), timeout_s
+            _open_http, client.connections.get(), call, base_url, _headers(call, api_key), timeout_s
         )
     elif model is None:
         raise BadInput(

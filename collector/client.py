@@ -46,11 +46,10 @@ from collector.sender import FEEDBACK, INTERACTION, Sender
 from collector.spool import Spool
 from collector.transport import HttpTransport, Transport
 from foundation.errors import BadInput
+from foundation.http import ThreadClients
 from foundation.ids import new_id
 
 if TYPE_CHECKING:
-    import httpx
-
     from collector.calls import Completion, CompletionStream
 
 AT_EXIT_S = 3.0
@@ -94,7 +93,7 @@ class Flywheel:
         self.spool = Spool(Path(folder).absolute(), durable=durable)
         self.sender = Sender(self.spool, transport, source=f"{self.project}@{socket.gethostname()}")
         self._closed = False
-        self._http: httpx.Client | None = None
+        self.connections = ThreadClients()
         myself = weakref.ref(self)
         atexit.register(_close_at_exit, myself)
         os.register_at_fork(after_in_child=lambda: _after_fork(myself))
@@ -290,14 +289,6 @@ class Flywheel:
 
     # Calling models
 
-    def http(self) -> "httpx.Client":
-        """Return the connections of this client to gateways, kept open between calls."""
-        if self._http is None:
-            import httpx
-
-            self._http = httpx.Client(limits=httpx.Limits(max_connections=None))
-        return self._http
-
     @overload
     def completion(
         self,
@@ -381,9 +372,7 @@ class Flywheel:
         self._closed = True
         self.sender.stop()
         self.spool.close()
-        if self._http is not None:
-            self._http.close()
-            self._http = None
+        self.connections.close()
 
 
 def _require_one_of(what: str, value: str, known: tuple[str, ...]) -> None:
@@ -401,5 +390,5 @@ def _after_fork(client: "weakref.ref[Flywheel]") -> None:
     alive = client()
     if alive is not None:
         alive.spool.after_fork()
-        alive._http = None
+        alive.connections.after_fork()
         alive.sender.after_fork()

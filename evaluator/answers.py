@@ -13,6 +13,7 @@ import httpx
 
 from foundation.chat import Message, answer_text
 from foundation.errors import BadInput, FlywheelError
+from foundation.http import ThreadClients
 from foundation.settings import LOOPBACK
 
 
@@ -91,9 +92,8 @@ class ChatServer:
         }
         self._sampling = {"temperature": temperature, "max_tokens": max_tokens}
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="answers")
-        self._client = httpx.Client(
+        self._connections = ThreadClients(
             timeout=timeout_s,
-            limits=httpx.Limits(max_connections=concurrency),
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
             # A proxy meant for the internet must not catch calls to this machine.
             trust_env=urlsplit(base_url).hostname not in LOOPBACK,
@@ -134,7 +134,9 @@ class ChatServer:
     def _try(self, request: dict[str, Any]) -> Answer:
         started = time.perf_counter()
         try:
-            response = self._client.post(f"{self.base_url}/chat/completions", json=request)
+            response = self._connections.get().post(
+                f"{self.base_url}/chat/completions", json=request
+            )
             if response.is_client_error and response.status_code not in (408, 425, 429):
                 raise BadInput(
                     f"model server {self.base_url}, model",
@@ -157,7 +159,7 @@ class ChatServer:
     def close(self) -> None:
         """Close the connections and threads."""
         self._threads.shutdown(cancel_futures=True)
-        self._client.close()
+        self._connections.close()
 
     def __enter__(self) -> Self:
         return self

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-import httpx
+import aiohttp
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
@@ -60,7 +60,7 @@ class ClientGone(Exception):
 class Gateway:
     """One gateway process: its picture of who serves, its connections and its recorder."""
 
-    client: httpx.AsyncClient
+    client: aiohttp.ClientSession
     recorder: Recorder
     roster: Roster = field(default_factory=Roster)
     fresh: bool = False
@@ -194,7 +194,7 @@ def create_gateway_app() -> FastAPI:
         keeper.cancel()
         with suppress(asyncio.CancelledError):
             await keeper
-        await gateway.client.aclose()
+        await gateway.client.close()
         await run_in_threadpool(recorder.close)
 
     app = FastAPI(title="flywheel gateway", docs_url=None, redoc_url=None, lifespan=lifespan)

@@ -40,8 +40,12 @@ from trainer.registry import ensure_base_version
 CONTROLLED = "coder"
 """The role that also trains a control: the same attempts, unverified."""
 
-LIVE_BATCH = 24
+LIVE_BATCH = 40
 """Tasks per role between two looks at a running experiment."""
+
+
+LIVE_MAX_PER_ARM = 200
+"""Tasks per arm after which an undecided experiment leaves the baseline in place."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def _opened(options: DemoOptions, recipe: DemoRecipe, screen: Screen) -> Iterato
             )
             stack.callback(client.close)
         gateway = f"http://127.0.0.1:{ports['gateway_port']}/v1"
-        agents = Agents(client, gateway, sandbox, recipe.max_new_tokens)
+        agents = stack.enter_context(Agents(client, gateway, sandbox, recipe.max_new_tokens))
         yield Demo(options, recipe, screen, agents, client, expert, base, suites)
 
 
@@ -113,6 +117,7 @@ def _environment(ports: Mapping[str, int], expert: Expert) -> dict[str, str]:
         "FLYWHEEL_DATABASE_URL": database_url(),
         "FLYWHEEL_UPSTREAMS": upstreams,
         "FLYWHEEL_HOST": "127.0.0.1",
+        "FLYWHEEL_TORCH_THREADS": "1",  # two processes share two cores
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         **{f"FLYWHEEL_{name.upper()}": str(port) for name, port in ports.items()},
@@ -179,7 +184,7 @@ class Demo:
 
     def _play_live(self, number: int, rng: random.Random, tell: Tell) -> None:
         """Play live tasks of the roles in an experiment until each has ended."""
-        most = 2 * self._plan().max_per_arm
+        most = 3 * LIVE_MAX_PER_ARM  # arms fill unevenly
         pools = {
             role: iter(tasks(role, "train", most, 1000 * self._options.seed + 500 + number))
             for role in ROLES
@@ -203,7 +208,7 @@ class Demo:
             raise FlywheelError(f"records did not arrive within 60 s: {self._client.counts()}")
 
     def _plan(self) -> ExperimentPlan:
-        return PLANS[DEMO]
+        return replace(PLANS[DEMO], max_per_arm=LIVE_MAX_PER_ARM)
 
     def _turn_recipe(self) -> TurnRecipe:
         sabotaged = self._options.sabotage
@@ -218,7 +223,7 @@ class Demo:
                 samples_per_task=self._recipe.eval_samples,
                 max_tokens=self._recipe.max_new_tokens,
                 seed=self._options.seed,
-                batch_size=128,
+                batch_size=64,
             ),
             experiment=self._plan(),
             profile=DEMO,
