@@ -11,7 +11,7 @@ from uuid import UUID
 
 import httpx
 
-from foundation.chat import Message, answer_text
+from foundation.chat import Message, answer_texts
 from foundation.errors import BadInput, FlywheelError
 from foundation.http import ThreadClients
 from foundation.settings import LOOPBACK
@@ -23,13 +23,14 @@ class Answer:
 
     Attributes:
         text: what it said, possibly nothing; None if the answer was lost on the way.
-        output_tokens: tokens made; None if unknown.
+        output_tokens: tokens made, an equal share where several answers came at once; None if
+            unknown.
         seconds: time of this answer; None if unknown.
         detail: why it was lost.
     """
 
     text: str | None
-    output_tokens: int | None = None
+    output_tokens: float | None = None
     seconds: float | None = None
     detail: str = ""
 
@@ -110,32 +111,41 @@ class ChatServer:
         return Subject(name or model, generate, model_version_id, {**self.settings, "model": model})
 
     def answer(self, model: str, prompts: Sequence[list[Message]], seed: int) -> list[Answer]:
-        """Answer all prompts at once; prompt i is sent the seed `seed + i`.
+        """Answer all prompts at once; a run of equal prompts is one request for as many choices.
 
-        A request that fails twice is a lost answer.
+        The request that begins with prompt i is sent the seed `seed + i`. A request that fails
+        twice is as many lost answers.
 
         Raises:
             ModelServerUnavailable: no request was answered.
             BadInput: the server refuses the request itself, such as an unknown model.
         """
         requests = [
-            {"model": model, "messages": prompt, "seed": seed + index, **self._sampling}
-            for index, prompt in enumerate(prompts)
+            {"model": model, "messages": prompt, "seed": seed + start, "n": n, **self._sampling}
+            for start, prompt, n in _runs(prompts)
         ]
-        answers = list(self._threads.map(self._ask, requests))
+        answers = [one for some in self._threads.map(self._ask, requests) for one in some]
         if answers and all(answer.text is None for answer in answers):
             raise ModelServerUnavailable(self.base_url, answers[0].detail)
         return answers
 
-    def _ask(self, request: dict[str, Any]) -> Answer:
-        first = self._try(request)
-        return first if first.text is not None else self._try(request)
+    def _ask(self, request: dict[str, Any]) -> list[Answer]:
+        """Return `n` answers; a server that gives fewer choices is asked for the rest."""
+        answers = self._try(request)
+        if all(answer.text is None for answer in answers):
+            answers = self._try(request)
+        missing = request["n"] - len(answers)
+        if missing > 0:
+            more = {**request, "n": missing, "seed": request["seed"] + len(answers)}
+            answers += self._ask(more)
+        return answers
 
-    def _try(self, request: dict[str, Any]) -> Answer:
+    def _try(self, request: dict[str, Any]) -> list[Answer]:
+        """Send a request; return at least one answer and at most `n`, or `n` lost ones."""
         started = time.perf_counter()
         try:
             response = self._connections.get().post(
-                f"{self.base_url}/chat/completions", json=request
+                f"{self.base_url}/chat/completions", json=_without_default(request)
             )
             if response.is_client_error and response.status_code not in (408, 425, 429):
                 raise BadInput(
@@ -148,13 +158,14 @@ class ChatServer:
             response.raise_for_status()
             body = response.json()
         except (httpx.HTTPError, ValueError) as error:
-            return Answer(None, detail=f"{type(error).__name__}: {error}"[:300])
+            return request["n"] * [Answer(None, detail=f"{type(error).__name__}: {error}"[:300])]
         if not isinstance(body, dict) or not body.get("choices"):
-            return Answer(None, detail="the response has no choices")
-        usage = body.get("usage") or {}
-        return Answer(
-            answer_text(body), usage.get("completion_tokens"), time.perf_counter() - started
-        )
+            return request["n"] * [Answer(None, detail="the response has no choices")]
+        texts = answer_texts(body)[: request["n"]]
+        tokens = (body.get("usage") or {}).get("completion_tokens")
+        share = None if tokens is None else tokens / len(texts)
+        seconds = time.perf_counter() - started
+        return [Answer(text, share, seconds) for text in texts]
 
     def close(self) -> None:
         """Close the connections and threads."""
@@ -171,3 +182,20 @@ class ChatServer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _runs(prompts: Sequence[list[Message]]) -> list[tuple[int, list[Message], int]]:
+    """Return (start, prompt, length) of each run of equal prompts."""
+    runs: list[tuple[int, list[Message], int]] = []
+    for index, prompt in enumerate(prompts):
+        if runs and runs[-1][1] == prompt:
+            start, _, n = runs[-1]
+            runs[-1] = (start, prompt, n + 1)
+        else:
+            runs.append((index, prompt, 1))
+    return runs
+
+
+def _without_default(request: dict[str, Any]) -> dict[str, Any]:
+    """Leave `n` out where it is 1: not every server knows it."""
+    return {name: value for name, value in request.items() if (name, value) != ("n", 1)}

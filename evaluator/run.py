@@ -54,7 +54,7 @@ class Measured:
     subject: Subject
     attempts: list[Attempt] = field(default_factory=list)
     grades: list[Grade | None] = field(default_factory=list)
-    output_tokens: int = 0
+    output_tokens: float = 0.0
     seconds: float = 0.0
 
     @property

@@ -46,7 +46,15 @@ def prompt_messages(request: dict[str, Any]) -> list[Message]:
 
 def answer_text(response: dict[str, Any] | None) -> str:
     """Return the text of the first choice of a chat or text completion; empty if there is none."""
-    choice = _first_choice(response)
+    return _text_of_choice(_first_choice(response))
+
+
+def answer_texts(response: dict[str, Any] | None) -> list[str]:
+    """Return the texts of all choices, in the order given; empty if there are none."""
+    return [_text_of_choice(choice) for choice in (response or {}).get("choices") or []]
+
+
+def _text_of_choice(choice: dict[str, Any]) -> str:
     if "message" in choice:
         return text_of((choice["message"] or {}).get("content"))
     return text_of(choice.get("text"))

@@ -34,6 +34,11 @@ class Model(BaseHTTPRequestHandler):
             self._send(200, {"choices": []})
         else:
             said = completion("x", body["model"], f"echo {text}", "stop", 3, 4, 0)
+            if body["model"] == "many":
+                said["choices"] = [
+                    {"index": i, "message": message("assistant", f"echo {text} {i}")}
+                    for i in range(body.get("n", 1))
+                ]
             self._send(200, said)
 
     def _send(self, status, body):
@@ -103,3 +108,18 @@ def test_a_server_that_is_not_there_is_named():
         pytest.raises(ModelServerUnavailable, match=r"127\.0\.0\.1:9.*FLYWHEEL_ENGINE_URL"),
     ):
         server.answer("m", prompts("hi", "ho"), 0)
+
+
+def test_a_run_of_equal_prompts_is_one_request(url):
+    with ChatServer(url) as server:
+        answers = server.answer("many", prompts("a", "a", "a", "b"), 5)
+    assert [answer.text for answer in answers] == ["echo a 0", "echo a 1", "echo a 2", "echo b 0"]
+    assert sorted((r["seed"], r.get("n")) for r in Model.requests) == [(5, 3), (8, None)]
+    assert [answer.output_tokens for answer in answers] == [4 / 3, 4 / 3, 4 / 3, 4]
+
+
+def test_a_server_that_ignores_n_is_asked_for_the_rest(url):
+    with ChatServer(url) as server:
+        answers = server.answer("m", prompts("a", "a", "a"), 5)
+    assert [answer.text for answer in answers] == ["echo a"] * 3
+    assert [(r["seed"], r.get("n")) for r in Model.requests] == [(5, 3), (6, 2), (7, None)]
