@@ -142,7 +142,7 @@ class ChatServer:
 
     def _try(self, request: dict[str, Any]) -> list[Answer]:
         """Send a request; return at least one answer and at most `n`, or `n` lost ones."""
-        started = time.perf_counter()
+        started, n = time.perf_counter(), int(request["n"])
         try:
             response = self._connections.get().post(
                 f"{self.base_url}/chat/completions", json=_without_default(request)
@@ -158,10 +158,10 @@ class ChatServer:
             response.raise_for_status()
             body = response.json()
         except (httpx.HTTPError, ValueError) as error:
-            return request["n"] * [Answer(None, detail=f"{type(error).__name__}: {error}"[:300])]
+            return n * [Answer(None, detail=f"{type(error).__name__}: {error}"[:300])]
         if not isinstance(body, dict) or not body.get("choices"):
-            return request["n"] * [Answer(None, detail="the response has no choices")]
-        texts = answer_texts(body)[: request["n"]]
+            return n * [Answer(None, detail="the response has no choices")]
+        texts = answer_texts(body)[:n]
         tokens = (body.get("usage") or {}).get("completion_tokens")
         share = None if tokens is None else tokens / len(texts)
         seconds = time.perf_counter() - started

@@ -68,7 +68,8 @@ def graded_task(task: DemoTask) -> GradedTask:
         fresh = random_inputs(random.Random(task.key), DECOYS)
         reference["decoys"] = [[list(items)] for items in fresh]
         return GradedTask(task.key, messages, "calls", reference)
-    reference["wrong"] = [wrong.code for wrong in task.wrong]
+    one_per_part = {wrong.part: wrong.code for wrong in task.wrong}
+    reference["wrong"] = list(one_per_part.values())
     return GradedTask(task.key, messages, "test_kills", reference)
 
 
