@@ -17,6 +17,7 @@ from scipy import stats
 from sqlmodel import Session, col, select
 
 from evaluator.decide import RULE, DeployInputs, DeployThresholds
+from evaluator.speed import speed_ratio
 from evaluator.tables import Evaluation, Sample, Suite, SuiteTask, Verdict
 from foundation.decisions import decide
 from foundation.errors import BadInput, Conflict
@@ -229,7 +230,7 @@ def compare(
         outcomes_of(session, candidate),
         families_of(session, suite, family) if family else None,
     )
-    speed_ratio = speed_of(baseline, candidate)
+    speed = speed_ratio(baseline, candidate)
     verdict_id = new_id()
     decision = decide(
         session,
@@ -238,7 +239,8 @@ def compare(
             improvement_points=measured.improvement_points,
             ci_low=measured.ci_low,
             ci_high=measured.ci_high,
-            speed_ratio=speed_ratio,
+            speed_ratio=speed.estimate if speed else None,
+            speed_ratio_low=speed.low if speed else None,
             ab_significant=ab_significant,
             evidence=_evidence(suite, baseline, candidate, measured),
         ),
@@ -258,7 +260,7 @@ def compare(
         ci_low=measured.ci_low,
         ci_high=measured.ci_high,
         p_value=measured.p_value,
-        speed_ratio=speed_ratio,
+        speed_ratio=speed.estimate if speed else None,
         outcome=decision.outcome,
         decision_id=decision.id,
     )
@@ -290,13 +292,6 @@ def _evidence(
         "candidate_tokens_per_s": candidate.tokens_per_s,
         **asdict(measured),
     }
-
-
-def speed_of(baseline: Evaluation, candidate: Evaluation) -> float | None:
-    """Return candidate tokens/s over baseline tokens/s; None if either was not measured."""
-    if not baseline.tokens_per_s or not candidate.tokens_per_s:
-        return None
-    return candidate.tokens_per_s / baseline.tokens_per_s
 
 
 def outcomes_of(session: Session, evaluation: Evaluation) -> dict[str, list[bool | None]]:

@@ -53,7 +53,7 @@ class DeployThresholds:
 
 @dataclass(frozen=True)
 class DeployInputs:
-    """What the rule reads (the first five), and what a reader of the decision wants beside it.
+    """What the rule reads (the first six), and what a reader of the decision wants beside it.
 
     Attributes:
         improvement_points: candidate minus baseline, percentage points.
@@ -61,6 +61,7 @@ class DeployInputs:
         ci_high: upper end.
         speed_ratio: candidate tokens/s over baseline tokens/s; None if not measured.
         ab_significant: whether an A/B test proved it better; None if none has ended.
+        speed_ratio_low: lower end of the speed ratio's 95 % interval; None if it has none.
         evidence: rates, counts, names; not read by the rule.
     """
 
@@ -69,6 +70,7 @@ class DeployInputs:
     ci_high: float
     speed_ratio: float | None = None
     ab_significant: bool | None = None
+    speed_ratio_low: float | None = None
     evidence: dict[str, Any] | None = None
 
 
@@ -77,7 +79,7 @@ def deploy_rule(inputs: dict[str, Any], thresholds: dict[str, Any]) -> Ruling:
     """Say deploy, ab_test, iterate or stay; see `DeployThresholds` for the numbers."""
     measured, limits = load(DeployInputs, inputs), load(DeployThresholds, thresholds)
     plain, why = _point_reading(measured, limits)
-    careful, doubt = _interval_reading(plain, measured)
+    careful, doubt = _interval_reading(plain, measured, limits)
     outcome = careful if limits.reading == INTERVAL else plain
     shown = (
         f"Improvement {measured.improvement_points:+.1f} points, 95 % interval "
@@ -110,14 +112,31 @@ def _point_reading(measured: DeployInputs, limits: DeployThresholds) -> tuple[st
     )
 
 
-def _interval_reading(plain: str, measured: DeployInputs) -> tuple[str, str]:
-    """Return the outcome that the interval allows, with the reason if it differs.
+def _interval_reading(
+    plain: str, measured: DeployInputs, limits: DeployThresholds
+) -> tuple[str, str]:
+    """Return the outcome that the intervals allow, with the reason if it differs.
 
     An A/B test that already proved the gain is evidence beyond the benchmark and stands; one that
-    ended without proof is not repeated.
+    ended without proof is not repeated. A speed whose interval reaches below its limit is none.
     """
+    if plain == DEPLOY and _needs_speed(measured, limits) and _may_be_slow(measured, limits):
+        return ITERATE, (
+            f"The speed's interval begins at {measured.speed_ratio_low:.2f}, below its limit: it "
+            "is not proven, and the estimate alone does not deploy."
+        )
     if plain != DEPLOY or measured.ci_low > 0 or measured.ab_significant:
         return plain, ""
     if measured.ab_significant is False:
         return ITERATE, "The interval reaches 0 or below and the A/B test did not prove the gain."
     return AB_TEST, "The interval reaches 0 or below: the benchmark alone does not prove a gain."
+
+
+def _needs_speed(measured: DeployInputs, limits: DeployThresholds) -> bool:
+    """Return whether nothing but the speed speaks for deploying."""
+    return measured.improvement_points < limits.deploy_points and not measured.ab_significant
+
+
+def _may_be_slow(measured: DeployInputs, limits: DeployThresholds) -> bool:
+    low = measured.speed_ratio_low
+    return low is not None and low < limits.speed_ratio

@@ -17,6 +17,7 @@ from evaluator.answers import Answer, Subject
 from evaluator.estimate import success_rate
 from evaluator.graders import Grade, GradedTask, grade_many
 from evaluator.sandbox import Sandbox, Status
+from evaluator.speed import BATCH_RATES
 from evaluator.suites import tasks_of
 from evaluator.tables import Evaluation, Sample, Suite, SuiteTask
 from foundation.errors import BadInput, NotFound
@@ -56,6 +57,8 @@ class Measured:
     grades: list[Grade | None] = field(default_factory=list)
     output_tokens: float = 0.0
     seconds: float = 0.0
+    batch_rates: list[float | None] = field(default_factory=list)
+    """Output tokens per second of each batch; None where they were not counted."""
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -173,6 +176,9 @@ def _answer_batch(result: Measured, batch: list[tuple[SuiteTask, int]], seed: in
     if counted and len(counted) == len(made):
         result.output_tokens += sum(counted)
         result.seconds += seconds
+        result.batch_rates.append(sum(counted) / seconds)
+    else:
+        result.batch_rates.append(None)
 
 
 def grade(measured: Sequence[Measured], sandbox: Sandbox, progress: Progress | None = None) -> None:
@@ -238,7 +244,11 @@ def store(
         ci_low=estimate.low,
         ci_high=estimate.high,
         tokens_per_s=measured.tokens_per_s,
-        settings={**measured.subject.settings, **settings},
+        settings={
+            **measured.subject.settings,
+            **settings,
+            BATCH_RATES: [rate and round(rate, 1) for rate in measured.batch_rates],
+        },
         sandbox=sandbox.describe(),
     )
     session.add(evaluation)

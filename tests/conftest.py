@@ -57,9 +57,25 @@ def migrated(postgres_url: str) -> Iterator[str]:
     forget_connections()
     upgrade()
     yield postgres_url
+    close_broker()
     get_engine().dispose()
     forget_connections()
     del os.environ["FLYWHEEL_DATABASE_URL"]
+
+
+def close_broker() -> None:
+    """Close the connections that kombu's database transport keeps for the whole process."""
+    from kombu.transport.sqlalchemy import Channel
+    from sqlalchemy.orm import close_all_sessions
+
+    from foundation.queue import get_queue
+
+    get_queue().close()
+    close_all_sessions()
+    for engine, _ in Channel._engines.values():
+        engine.dispose()
+    Channel._engines.clear()
+    get_queue.cache_clear()
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def load_suite(session: Session, ref: str) -> Suite:
             "suite",
             ref,
             f"one of the stored suites ({known})",
-            "Add one from a JSONL file with evaluator.suites.add_suite.",
+            "Add one with: flywheel suite add NAME FILE",
         )
     return suite
 

@@ -1,3 +1,5 @@
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 
@@ -112,3 +114,14 @@ def test_an_identical_model_is_seldom_deployed_on_100_tasks(rate):
 
 def enumerate_tasks(rows):
     return ((f"t{i}", row) for i, row in enumerate(rows))
+
+
+def test_a_speed_that_is_not_proven_does_not_deploy():
+    measured = DeployInputs(6.0, 1.0, 9.0, speed_ratio=1.9, speed_ratio_low=1.1)
+    for reading, expected in (("interval", ITERATE), ("point", DEPLOY)):
+        limits = DeployThresholds(reading=reading)
+        assert deploy_rule(asdict(measured), asdict(limits)).outcome == expected
+    proven = replace(measured, speed_ratio_low=1.5)
+    assert deploy_rule(asdict(proven), asdict(DeployThresholds())).outcome == DEPLOY
+    big = replace(measured, improvement_points=10.0)
+    assert deploy_rule(asdict(big), asdict(DeployThresholds())).outcome == DEPLOY

@@ -8,6 +8,7 @@ from evaluator.decide import DEPLOY, STAY, DeployThresholds
 from evaluator.report import as_markdown, verdict_report
 from evaluator.run import evaluate, evaluate_many, grade, measure
 from evaluator.sandbox import Sandbox
+from evaluator.speed import ratio_of
 from evaluator.suites import Task, add_suite, tasks_of
 from evaluator.tables import Evaluation, Sample
 from foundation.decisions import replay
@@ -189,7 +190,8 @@ class TestVerdict:
         assert verdict.outcome == DEPLOY
         assert verdict.improvement_points == 60
         assert 0 < verdict.ci_low < 60 < verdict.ci_high
-        assert verdict.speed_ratio == pytest.approx(second.tokens_per_s / first.tokens_per_s)
+        rates = [e.settings["batch_tokens_per_s"] for e in (first, second)]
+        assert verdict.speed_ratio == pytest.approx(ratio_of(*rates).estimate)
         decision = session.get_one(Decision, verdict.decision_id)
         assert decision.subject_id == verdict.id
         assert decision.inputs["evidence"]["suite"] == "adding@1"
