@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -118,8 +120,6 @@ def test_the_web_process_never_loads_torch() -> None:
 
 
 def test_every_package_is_shipped() -> None:
-    import tomllib
-
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]
     present = {
         ".".join(path.parent.relative_to(PROJECT).parts)
@@ -127,3 +127,18 @@ def test_every_package_is_shipped() -> None:
         for path in (PROJECT / room).rglob("__init__.py")
     }
     assert present <= set(declared["packages"])
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = {re.split(r"[ \[<>=]", line)[0] for group in groups for line in group}
+    declared = {_IMPORTED_AS.get(name, name.replace("-", "_")) for name in names}
+    used = {name.split(".")[0] for path in sources(*ROOMS) for name in imports(path)}
+    assert (
+        used - set(sys.stdlib_module_names) - set(ROOMS) - declared
+        == {"flywheel_migrations"} & used
+    )
+
+
+_IMPORTED_AS = {"pyyaml": "yaml"}
