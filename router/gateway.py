@@ -33,11 +33,21 @@ from foundation.settings import get_settings
 from router import roster as rosters
 from router import upstreams
 from router.experiment import assign
+from router.guard import REFUSED
 from router.lanes import Opened, UpstreamFailed, new_client, open_answer
 from router.promote import require_role
 from router.recording import Call, Ending, Recorder
 from router.roster import LiveExperiment, Roster, Target
-from router.wire import ChatBody, as_event, error_body, read_answer, read_chat, upstream_error
+from router.wire import (
+    DONE_EVENT,
+    LONGEST_DONE,
+    ChatBody,
+    as_event,
+    error_body,
+    read_answer,
+    read_chat,
+    upstream_error,
+)
 from serving.backends.openai_compatible import ensure_adapter
 from trainer.registry import get_version, version_folder
 
@@ -48,6 +58,8 @@ REFRESH_S = 1.0
 CLIENT_CLOSED_REQUEST = 499
 MAX_KNOWN_UNITS = 100_000
 LONGEST_HEADER = 200
+CALLERS_FAULT = frozenset({400, 413, 422})
+"""Statuses by which an upstream says that the request itself is wrong."""
 
 T = TypeVar("T")
 
@@ -94,7 +106,7 @@ class Gateway:
                 "role",
                 role,
                 "a role that somebody serves",
-                "Name its first version: flywheel promote ROLE VERSION",
+                "Let a first one serve: flywheel promote VERSION --reason …",
             )
         return self.roster.serving[role], self.roster.experiments.get(role)
 
@@ -277,9 +289,9 @@ async def _failed(
 ) -> Response:
     """Record a call that its upstream failed, and pass the error on in OpenAI's shape."""
     error = body["error"]
-    ending = Ending(
-        ERROR, error_type=kind or str(error.get("code")), error=str(error.get("message"))
-    )
+    kind = kind or str(error.get("code"))
+    kind = f"{REFUSED}{kind}" if status in CALLERS_FAULT else kind
+    ending = Ending(ERROR, error_type=kind, error=str(error.get("message")))
     await gateway.recorder.keep(call, ending)
     kept = {name: value for name, value in (headers or {}).items() if name != "content-type"}
     return JSONResponse(body, status, {**kept, **call.headers()})
@@ -415,12 +427,15 @@ class Relay(Response):
     async def _pass_on(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": self.status_code}
         await send({**start, "headers": self.raw_headers})
+        tail = b"\n"
         try:
             async for piece in self._opened.body:
                 if self._call.ttft_ms is None:
                     self._call.ttft_ms = self._call.elapsed_ms()
                 self._pieces.append(piece)
-                if b"[DONE]" in piece:
+                seen = tail + piece
+                tail = seen[-LONGEST_DONE:]
+                if DONE_EVENT.search(seen):
                     await self._record(Ending(SUCCESS, self._pieces, True))
                 await _send_piece(send, piece)
         except UpstreamFailed as error:

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel import Session
 
+from collector.tables import ERROR
 from foundation import decisions
 from foundation.decisions import Ruling
 from foundation.errors import BadInput
@@ -25,6 +26,11 @@ from router.promote import PROMOTE, lock_role, previous_version, rollback
 from router.tables import ROLLED_BACK, Promotion
 
 HEALTHY = "healthy"
+
+REFUSED = "refused:"
+"""Begins the error type of a request that its upstream would not take: the caller's fault."""
+UNREACHABLE = "upstream_unreachable"
+"""Error type of a server that cannot be reached: an outage of all that it serves."""
 
 PREDECESSOR_WINDOW = timedelta(days=30)
 """How far back before the promotion the predecessor's success is counted."""
@@ -144,13 +150,25 @@ def watch(
     return decision
 
 
-_CALLS = text(
+def counts_for_version(status: str, error_type: str | None) -> bool:
+    """Return whether a call says how well its version serves; pure.
+
+    Malformed requests and a server that is away say nothing about it: three of them would be proof
+    enough to quarantine a healthy version. `_CALLS` asks the same in SQL.
     """
+    kind = error_type or ""
+    return status != ERROR or not (kind.startswith(REFUSED) or kind == UNREACHABLE)
+
+
+_CALLS = text(
+    f"""
     SELECT count(*) AS calls,
            count(*) FILTER (WHERE status = 'error') AS errors,
            count(*) FILTER (WHERE latency_ms > :slow) AS slow
     FROM interaction
     WHERE role = :role AND model_version_id = :version AND id >= :since
+      AND NOT (status = 'error' AND coalesce(
+          error_type LIKE '{REFUSED}%' OR error_type = '{UNREACHABLE}', false))
     """
 )
 

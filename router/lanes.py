@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from foundation import llm
 from foundation.errors import FlywheelError
 from foundation.settings import LOOPBACK
+from router.guard import UNREACHABLE
 from router.roster import Target
 from router.wire import DONE, ChatBody, as_event
 
@@ -106,7 +107,7 @@ async def open_answer(client: aiohttp.ClientSession, target: Target, chat: ChatB
     except TimeoutError as error:
         raise UpstreamFailed(target.model, "upstream_timeout", str(error), 504) from error
     except aiohttp.ClientError as error:
-        raise UpstreamFailed(target.model, "upstream_unreachable", str(error)) from error
+        raise UpstreamFailed(target.model, UNREACHABLE, str(error)) from error
     kept = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
 
     async def close() -> None:

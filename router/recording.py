@@ -35,6 +35,7 @@ from foundation.database import session_scope
 from foundation.errors import DatabaseUnavailable
 from foundation.ids import new_id
 from router.experiment import record_call
+from router.guard import counts_for_version
 from router.roster import Target
 from router.wire import ChatBody, read_answer, read_stream
 
@@ -153,7 +154,8 @@ class IngestTransport:
             with session_scope() as session:
                 results = store_batch(session, checked)
                 for record, result in zip(batch["interactions"], results, strict=False):
-                    if result.status == STORED and record.get("experiment_id"):
+                    counts = counts_for_version(record["status"], record.get("error_type"))
+                    if counts and result.status == STORED and record.get("experiment_id"):
                         record_call(
                             session,
                             UUID(record["experiment_id"]),

@@ -10,6 +10,11 @@ from foundation.errors import BadInput
 
 DONE = b"[DONE]"
 
+DONE_EVENT = re.compile(rb"[\r\n]data: ?\[DONE\]")
+"""The last event of a stream: at the start of a line, where no JSON text can put it."""
+LONGEST_DONE = 12
+"""Bytes of a `DONE_EVENT` that may have come before the piece that completes it."""
+
 _DECODER = json.JSONDecoder()
 _BLANK = re.compile(r"[ \t\n\r]*")
 

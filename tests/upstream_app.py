@@ -1,7 +1,8 @@
 """A small OpenAI-shaped upstream on loopback, and servers to run it and the gateway in threads.
 
-What it does is asked for in the last message: `say …`, `tools`, `fail 429`, `plain failure`,
-`garbage`, `wait`, `drip` (a stream that never ends) or `break` (a stream cut in the middle).
+What it does is asked for in the last message: `say …` (letter by letter), `piece …` (at once),
+`tools`, `fail 429`, `plain failure`, `garbage`, `wait`, `drip` (a stream that never ends) or
+`break` (a stream cut in the middle).
 """
 
 import asyncio
@@ -100,8 +101,8 @@ async def _stream(
     if verb == "tools":
         for delta in _tool_deltas():
             yield _chunk(asked, delta)
-    for letter in text:
-        yield _chunk(asked, {"content": letter})
+    for part in [text] if verb == "piece" else text:
+        yield _chunk(asked, {"content": part})
     yield _chunk(asked, {}, "tool_calls" if verb == "tools" else "stop")
     yield b"data: [DONE]\n\n"
 

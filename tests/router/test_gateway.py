@@ -143,6 +143,18 @@ def test_a_stream_arrives_piece_by_piece_and_is_recorded_whole(world) -> None:
     assert 0 < row.ttft_ms <= row.latency_ms
 
 
+def test_an_answer_that_speaks_of_done_is_recorded_whole(world) -> None:
+    said = "ends with data: [DONE] and\ndata: [DONE]\n, or so"
+    with world.client.chat.completions.with_streaming_response.create(
+        **ask(f"piece {said}", stream=True)
+    ) as raw:
+        interaction = raw.headers["x-flywheel-interaction-id"]
+        list(raw.parse())
+    row, payload = stored(interaction)
+    assert (row.status, row.completed) == ("success", True)
+    assert payload.response["choices"][0]["message"]["content"] == said
+
+
 def test_tool_calls_of_a_whole_answer_are_kept_byte_for_byte(world) -> None:
     raw = world.client.chat.completions.with_raw_response.create(**ask("tools x"))
     call = raw.parse().choices[0].message.tool_calls[0]
@@ -268,7 +280,7 @@ def test_any_other_provider_goes_through_litellm(world, monkeypatch) -> None:
             )
         assert caught.value.status_code == 400
         row, _ = stored(caught.value.response.headers["x-flywheel-interaction-id"])
-        assert (row.status, row.error_type) == ("error", "BadRequestError")
+        assert (row.status, row.error_type) == ("error", "refused:BadRequestError")
 
 
 def test_a_caller_cannot_send_the_provider_s_key_elsewhere(world, monkeypatch) -> None:
@@ -420,6 +432,17 @@ def test_a_failing_arm_is_not_silently_replaced(world, live) -> None:
             return sum(unit.n_errors for unit in own.exec(select(Assignment)).all())
 
     eventually(lambda: errors() == 4)
+
+
+def test_what_a_caller_does_wrong_does_not_count_for_an_arm(world, live) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        call_in(world, str(new_id()), "fail 400")
+    assert caught.value.code == "told_to"
+    row, _ = stored(caught.value.response.headers["x-flywheel-interaction-id"])
+    assert (row.status, row.error_type, row.experiment_id) == ("error", "refused:told_to", live.id)
+    with session_scope() as own:
+        unit = own.exec(select(Assignment)).one()
+    assert (unit.n_calls, unit.n_errors) == (0, 0)
 
 
 def test_the_winner_takes_over_through_the_gateway(world, live, session) -> None:

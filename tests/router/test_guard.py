@@ -56,11 +56,13 @@ def test_success_is_compared_only_with_a_predecessor_that_is_known() -> None:
     assert outcome_of(**broken, predecessor_outcomes=100, predecessor_successes=1) == HEALTHY
 
 
-def log_calls(session: Session, version, n: int, status: str, success: float | None) -> None:
+def log_calls(
+    session: Session, version, n: int, status: str, success: float | None, kind: str | None = None
+) -> None:
     for _ in range(n):
         call = Interaction(
             role="coder", model_version_id=version.id, status=status, latency_ms=5.0,
-            episode_id=new_id(),
+            episode_id=new_id(), error_type=kind,
         )  # fmt: skip
         session.add(call)
         if success is not None:
@@ -89,6 +91,22 @@ def test_a_broken_promotion_is_rolled_back_by_the_watch(session, make_version) -
     log_calls(session, old, 60, "error", None)
     session.commit()
     assert watch()["guards"] == {}
+
+
+@pytest.mark.parametrize("kind", ["refused:context_length_exceeded", "upstream_unreachable"])
+def test_faults_of_callers_and_outages_of_the_server_are_not_the_version_s(
+    session, make_version, kind
+) -> None:
+    old, new = make_version(), make_version()
+    initial(session, "coder", old)
+    promote(session, "coder", new, reason="better", actor="ada")
+    log_calls(session, new, 30, "error", None, kind)
+    assert not guard.counts_for_version("error", kind)
+    assert guard.watch(session, "coder") is None
+    # They hide no real break either: 12 of 40 is judged, not 12 of 70.
+    log_calls(session, new, 28, "success", None)
+    log_calls(session, new, 12, "error", None, "upstream_cut")
+    assert guard.watch(session, "coder").inputs["calls"] == 40
 
 
 def test_a_drop_of_success_is_seen(session, make_version) -> None:
