@@ -4,6 +4,8 @@ Recipes (ranks, thresholds, quotas) are dataclasses beside their owners, not set
 `docs/settings.md` is generated from this class and checked by a test.
 """
 
+import os
+import re
 import secrets
 from functools import lru_cache
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
 from foundation.errors import BadSetting
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+BROKERS = ("redis://", "rediss://", "sentinel://", "amqp://", "amqps://")
 
 
 class Settings(BaseSettings):
@@ -90,7 +94,14 @@ class Settings(BaseSettings):
     @classmethod
     def _only_postgresql(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("postgresql://", "postgres://")):
-            raise ValueError("expected a URL that starts with postgresql://")
+            raise ValueError("a URL that starts with postgresql://")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(BROKERS):
+            raise ValueError(f"a URL that starts with one of {', '.join(BROKERS)}")
         return value
 
     @property
@@ -115,10 +126,29 @@ def get_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = f"FLYWHEEL_{'_'.join(str(part) for part in first['loc']).upper()}"
-        raise BadSetting(
-            name, first["input"], first["msg"].lower(), "See docs/settings.md."
-        ) from error
+        name = _variable(first["loc"][0])
+        raise _bad_setting(name, first["input"], first["msg"]) from error
+    except SettingsError as error:  # a list or mapping that is no JSON; the text names its field
+        field = re.search(r'field "(\w+)"', str(error))
+        name = _variable(field.group(1) if field else "settings")
+        raise _bad_setting(name, os.environ.get(name), f"JSON ({error.__cause__})") from error
+
+
+def _variable(field: str | int) -> str:
+    return f"FLYWHEEL_{field}".upper()
+
+
+def _bad_setting(name: str, value: Any, message: str) -> BadSetting:
+    """Return the error, without the password of a URL and without what may hold keys."""
+    shown = _PASSWORD.sub(r"\1***@", value) if isinstance(value, str) else value
+    if name in _HOLDS_KEYS:
+        shown = "a value that is not shown"
+    expected = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    return BadSetting(name, shown, expected, "See docs/settings.md.")
+
+
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^/]*@")
+_HOLDS_KEYS = ("FLYWHEEL_UPSTREAMS", "FLYWHEEL_API_KEY")
 
 
 def require_safe_binding(host: str, api_key: SecretStr | None) -> None:
