@@ -173,8 +173,11 @@ def _forget_unsent(session: SqlAlchemySession) -> None:
 def _send(known: Job, run_id: UUID) -> None:
     try:
         get_queue().send_task(known.name, args=[str(run_id)], queue=known.queue)
-    except (OSError, BrokerError, SQLAlchemyError):
-        log.exception("run %s: broker not reachable; the sweeper will send it again", run_id)
+    except (OSError, BrokerError, SQLAlchemyError) as error:
+        reason = str(error).partition("\n")[0]
+        log.warning(
+            "run %s: broker not reachable (%s); the sweeper will send it again", run_id, reason
+        )
 
 
 def run_here(kind: str, params: dict[str, Any] | None = None, role: str | None = None) -> Run:
