@@ -13,6 +13,7 @@ import trainer.plan
 import trainer.tasks
 from flywheel.schema import require_current
 from foundation.database import forget_connections
+from foundation.errors import BadInput
 from foundation.queue import QUEUES, get_queue
 from foundation.runs import register_tasks
 from foundation.settings import get_settings
@@ -39,7 +40,12 @@ def run_worker(queues: list[str] | None = None, concurrency: int = 2) -> None:
 
     Raises:
         SchemaMismatch: the database is not at this code's revision.
+        BadInput: an unknown queue, which would never bring a job.
     """
+    queues = queues or list(QUEUES)
+    for name in queues:
+        if name not in QUEUES:
+            raise BadInput("queue", name, f"one of {', '.join(QUEUES)}", "Correct --queues.")
     require_current()
     register_tasks()
     level = get_settings().log_level
@@ -50,7 +56,7 @@ def run_worker(queues: list[str] | None = None, concurrency: int = 2) -> None:
             "--pool=prefork",
             f"--concurrency={concurrency}",
             f"--loglevel={level}",
-            f"--queues={','.join(queues or QUEUES)}",
+            f"--queues={','.join(queues)}",
             f"--hostname=flywheel-{os.getpid()}@%h",
             "--without-gossip",
             "--without-mingle",

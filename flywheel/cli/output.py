@@ -49,8 +49,11 @@ def percent(share: float | None) -> str:
 
 @contextmanager
 def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[float, float | None, str], None]]:
-    """Show a bar on stderr and yield `update(done, total, unit)`; silent when `quiet`."""
-    if quiet:
+    """Show a bar on stderr and yield `update(done, total, unit)`; silent when `quiet`.
+
+    Silent too where stderr is no terminal: a log has no use for a bar.
+    """
+    if quiet or not notes.is_terminal:
         yield lambda done, total, unit: None
         return
     columns = (
