@@ -213,7 +213,7 @@ def lock_role(session: Session, role: str) -> RoleServing:
             "serving version",
             role,
             "a role that somebody serves",
-            "Name its first version: flywheel promote ROLE VERSION",
+            "Let a first one serve: flywheel promote VERSION --reason …",
         )
     return serving
 
