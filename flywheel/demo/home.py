@@ -22,20 +22,11 @@ def prepare_home() -> Path:
     """
     settings = get_settings()
     home = settings.home.absolute()
+    with Session(get_engine()) as session:
+        _require_no_strangers(session, home)
     home.mkdir(parents=True, exist_ok=True)
     upgrade()
     with Session(get_engine()) as session:
-        strangers = session.execute(
-            text("SELECT EXISTS (SELECT FROM interaction WHERE project <> :demo)"),
-            {"demo": PROJECT},
-        ).scalar_one()
-        if strangers:
-            raise Conflict(
-                "demo",
-                str(home),
-                "an empty home or one of an earlier demo, but its log holds real records",
-                "Give the demo a home of its own: FLYWHEEL_HOME=.flywheel-demo flywheel demo",
-            )
         tables = ", ".join(f'"{table.name}"' for table in SQLModel.metadata.sorted_tables)
         session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
         if session.execute(text("SELECT to_regclass('kombu_message')")).scalar() is not None:
@@ -44,3 +35,25 @@ def prepare_home() -> Path:
     for left in ("spool", "work"):
         shutil.rmtree(home / left, ignore_errors=True)
     return home
+
+
+def _require_no_strangers(session: Session, home: Path) -> None:
+    """Check before anything is changed that all there is comes from a demo; raises Conflict."""
+    if session.execute(text("SELECT to_regclass('interaction')")).scalar() is None:
+        return
+    strangers = session.execute(_STRANGERS, {"demo": PROJECT}).scalar_one()
+    if strangers:
+        raise Conflict(
+            "demo",
+            str(home),
+            "an empty home or one of an earlier demo, but its database holds real records",
+            "Give the demo a home of its own: FLYWHEEL_HOME=.flywheel-demo flywheel demo",
+        )
+
+
+_STRANGERS = text(
+    """
+    SELECT EXISTS (SELECT FROM interaction WHERE project <> :demo)
+        OR EXISTS (SELECT FROM suite WHERE name NOT LIKE 'demo-%')
+    """
+)
