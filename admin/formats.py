@@ -79,6 +79,8 @@ def duration(seconds: float | None) -> str:
     """Return a length of time: `840 ms`, `2.4 s`, `5 min 12 s`, `3 h 05 min`."""
     if seconds is None:
         return MISSING
+    if seconds < 0.0005:
+        return "< 1 ms"
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -127,10 +129,17 @@ def words(name: str | None) -> str:
     return (name or MISSING).replace("_", " ")
 
 
+def model_name(name: str) -> str:
+    """Return how a model is called on a page: a local folder by its last part, others whole."""
+    return name.rstrip("/").rpartition("/")[2] if name.startswith("/") else name
+
+
 def plain(value: Any) -> str:
     """Return a JSON scalar as text; containers as compact JSON; a dash for None."""
     if value is None:
         return MISSING
+    if value in ({}, []):
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):
@@ -139,9 +148,14 @@ def plain(value: Any) -> str:
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return a JSON object as `(dotted name, value)` rows, nested objects flattened."""
+    """Return a JSON object as `(dotted name, value)` rows by name, nested objects flattened.
+
+    Sorted, since `jsonb` keeps no order: what belongs together stands together.
+    """
     rows: list[tuple[str, Any]] = []
-    for name, value in tree.items():
+    for name, value in sorted(tree.items()):
+        if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            value = {str(n): one for n, one in enumerate(value, start=1)}
         if isinstance(value, Mapping) and value:
             rows += leaves(value, f"{prefix}{name}.")
         else:

@@ -69,11 +69,16 @@ class Filters:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the list: the call and the beginnings of what was asked and answered."""
+    """One line of the list: the call, how its texts begin, which version answered, and if it did.
+
+    `worked` is what was said of the call itself, else of its episode; None while nobody has.
+    """
 
     call: Interaction
     asked: str
     answered: str
+    version: str | None = None
+    worked: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,40 @@ def list_rows(session: Session, filters: Filters, before: UUID | None = None) ->
         Interaction, func.left(asked, PREVIEW_CHARACTERS), func.left(answered, PREVIEW_CHARACTERS)
     ).outerjoin(InteractionPayload, col(InteractionPayload.id) == col(Interaction.id))
     page = newest_first(session, filters.apply(query), col(Interaction.id), before)
-    return page.map(lambda found: Row(found[0], found[1] or "", found[2] or ""))
+    calls = [found[0] for found in page.rows]
+    versions, worked = versions_of(session, calls), outcomes_of(session, calls)
+    return page.map(
+        lambda found: Row(
+            found[0],
+            found[1] or "",
+            found[2] or "",
+            versions.get(found[0].model_version_id),
+            worked.get(found[0].id, worked.get(found[0].episode_id)),
+        )
+    )
+
+
+def versions_of(session: Session, calls: Sequence[Interaction]) -> dict[UUID | None, str]:
+    """Return the names of the model versions that answered `calls`, by id."""
+    ids = {call.model_version_id for call in calls} - {None}
+    query = select(col(ModelVersion.id), col(ModelVersion.name))
+    return {row[0]: row[1] for row in session.execute(query.where(col(ModelVersion.id).in_(ids)))}
+
+
+def outcomes_of(session: Session, calls: Sequence[Interaction]) -> dict[UUID | None, bool]:
+    """Return whether `calls` worked, by the id of the call or of the episode spoken of.
+
+    The first word stands, as it does for experiments.
+    """
+    about, episode = col(Feedback.interaction_id), col(Feedback.episode_id)
+    episodes = {call.episode_id for call in calls} - {None}
+    query = (
+        select(func.coalesce(about, episode), col(Feedback.value))
+        .where(col(Feedback.kind) == "success", col(Feedback.value).is_not(None))
+        .where(about.in_([call.id for call in calls]) | (about.is_(None) & episode.in_(episodes)))
+        .order_by(col(Feedback.created_at).desc(), col(Feedback.id).desc())
+    )
+    return {row[0]: row[1] >= 0.5 for row in session.execute(query)}
 
 
 def recent_choices(session: Session) -> Choices:

@@ -22,6 +22,7 @@ from evaluator.tables import Verdict
 from foundation.ids import first_id_at
 from foundation.settings import get_settings
 from foundation.tables import Decision, Run, now
+from router.promote import PROMOTE, ROLLBACK
 from router.tables import RUNNING, Experiment, Promotion, RoleServing
 from trainer.tables import ModelVersion, TrainingRun
 
@@ -47,6 +48,8 @@ class RoleLine:
     experiment: experiments.Row | None
     serves: ModelVersion | None
     serves_since: datetime | None
+    rolled_back: bool
+    """Whether it serves because a better one broke."""
     chart: IntervalChart | None
 
     @property
@@ -127,7 +130,7 @@ def stages(session: Session, lines: Sequence[RoleLine]) -> list[Stage]:
     latest = _latest_verdict(lines)
     running = [line for line in lines if line.in_experiment]
     promoted = bounded_count(
-        session, select(col(Promotion.id)).where(col(Promotion.kind) == "promote")
+        session, select(col(Promotion.id)).where(col(Promotion.kind) == PROMOTE)
     )
     learned = [line for line in lines if line.serves and line.serves.kind != "base"]
     return [
@@ -213,6 +216,7 @@ def role_lines(session: Session) -> list[RoleLine]:
     rows = experiments.with_versions(session, list(trials.values()))
     trial = {row.experiment.role: row for row in rows}
     versions = _by_id(session, ModelVersion, [row.model_version_id for row in serving.values()])
+    came = _by_id(session, Promotion, [row.promotion_id for row in serving.values()])
     jobs = _by_id(session, Run, [training.run_id for training in trainings.values()])
     return [
         RoleLine(
@@ -225,6 +229,7 @@ def role_lines(session: Session) -> list[RoleLine]:
             experiment=trial.get(role),
             serves=versions.get(serving[role].model_version_id) if role in serving else None,
             serves_since=serving[role].updated_at if role in serving else None,
+            rolled_back=role in serving and came[serving[role].promotion_id].kind == ROLLBACK,
             chart=gain_chart(shown[role].verdict, axis) if role in shown else None,
         )
         for role in roles

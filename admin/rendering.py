@@ -49,8 +49,8 @@ SAFE_HEADERS = {
 N_ROLE_COLOURS = 8
 
 FILTERS = (
-    "age compact duration leaves milliseconds moment number percent plain points pretty shorten "
-    "tone words"
+    "age compact duration leaves milliseconds model_name moment number percent plain points pretty "
+    "shorten tone words"
 ).split()
 """Functions of `admin.formats` that templates use as filters."""
 

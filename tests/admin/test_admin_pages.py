@@ -12,7 +12,8 @@ from sqlmodel import Session
 
 from admin import decisions, experiments, interactions, overview, rendering
 from admin.pages import create_admin_app
-from foundation.ids import first_id_at
+from collector.tables import Feedback
+from foundation.ids import first_id_at, new_id
 from foundation.tables import now
 
 LISTS = [
@@ -148,6 +149,37 @@ def test_interactions_are_narrowed_by_each_filter(session: Session, add_call) ->
     assert found(source="gateway") == [old]
     assert found(within="day") == [cut]
     assert found(within="week") == [cut, old]
+
+
+def test_a_row_says_who_answered_and_whether_it_worked(session: Session, filled, add_call) -> None:
+    unknown, episode = add_call(session, text="t"), new_id()
+    of_episode = add_call(session, text="t", episode_id=episode)
+    doubted = add_call(session, text="t", episode_id=episode)
+    said = [
+        Feedback(episode_id=episode, kind="success", value=1.0),
+        Feedback(interaction_id=doubted, episode_id=episode, kind="success", value=0.0),
+        Feedback(
+            interaction_id=doubted, kind="success", value=1.0, created_at=now() + timedelta(hours=1)
+        ),
+    ]
+    session.add_all(said)
+    call = session.get_one(interactions.Interaction, doubted)
+    call.model_version_id = filled.ids["models"]
+    session.commit()
+    rows = {r.call.id: r for r in interactions.list_rows(session, interactions.Filters()).rows}
+    assert rows[unknown].worked is None
+    assert rows[of_episode].worked is True
+    assert rows[doubted].worked is False
+    assert rows[filled.ids["interactions"]].worked is True
+    assert rows[unknown].version is None
+    assert (rows[doubted].version or "").startswith("coder-v1")
+
+
+def test_a_rollback_shows_in_the_role_s_line(session: Session, get, filled) -> None:
+    assert "rolled back" not in get("/admin/").text
+    session.execute(text("UPDATE promotion SET kind = 'rollback'"))
+    session.commit()
+    assert "rolled back" in get("/admin/").text
 
 
 def test_a_list_cuts_long_texts_in_the_database(session: Session, add_call) -> None:

@@ -108,6 +108,16 @@ def test_control_characters_are_shown_and_lines_kept() -> None:
 def test_nested_values_are_flattened() -> None:
     tree = {"a": {"b": 1, "c": {}}, "d": None}
     assert formats.leaves(tree) == [("a.b", 1), ("a.c", {}), ("d", None)]
+    assert formats.leaves({"b": [{"x": 1}, {"x": 2}], "a": [1]}) == [
+        ("a", [1]),
+        ("b.1.x", 1),
+        ("b.2.x", 2),
+    ]
+
+
+def test_a_model_in_a_folder_is_called_by_its_last_part() -> None:
+    assert formats.model_name("/srv/bases/demo-1f/") == "demo-1f"
+    assert formats.model_name("Qwen/Qwen2.5-7B") == "Qwen/Qwen2.5-7B"
 
 
 def test_points_carry_their_sign() -> None:
