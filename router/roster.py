@@ -16,8 +16,6 @@ from router.upstreams import Upstream, upstream_of
 from trainer import registry
 from trainer.tables import ModelVersion
 
-EXTERNAL = "external"
-
 
 @dataclass(frozen=True)
 class Target:
@@ -90,7 +88,7 @@ def take(session: Session, engine: Upstream, upstreams: Sequence[Upstream]) -> R
 
 
 def _target(version: ModelVersion, engine: Upstream, upstreams: Sequence[Upstream]) -> Target:
-    if version.kind == EXTERNAL:
+    if version.kind == registry.EXTERNAL:
         upstream = upstream_of(version.base_model, upstreams)
         return Target(version.base_model, upstream, version.id, version.name)
     is_adapter = version.kind == registry.ADAPTER

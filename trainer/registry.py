@@ -25,7 +25,7 @@ from trainer.tables import (
     TrainingRun,
 )
 
-ADAPTER, FULL, BASE = "adapter", "full", "base"
+ADAPTER, FULL, BASE, EXTERNAL = "adapter", "full", "base", "external"
 
 STAGES = (CANDIDATE, EXPERIMENTAL, PRODUCTION, RETIRED, QUARANTINED)
 
@@ -51,24 +51,33 @@ def require_role(role: str) -> None:
 
 
 def ensure_base_version(
-    session: Session, role: str, base_model: str, name: str | None = None
+    session: Session, role: str, base_model: str, name: str | None = None, kind: str = BASE
 ) -> ModelVersion:
     """Return the version that stands for an untrained base model, adding it once.
 
     The first base of a role has number 0, so that its first training makes version 1.
 
+    Args:
+        session: of the surrounding transaction.
+        role: whose baseline it may be.
+        base_model: folder or hub name of `kind` base; what its server calls it, of external.
+        name: of the version; default `<role>-base`.
+        kind: base, which our engine runs, or external, which an upstream or litellm answers for.
+
     Raises:
-        BadInput: unknown role, or an empty base model.
+        BadInput: unknown role or kind, or an empty base model.
         Conflict: the name belongs to another version.
     """
     require_role(role)
+    if kind not in (BASE, EXTERNAL):
+        raise BadInput("kind of a baseline", kind, f"{BASE} or {EXTERNAL}", "Name one of those.")
     if not base_model:
         raise BadInput("base model", base_model, "a folder or hub name", "Set FLYWHEEL_BASE_MODEL.")
     _lock_role(session, role)
     known = session.exec(
         select(ModelVersion).where(
             ModelVersion.role == role,
-            ModelVersion.kind == BASE,
+            ModelVersion.kind == kind,
             ModelVersion.base_model == base_model,
         )
     ).first()
@@ -76,10 +85,10 @@ def ensure_base_version(
         return known
     latest = _latest_number(session, role)
     number = 0 if latest is None else latest + 1
-    name = name or (f"{role}-base" if number == 0 else f"{role}-base-{number}")
+    name = name or (f"{role}-{kind}" if number == 0 else f"{role}-{kind}-{number}")
     return _add(
         session,
-        ModelVersion(role=role, number=number, name=name, kind=BASE, base_model=base_model),
+        ModelVersion(role=role, number=number, name=name, kind=kind, base_model=base_model),
     )
 
 
@@ -202,8 +211,8 @@ def set_stage(session: Session, version: ModelVersion, stage: str) -> ModelVersi
 
 
 def served_name(version: ModelVersion) -> str:
-    """Return what an engine calls the version: its name, or the base model for a base version."""
-    return version.base_model if version.kind == BASE else version.name
+    """Return what a server calls the version: its name, or the model for a base or external one."""
+    return version.base_model if version.kind in (BASE, EXTERNAL) else version.name
 
 
 def version_folder(version: ModelVersion) -> Path:

@@ -8,6 +8,7 @@ import typer
 
 from flywheel.cli import data, decisions, models, services, traffic
 from flywheel.cli.demo import demo
+from flywheel.cli.turn import turn
 
 app = typer.Typer(
     help="Agents that get better from their own work: log, curate, train, benchmark, A/B, promote.",
@@ -20,4 +21,5 @@ data.register(app)
 models.register(app)
 traffic.register(app)
 decisions.register(app)
+app.command()(turn)
 app.command()(demo)

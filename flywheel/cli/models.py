@@ -22,6 +22,10 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command()(train)
     app.command()(evaluate)
+    versions = typer.Typer(help="Model versions.", no_args_is_help=True)
+    versions.command("add")(add_version)
+    versions.command("list")(list_all)
+    app.add_typer(versions, name="model")
     suites = typer.Typer(help="Benchmark suites.", no_args_is_help=True)
     suites.command("add")(add_suite)
     suites.command("list")(list_suites)
@@ -61,6 +65,49 @@ def train(
         run_id = start_training(session, role, dataset_id, base, recipe).run_id
     result = finish_run("training", TRAIN_JOB, run_id, queue=queue, quiet=as_json)
     print_json(result) if as_json else print_fields(result)
+
+
+def add_version(
+    role: Annotated[str, typer.Argument(help="Agent role whose baseline it may be.")],
+    model: Annotated[str, typer.Argument(help="Folder or hub name, or an external model's name.")],
+    external: Annotated[
+        bool, typer.Option(help="An upstream of FLYWHEEL_UPSTREAMS or litellm answers for it.")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="What to call the version.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register the model that a role uses now; let it serve with: flywheel promote."""
+    from flywheel.schema import require_current
+    from foundation.database import session_scope
+    from trainer.registry import BASE, EXTERNAL, ensure_base_version
+
+    require_current()
+    with session_scope() as session:
+        kind = EXTERNAL if external else BASE
+        found = ensure_base_version(session, role, model, name, kind).model_dump(mode="json")
+    print_json(found) if as_json else print_fields(found)
+
+
+def list_all(
+    role: Annotated[str | None, typer.Option(help="Only of this role.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the model versions, newest first."""
+    from flywheel.schema import require_current
+    from foundation.database import session_scope
+    from trainer.registry import list_versions
+
+    require_current()
+    with session_scope() as session:
+        found = list_versions(session, role)
+    if as_json:
+        print_json([version.model_dump(mode="json") for version in found])
+        return
+    print_table(
+        ("version", "role", "kind", "stage", "base", "made"),
+        [(v.name, v.role, v.kind, v.stage, v.base_model, v.created_at) for v in found],
+        "No model versions yet: flywheel model add ROLE MODEL",
+    )
 
 
 def add_suite(

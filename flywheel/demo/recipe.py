@@ -111,5 +111,5 @@ class DemoRecipe:
     )
     expert_accuracy: float = 0.85
     eval_tasks: int = 200
-    eval_samples: int = 4
+    eval_samples: int = 3
     max_new_tokens: int = 80

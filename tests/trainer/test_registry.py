@@ -144,3 +144,12 @@ def test_two_transactions_do_not_take_the_same_number(session):
     session.expire_all()
     assert sorted(v.number for v in list_versions(session, "coder")) == [1, 2]
     assert {v.training_run_id for v in list_versions(session)} == {t.id for t in trainings}
+
+
+def test_an_external_model_can_be_the_baseline(session):
+    version = ensure_base_version(session, "coder", "openai/gpt-4o", kind="external")
+    assert (version.name, version.kind, version.number) == ("coder-external", "external", 0)
+    assert served_name(version) == "openai/gpt-4o"
+    assert ensure_base_version(session, "coder", "openai/gpt-4o", kind="external") is version
+    with pytest.raises(BadInput, match="kind of a baseline"):
+        ensure_base_version(session, "coder", "m", kind="adapter")
