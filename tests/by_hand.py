@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,3 +87,11 @@ def processes_of(home: Path) -> list[str]:
         except psutil.Error:
             continue
     return found
+
+
+def wait_until(holds: Callable[[], object], what: str, seconds: float = 120.0) -> None:
+    """Wait until a condition holds; generous, since two noisy cores are all a test may have."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.1)

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -151,18 +151,6 @@ def test_a_queued_job_is_left_to_the_workers(
 
 
 # Bad input
-
-
-@pytest.fixture
-def empty_database(postgres_url: str) -> Iterator[str]:
-    """A database without a schema, beside the test one."""
-    name = f"flywheel_empty_{os.getpid()}"
-    with psycopg.connect(postgres_url, autocommit=True) as server:
-        server.execute(f'CREATE DATABASE "{name}"')
-    head, _, query = postgres_url.partition("?")
-    yield f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
-    with psycopg.connect(postgres_url, autocommit=True) as server:
-        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.mark.slow
