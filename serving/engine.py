@@ -71,6 +71,7 @@ class Engine:
         self.max_rows = max_rows
         self._base = model
         self._peft: PeftModel | None = None
+        self._switched_to: tuple[str | None] | None = None  # None: not known
         self._turn = threading.RLock()
         ends = model.generation_config.eos_token_id
         ends = [tokenizer.eos_token_id] if ends is None else ends
@@ -121,6 +122,7 @@ class Engine:
         with self._turn:
             if name in self.adapters:
                 self.remove_adapter(name)
+            self._switched_to = None
             if self._peft is None:
                 self._peft = PeftModel.from_pretrained(self._base, str(path), adapter_name=name)
             else:
@@ -136,6 +138,7 @@ class Engine:
         with self._turn:
             self._known(name)
             assert self._peft is not None
+            self._switched_to = None
             if len(self.adapters) == 1:
                 self._base, self._peft = self._peft.unload(), None
             else:
@@ -245,16 +248,27 @@ class Engine:
     def _serving(self, adapter: str | None) -> Iterator[Any]:
         """Takes the turn and yields the model with `adapter` (or none) switched on."""
         with self._turn, torch.inference_mode():
+            self._known(adapter)
             if self._peft is None:
                 yield self._base
-            elif adapter is None:
-                with self._peft.disable_adapter():
-                    yield self._peft.base_model.model
             else:
-                self._known(adapter)
-                if self._peft.active_adapter != adapter:
-                    self._peft.set_adapter(adapter)
+                self._switch(self._peft, adapter)
                 yield self._peft.base_model.model
+
+    def _switch(self, peft: PeftModel, adapter: str | None) -> None:
+        """Switches to an adapter, or all off, where that is not so already.
+
+        Not peft's `disable_adapter` around each token: walking all layers twice took 4 ms, which
+        made a tiny base answer at less than half the speed of its own adapters.
+        """
+        if self._switched_to == (adapter,):
+            return
+        if adapter is None:
+            peft.base_model.disable_adapter_layers()
+        else:
+            peft.base_model.enable_adapter_layers()
+            peft.set_adapter(adapter)
+        self._switched_to = (adapter,)
 
     def _decode(
         self, rows: Sequence[_Row], adapter: str | None, top_p: float, stop: Sequence[str]

@@ -117,6 +117,23 @@ def test_adapters_per_row_equal_adapters_alone(engine: Engine, adapters: dict[st
         _greedy(engine, adapter="one")
 
 
+def test_a_stream_keeps_its_adapter_while_others_answer(
+    engine: Engine, adapters: dict[str, Path]
+) -> None:
+    for name, path in adapters.items():
+        engine.add_adapter(name, path)
+    for own, other in ((None, "one"), ("two", None), ("one", "two")):
+        alone = "".join(engine.stream(PROMPTS[0], adapter=own, temperature=0, max_new_tokens=12))
+        pieces = engine.stream(PROMPTS[0], adapter=own, temperature=0, max_new_tokens=12)
+        together = next(pieces)
+        for piece in pieces:
+            together += piece
+            engine.generate(PROMPTS[1:2], adapter=other, max_new_tokens=2)
+        assert together == alone
+    engine.remove_adapter("one")
+    engine.remove_adapter("two")
+
+
 @pytest.mark.parametrize("stop", [(), ("er ",)])
 def test_stream_is_generate_in_pieces(engine: Engine, stop: tuple[str, ...]) -> None:
     whole = engine.generate([PROMPTS[1]], seed=[5], max_new_tokens=12, stop=stop)[0]
