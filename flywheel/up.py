@@ -37,8 +37,12 @@ def base_to_serve() -> str:
     )
 
 
-def run_everything(say: Callable[[str], object]) -> None:
-    """Start every process, say where they answer, and wait for Ctrl-C or a child's death.
+def run_everything(announce: Callable[[dict[str, str | None]], object]) -> None:
+    """Start every process, announce where they answer, and wait for Ctrl-C or a child's death.
+
+    Args:
+        announce: called once all answer, with the addresses by name and the folder of the logs;
+            the engine's is None while there is no base model to serve.
 
     Raises:
         ProcessDied: a child ended by itself; the others are stopped.
@@ -53,25 +57,24 @@ def run_everything(say: Callable[[str], object]) -> None:
         "FLYWHEEL_HOME": str(settings.home.absolute()),
         "FLYWHEEL_DATABASE_URL": database_url(),
     }
+    addresses = {
+        "admin view": f"http://{settings.host}:{settings.port}/admin/",
+        "gateway": f"http://{settings.host}:{settings.gateway_port}/v1",
+        "engine": settings.engine_base_url,
+    }
     with Processes(settings.home.absolute(), environment) as processes:
         for name in ("serve", "gateway", "worker", "scheduler"):
             processes.start(name, name)
-        with_engine = settings.engine_url is None and _has_base()
-        if with_engine:
-            processes.start("engine", "engine")
         processes.wait_for_http(f"http://{settings.host}:{settings.port}/healthz")
-        say(f"admin view   http://{settings.host}:{settings.port}/admin/")
         processes.wait_for_http(f"http://{settings.host}:{settings.gateway_port}/healthz")
-        say(f"gateway      http://{settings.host}:{settings.gateway_port}/v1")
-        if with_engine:
+        if settings.engine_url is None and _has_base():
+            processes.start("engine", "engine")
             processes.wait_for_http(f"http://127.0.0.1:{settings.engine_port}/healthz")
-            say(f"engine       http://127.0.0.1:{settings.engine_port}/v1")
-        else:
-            say("engine       not started: no base model yet (FLYWHEEL_BASE_MODEL)")
-        say(f"logs         {settings.home.absolute() / 'logs'}\nCtrl-C stops everything.")
+        elif settings.engine_url is None:
+            del addresses["engine"]
+        announce({"engine": None, **addresses, "logs": str(settings.home.absolute() / "logs")})
         while not stop.wait(1.0):
             processes.check()
-        say("Stopping…")
 
 
 def _has_base() -> bool:

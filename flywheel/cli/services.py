@@ -21,32 +21,37 @@ def register(app: typer.Typer) -> None:
     app.add_typer(database, name="db")
 
 
-def up() -> None:
+def up(as_json: AsJson = False) -> None:
     """Run everything on this machine: database, worker, scheduler, engine, gateway, admin view."""
     from flywheel.up import run_everything
 
-    run_everything(console.print)
+    run_everything(print_json if as_json else _print_addresses)
 
 
-def serve(port: Port = None) -> None:
+def _print_addresses(addresses: dict[str, str | None]) -> None:
+    print_fields({name: url or "no base model to serve yet" for name, url in addresses.items()})
+    console.print("Ctrl-C stops everything.")
+
+
+def serve(port: Port = None, as_json: AsJson = False) -> None:
     """Serve the ingest and stage APIs and the admin view."""
     from flywheel.app import create_app
     from flywheel.schema import require_current
     from foundation.settings import get_settings
 
     require_current()
-    _run_server(create_app(), get_settings().port if port is None else port)
+    _run_server("serve", create_app(), get_settings().port if port is None else port, as_json)
 
 
-def gateway(port: Port = None) -> None:
+def gateway(port: Port = None, as_json: AsJson = False) -> None:
     """Serve the OpenAI-compatible gateway that agents talk to."""
-    from router.gateway import create_gateway_app
-
     from flywheel.schema import require_current
     from foundation.settings import get_settings
+    from router.gateway import create_gateway_app
 
     require_current()
-    _run_server(create_gateway_app(), get_settings().gateway_port if port is None else port)
+    port = get_settings().gateway_port if port is None else port
+    _run_server("gateway", create_gateway_app(), port, as_json)
 
 
 def engine(
@@ -54,6 +59,7 @@ def engine(
         str | None, typer.Option(help="Folder of the base model; default: who serves now.")
     ] = None,
     port: Port = None,
+    as_json: AsJson = False,
 ) -> None:
     """Serve a base model and its adapters, OpenAI-compatible, in this process."""
     from flywheel.up import base_to_serve
@@ -62,23 +68,28 @@ def engine(
 
     settings = get_settings()
     app = create_engine_app(base or base_to_serve(), settings.torch_threads or None)
-    _run_server(app, settings.engine_port if port is None else port)
+    _run_server("engine", app, settings.engine_port if port is None else port, as_json)
 
 
 def worker(
     queues: Annotated[str, typer.Option(help="Queues to work on.")] = "ingest,cpu,gpu",
     concurrency: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    as_json: AsJson = False,
 ) -> None:
     """Work on jobs until told to stop."""
     from flywheel.worker import run_worker
 
+    if as_json:
+        print_json({"service": "worker", "queues": queues.split(","), "concurrency": concurrency})
     run_worker(queues.split(","), concurrency)
 
 
-def scheduler() -> None:
+def scheduler(as_json: AsJson = False) -> None:
     """Sweep lost runs, watch experiments, make partitions; one of several leads."""
-    from flywheel.scheduler import run_scheduler
+    from flywheel.scheduler import duties, run_scheduler
 
+    if as_json:
+        print_json({"service": "scheduler", "duties": [duty.name for duty in duties()]})
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -135,11 +146,13 @@ def _progress(run: dict[str, Any]) -> str:
     return f"{progress['done']:g}/{progress['total']:g} {progress['unit']}" if progress else "–"
 
 
-def _run_server(app: Any, port: int) -> None:
+def _run_server(name: str, app: Any, port: int, as_json: bool) -> None:
     import uvicorn
 
     from foundation.settings import get_settings, require_safe_binding
 
     settings = get_settings()
     require_safe_binding(settings.host, settings.api_key)
+    if as_json:
+        print_json({"service": name, "url": f"http://{settings.host}:{port}"})
     uvicorn.run(app, host=settings.host, port=port, log_level=settings.log_level.lower())
