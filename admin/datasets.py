@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 
 from admin.charts import Bar, bars
 from admin.formats import number, percent, words
-from admin.paging import Slice, newest_first
+from admin.paging import Narrowing, Slice, newest_first
 from admin.rendering import Reading, render, wants_rows
 from curation.tables import DROPPED, Dataset, DatasetExample, Example
 from foundation import chat
@@ -34,15 +34,10 @@ QUALITY_SHARES = (
 
 
 @dataclass(frozen=True)
-class Filters:
+class Filters(Narrowing):
     """What the list is narrowed to; empty means all."""
 
     role: str = ""
-
-    @property
-    def query(self) -> dict[str, str]:
-        """These filters as the query of an address."""
-        return {"role": self.role} if self.role else {}
 
 
 @dataclass(frozen=True)

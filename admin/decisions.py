@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy import select
 from sqlmodel import Session, SQLModel, col
 
-from admin.paging import Slice, newest_first
+from admin.paging import Narrowing, Slice, newest_first
 from admin.rendering import Reading, render, wants_rows
 from curation.tables import Dataset
 from evaluator.tables import Evaluation, Verdict
@@ -24,17 +24,12 @@ routes = APIRouter(prefix="/decisions")
 
 
 @dataclass(frozen=True)
-class Filters:
+class Filters(Narrowing):
     """What the ledger is narrowed to; empty means all."""
 
     kind: str = ""
     role: str = ""
     outcome: str = ""
-
-    @property
-    def query(self) -> dict[str, str]:
-        """These filters as the query of an address."""
-        return {name: value for name, value in vars(self).items() if value}
 
 
 @dataclass(frozen=True)

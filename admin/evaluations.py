@@ -12,7 +12,7 @@ from sqlalchemy import Float, Integer, cast, func, select
 from sqlmodel import Session, col
 
 from admin.charts import Bar, IntervalChart, bars, interval_chart
-from admin.paging import Slice, newest_first
+from admin.paging import Narrowing, Slice, newest_first
 from admin.rendering import Reading, render, wants_rows
 from evaluator.tables import Evaluation, Sample, Suite, SuiteTask, Verdict
 from foundation import chat
@@ -28,15 +28,10 @@ CHANGED_SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Filters:
+class Filters(Narrowing):
     """What a list is narrowed to; empty means all."""
 
     role: str = ""
-
-    @property
-    def query(self) -> dict[str, str]:
-        """These filters as the query of an address."""
-        return {"role": self.role} if self.role else {}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from admin.charts import Gauge, IntervalChart, evidence_gauge, interval_chart, wilson
-from admin.paging import Slice, newest_first
+from admin.paging import Narrowing, Slice, newest_first
 from admin.rendering import Reading, render, wants_rows
 from foundation.errors import NotFound
 from foundation.settings import get_settings
@@ -37,16 +37,11 @@ DEFAULT_ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class Filters:
+class Filters(Narrowing):
     """What the list is narrowed to; empty means all."""
 
     role: str = ""
     status: str = ""
-
-    @property
-    def query(self) -> dict[str, str]:
-        """These filters as the query of an address."""
-        return {name: value for name, value in vars(self).items() if value}
 
 
 @dataclass(frozen=True)

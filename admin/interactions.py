@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy import Select, func, select
 from sqlmodel import Session, col
 
-from admin.paging import Slice, newest_first
+from admin.paging import Narrowing, Slice, newest_first
 from admin.rendering import Reading, render, wants_rows
 from collector.tables import CUT, ERROR, SUCCESS, Feedback, Interaction, InteractionPayload
 from curation.tables import Dataset, DatasetExample, Example
@@ -38,7 +38,7 @@ WITHIN = {
 
 
 @dataclass(frozen=True)
-class Filters:
+class Filters(Narrowing):
     """What a list of interactions is narrowed to; empty means all."""
 
     role: str = ""
@@ -60,11 +60,6 @@ class Filters:
         if self.within in WITHIN:
             query = query.where(col(Interaction.id) >= first_id_at(now() - WITHIN[self.within]))
         return query
-
-    @property
-    def query(self) -> dict[str, str]:
-        """These filters as the query of an address."""
-        return {name: value for name, value in vars(self).items() if value}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy import or_, select
 from sqlmodel import Session, col
 
-from admin.paging import Slice, newest_first
+from admin.paging import Narrowing, Slice, newest_first
 from admin.rendering import Reading, render, wants_rows
 from curation.tables import Dataset
 from evaluator.tables import Evaluation, Suite
@@ -33,16 +33,11 @@ RELATED_LIMIT = 30
 
 
 @dataclass(frozen=True)
-class Filters:
+class Filters(Narrowing):
     """What the list is narrowed to; empty means all."""
 
     role: str = ""
     stage: str = ""
-
-    @property
-    def query(self) -> dict[str, str]:
-        """These filters as the query of an address."""
-        return {name: value for name, value in vars(self).items() if value}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Keyset paging over UUIDv7 ids, newest first, and counts that never scan a whole log."""
+"""Lists: filters, keyset paging over UUIDv7 ids, and counts that never scan a whole log."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,16 @@ COUNT_LIMIT = 10_000
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """Base of the filters of a list: text fields that are empty where nothing is left out."""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """These filters as the query of an address."""
+        return {name: value for name, value in vars(self).items() if value}
 
 
 @dataclass(frozen=True)

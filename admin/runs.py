@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 
 from admin.charts import LineChart, line_chart
 from admin.formats import number
-from admin.paging import Slice, newest_first
+from admin.paging import Narrowing, Slice, newest_first
 from admin.rendering import Reading, render, wants_rows
 from curation.tables import Dataset
 from evaluator.tables import Evaluation
@@ -29,17 +29,12 @@ CURVES = {"loss": "training", "validation_loss": "validation"}
 
 
 @dataclass(frozen=True)
-class Filters:
+class Filters(Narrowing):
     """What the list is narrowed to; empty means all."""
 
     status: str = ""
     kind: str = ""
     role: str = ""
-
-    @property
-    def query(self) -> dict[str, str]:
-        """These filters as the query of an address."""
-        return {name: value for name, value in vars(self).items() if value}
 
 
 @dataclass(frozen=True)

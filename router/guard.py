@@ -1,9 +1,11 @@
 """The guard: watches a version after its promotion and rolls it back when it breaks.
 
 Errors, slow answers and a drop of success against the predecessor are each an e-process, so the
-guard may look as often as it likes: a healthy version is quarantined by mistake in at most 1/e of
-its lives, and a real break is seen within tens of calls. Only promotions are watched: what a
-rollback brought back has nobody better behind it.
+guard may look as often as it likes: each check quarantines a healthy version by mistake in at most
+1/harm_e of its lives. A young version that fails every call is seen after 2 calls, one that fails
+each fifth after 13. All calls since the promotion count, so good ones weigh against a later break:
+after 1,000 the same takes 32 and 180 calls, after 10,000 it takes 209 and 1,142. Only promotions
+are watched: what a rollback brought back has nobody better behind it.
 """
 
 import math
