@@ -16,6 +16,7 @@ import flywheel.worker  # noqa: F401  registers every room's jobs and rules
 from curation.export import get_dataset
 from curation.recipe import UNVERIFIED, CurationRecipe
 from evaluator.decide import AB_TEST, DEPLOY
+from evaluator.suites import load_suite
 from evaluator.tasks import EvaluationPlan, start_evaluation
 from flywheel.benchmark import verdict_on
 from flywheel.observe import observed_success, since_training, tasks_per_day
@@ -97,8 +98,11 @@ def turn(roles: Sequence[str], recipe: TurnRecipe, tell: Tell) -> dict[str, Role
     """Turn the wheel once for `roles`; each must have a serving version and a logged past.
 
     Raises:
+        NotFound: the recipe names a suite that does not exist.
+        BadInput: the recipe names an unknown profile.
         JobFailed: a job of some role failed; the other roles' results stand in the database.
     """
+    require_known(recipe)
     turns = [_begin(role) for role in roles]
     curate(turns, recipe, tell)
     plan(turns, recipe)
@@ -106,6 +110,14 @@ def turn(roles: Sequence[str], recipe: TurnRecipe, tell: Tell) -> dict[str, Role
     benchmark(turns, recipe, tell)
     experiment(turns, recipe)
     return {done.role: done for done in turns}
+
+
+def require_known(recipe: TurnRecipe) -> None:
+    """Check what the late stages need before the first one starts; raises as `turn`."""
+    training_plan.profile(training_plan.SHOULD_TRAIN_PROFILES, recipe.profile)
+    with session_scope() as session:
+        for suite in recipe.suites.values():
+            load_suite(session, suite)
 
 
 def curate(turns: list[RoleTurn], recipe: TurnRecipe, tell: Tell) -> None:
