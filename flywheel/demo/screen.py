@@ -35,7 +35,8 @@ class Screen:
             TaskProgressColumn(),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self._console, disable=self._quiet) as progress:
+        is_live = self._console.is_terminal and not self._quiet
+        with Progress(*columns, console=self._console, disable=not is_live) as progress:
             task = progress.add_task(title, total=None)
 
             def tell(done: float, total: float) -> None:
@@ -45,6 +46,8 @@ class Screen:
             progress.update(task, completed=1, total=1)
         took = time.perf_counter() - started
         self.seconds[name] = round(self.seconds.get(name, 0.0) + took, 2)
+        if not is_live:  # a log takes a line for what is done, not a bar
+            self.say(f"✓ {title}  {took:.0f} s")
 
     def say(self, text: str) -> None:
         """Print a line beside the steps."""
