@@ -67,10 +67,10 @@ def recorded(run: str, task: str, solution: str, passed: bool = True) -> dict[st
     }
 
 
-def write_log(path: Path, n: int = 60) -> Path:
-    """Write `n` passed answers, all different."""
+def write_log(path: Path, n: int = 60, failed: int = 0) -> Path:
+    """Write `n` answers, all different, of which the first `failed` did not pass."""
     rows = [
-        recorded("a", f"add {i % 8} and {i // 8}", f"total_{i} = {i % 8} + {i // 8}\n")
+        recorded("a", f"add {i % 8} and {i // 8}", f"total_{i} = {i % 8} + {i // 8}\n", i >= failed)
         for i in range(n)
     ]
     return write_lines(path, rows)

@@ -66,7 +66,11 @@ def test_the_wheel_turned_by_hand(
     assert process(*order, "--json").json["name"] == "coder-v1"
     assert command(*order, "--json").json["name"] == "coder-v2"
 
-    first = process("promote", "coder-v1", "--reason", "the first one", "--json").json
+    base = command("model", "add", "coder", str(tiny_base), "--json").json
+    command("promote", base["name"], "--reason", "what we use today", "--json")
+    versions = command("model", "list", "--role", "coder", "--json").json
+    assert [v["name"] for v in versions] == [base["name"], "coder-v2", "coder-v1"]
+    first = process("promote", "coder-v1", "--reason", "better", "--json").json
     started = command("experiment", "start", "coder-v2", "--profile", "demo", "--json").json
     assert started["status"] == "running"
     assert [e["id"] for e in command("experiment", "list", "--json").json] == [started["id"]]
@@ -132,6 +136,7 @@ def test_people_get_tables_and_a_hint_when_there_are_none(database: str, command
         (("status",), "No runs under way."),
         (("suite", "list"), "flywheel suite add"),
         (("experiment", "list"), "flywheel experiment start"),
+        (("model", "list"), "flywheel model add"),
         (("decide", "list"), "No decisions yet."),
     ):
         said = command(*asked)
@@ -246,6 +251,13 @@ def test_beyond_loopback_a_key_is_needed(
         (("experiment", "start", "coder-v7"), ("'coder-v7'", "flywheel status")),
         (("experiment", "show", "7"), ("experiment: got '7'", "Copy it whole")),
         (("experiment", "stop", NOBODY, "--reason", "r"), (NOBODY,)),
+        (("turn", "plumber"), ("'plumber'", "coder, tester", "FLYWHEEL_ROLES")),
+        (("turn", "coder"), ("'coder'", "nobody serves it", "flywheel promote VERSION")),
+        (("turn", "coder", "--suite", "sums"), ("'sums'", "role=suite")),
+        (("turn", "coder", "--suite", "coder=none"), ("'none'", "flywheel suite add")),
+        (("turn", "coder", "--profile", "best"), ("'best'", "standard, demo")),
+        (("turn", "coder", "--preset", "best"), ("'best'", "plan, default, demo")),
+        (("model", "add", "plumber", "a-model"), ("'plumber'", "coder, tester")),
         (("decide", "show", NOBODY), (NOBODY, "flywheel decide list")),
         (("decide", "replay", NOBODY), (NOBODY, "flywheel decide list")),
         (("engine",), ("base model", "FLYWHEEL_BASE_MODEL")),
@@ -392,6 +404,8 @@ def test_help_needs_the_base_install_only(base_install: Path, tmp_path: Path) ->
         ("scheduler",),
         ("up",),
         ("demo",),
+        ("turn", "coder"),
+        ("model", "list"),
         ("import", "chat_jsonl", "log.jsonl"),
         ("curate", "--role", "coder"),
         ("train", "--role", "coder"),

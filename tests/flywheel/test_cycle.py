@@ -1,0 +1,222 @@
+"""A turn of the wheel: where a role leaves it, why, and what production says about a role.
+
+Jobs are done by a thread of this process, in their order; all else is as in production.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from by_hand import Said, write_log
+from sqlalchemy import text, update
+from sqlmodel import Session, col, select
+from tiny_base import QUICK
+
+from collector.direct import DirectTransport
+from collector.importers.run import run_import
+from collector.record import feedback_record
+from collector.tables import Interaction
+from flywheel.cycle import JobFailed, RoleTurn, TurnRecipe, explain, turn
+from flywheel.observe import observed_success, since_training, tasks_per_day
+from foundation import runs
+from foundation.database import session_scope
+from foundation.errors import FlywheelError
+from foundation.ids import new_id
+from foundation.queue import declare_queues
+from foundation.tables import QUEUED, Decision, Run
+from router.promote import initial
+from router.tables import Experiment
+from trainer import plan
+from trainer.registry import ensure_base_version
+from trainer.tables import ModelVersion, TrainingRun
+
+
+@pytest.fixture
+def worker(database: str) -> Iterator[None]:
+    """A thread that does what is queued, oldest first."""
+    declare_queues()
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.05):
+            with session_scope() as session:
+                queued = select(Run.id).where(Run.status == QUEUED).order_by(col(Run.id))
+                found = session.exec(queued).all()
+            for run_id in found:
+                runs.execute(run_id)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def serving_base(base: str = "a-base", role: str = "coder") -> ModelVersion:
+    """Let an untrained base serve the role."""
+    with session_scope() as session:
+        version = ensure_base_version(session, role, base)
+        initial(session, role, version, reason="the first", actor="test")
+    return version
+
+
+def logged(folder: Path, version: ModelVersion, n: int, failed: int) -> None:
+    """Log answers of the version, with the outcome of each."""
+    log = write_log(folder / "log.jsonl", n, failed)
+    run_import("coder_outputs", [log], DirectTransport())
+    with session_scope() as session:
+        session.execute(update(Interaction).values(model_version_id=version.id))
+
+
+def turned(recipe: TurnRecipe) -> RoleTurn:
+    return turn(["coder"], recipe, lambda stage, done, total: None)["coder"]
+
+
+def demo_recipe(base: Path | None = None, *, is_asked_for: bool = True) -> TurnRecipe:
+    return TurnRecipe(
+        suites={},
+        training={"coder": QUICK},
+        profile=plan.DEMO,
+        base_models={"coder": str(base)} if base else {},
+        is_asked_for=is_asked_for,
+    )
+
+
+def outcomes(done: RoleTurn) -> dict[str, str]:
+    return {decision.kind: decision.outcome for decision in done.decisions}
+
+
+def test_an_excellent_role_is_not_trained(worker: None, session: Session, tmp_path: Path) -> None:
+    baseline = serving_base()
+    logged(tmp_path, baseline, n=100, failed=5)
+    done = turned(demo_recipe())
+    assert outcomes(done)[plan.SHOULD_TRAIN] == plan.NO
+    assert done.ended_because.startswith("not trained: ")
+    assert "95" in done.ended_because
+    assert done.dataset_id is not None
+    assert (done.candidate, done.verdict, done.experiment_id) == (None, None, None)
+    assert session.exec(select(TrainingRun)).all() == []
+    stored = session.exec(select(Decision).where(Decision.kind == plan.SHOULD_TRAIN)).one()
+    assert stored.inputs["baseline_success"] == pytest.approx(0.95)
+    shown = json.loads(json.dumps(explain(done), default=str))
+    assert shown["baseline"] == baseline.name
+    assert shown["ended_because"] == done.ended_because
+    assert [d["kind"] for d in shown["decisions"]] == list(outcomes(done))
+
+
+def test_a_turn_from_the_command_line(
+    worker: None, command: Callable[..., Said], tmp_path: Path
+) -> None:
+    logged(tmp_path, serving_base(), n=100, failed=5)
+    found = command("turn", "coder", "--profile", "demo", "--json").json["coder"]
+    assert found["baseline"] == "coder-base"
+    assert found["decisions"][0]["outcome"] == plan.NO
+    said = command("turn", "coder", "--profile", "demo")
+    assert said.code == 0, said
+    assert " ".join(said.out.split()) == f"coder: {found['ended_because']}"
+
+
+def test_one_failure_more_and_the_role_is_worth_it(
+    worker: None, session: Session, tmp_path: Path
+) -> None:
+    logged(tmp_path, serving_base(), n=50, failed=3)
+    done = turned(demo_recipe())
+    assert outcomes(done) == {plan.SHOULD_TRAIN: plan.YES, plan.CHOOSE_METHOD: plan.WAIT}
+    assert "50" in done.ended_because, "47 examples, of which 80 % train, are too few"
+    assert session.exec(select(TrainingRun)).all() == []
+
+
+def test_what_nobody_measured_is_unknown_and_trains_nothing(
+    worker: None, session: Session, tmp_path: Path
+) -> None:
+    baseline = serving_base()
+    logged(tmp_path, baseline, n=80, failed=10)
+    with session_scope() as other:
+        other.execute(update(Interaction).values(model_version_id=None))
+    done = turned(demo_recipe())
+    assert outcomes(done)[plan.SHOULD_TRAIN] not in (plan.YES, plan.NO)
+    assert "not trained" in done.ended_because
+    stored = session.exec(select(Decision).where(Decision.kind == plan.SHOULD_TRAIN)).one()
+    assert stored.inputs["baseline_success"] is None
+
+
+def test_the_standard_profile_asks_for_budget_and_time(
+    worker: None, session: Session, tmp_path: Path
+) -> None:
+    logged(tmp_path, serving_base(), n=80, failed=10)
+    recipe = TurnRecipe(suites={}, budget_usd=9_999, timeline_weeks=10)
+    done = turned(recipe)
+    assert outcomes(done)[plan.SHOULD_TRAIN] == plan.NO
+    assert "9,999" in done.ended_because
+
+
+def test_a_role_that_nobody_serves_has_no_turn(database: str) -> None:
+    with pytest.raises(FlywheelError, match=r"role 'coder': nobody serves it.*flywheel promote"):
+        turned(demo_recipe())
+
+
+def test_a_failed_job_ends_the_turn_and_is_named(worker: None, session: Session) -> None:
+    serving_base()
+    with pytest.raises(JobFailed, match=r"curation\.build of coder: .*at least one logged") as left:
+        turned(demo_recipe())
+    assert left.value.exit_code == 1
+    assert str(left.value.run.id) in str(left.value)
+
+
+@pytest.mark.slow
+def test_a_role_without_a_suite_is_trained_but_not_promoted(
+    worker: None, session: Session, tmp_path: Path, tiny_base: Path
+) -> None:
+    baseline = serving_base(str(tiny_base))
+    logged(tmp_path, baseline, n=130, failed=40)
+    told: set[str] = set()
+    recipe = demo_recipe(tiny_base, is_asked_for=False)
+    done = turn(["coder"], recipe, lambda stage, *_: told.add(stage))["coder"]
+    assert told == {"curate", "train"}
+    assert done.candidate == "coder-v1"
+    assert done.ended_because == "not promoted: the role has no benchmark suite"
+    assert session.exec(select(Experiment)).all() == []
+
+    again = turned(recipe)
+    assert again.dataset_id == done.dataset_id, "nothing new was logged"
+    assert outcomes(again)[plan.SHOULD_RETRAIN] not in (plan.NOW, plan.YES)
+    assert again.ended_because.startswith("not retrained: ")
+    assert len(session.exec(select(TrainingRun)).all()) == 1
+    with session_scope() as other:
+        since = since_training(other, "coder", dataset_of(other, again.dataset_id))
+    assert since.version.name == "coder-v1"
+    assert since.n_new_examples == 0
+    assert 0 <= since.months < 1
+
+
+def dataset_of(session: Session, dataset_id: UUID):
+    from curation.export import get_dataset
+
+    return get_dataset(session, dataset_id)
+
+
+def test_success_is_that_of_the_version_and_no_judge_has_a_say(
+    database: str, session: Session, tmp_path: Path
+) -> None:
+    baseline = serving_base()
+    assert observed_success(session, "coder", baseline.id) is None
+    assert tasks_per_day(session, "coder") is None
+    logged(tmp_path, baseline, n=20, failed=5)
+    assert observed_success(session, "coder", baseline.id) == pytest.approx(0.75)
+    assert observed_success(session, "coder", new_id()) is None
+    assert observed_success(session, "tester", baseline.id) is None
+    assert tasks_per_day(session, "coder") == pytest.approx(20, rel=0.01)
+    for interaction in session.exec(select(Interaction.id)).all():
+        verdict = feedback_record(
+            new_id(), "success", interaction_id=interaction, value=0.0, source="judge"
+        )
+        DirectTransport().send({"source": "client", "interactions": [], "feedback": [verdict]})
+    session.rollback()
+    assert session.execute(text("SELECT count(*) FROM feedback")).scalar_one() == 40
+    assert observed_success(session, "coder", baseline.id) == pytest.approx(0.75)
+    session.execute(text("UPDATE interaction SET ingested_at = now() - interval '31 days'"))
+    assert observed_success(session, "coder", baseline.id) is None
+    session.rollback()
