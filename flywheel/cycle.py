@@ -19,7 +19,12 @@ from evaluator.decide import AB_TEST, DEPLOY
 from evaluator.suites import load_suite
 from evaluator.tasks import EvaluationPlan, start_evaluation
 from flywheel.benchmark import verdict_on
-from flywheel.observe import observed_success, since_training, tasks_per_day
+from flywheel.observe import (
+    observed_success,
+    since_training,
+    success_then_and_now,
+    tasks_per_day,
+)
 from foundation.database import session_scope
 from foundation.decisions import decide
 from foundation.errors import FlywheelError
@@ -56,6 +61,8 @@ class TurnRecipe:
     """By role, instead of what `trainer.choose_base` says."""
     budget_usd: float | None = None
     timeline_weeks: float | None = None
+    time_budget_h: float | None = None
+    """Hours that a training on a CPU may take; only a GPU trains without it."""
     controls: tuple[str, ...] = ()
     """Roles that also train a control: the same attempts without verification."""
     is_asked_for: bool = False
@@ -174,7 +181,10 @@ def _plan_role(session: Session, turn: RoleTurn, recipe: TurnRecipe) -> None:
         session,
         training_plan.CHOOSE_METHOD,
         training_plan.ChooseMethodInputs(
-            n_examples=dataset.n_train, has_gpu=machine.has_gpu, memory_gb=machine.memory_gb
+            n_examples=dataset.n_train,
+            has_gpu=machine.has_gpu,
+            memory_gb=machine.memory_gb,
+            time_budget_h=recipe.time_budget_h,
         ),
         training_plan.profile(training_plan.CHOOSE_METHOD_PROFILES, recipe.profile),
         role=role,
@@ -182,16 +192,17 @@ def _plan_role(session: Session, turn: RoleTurn, recipe: TurnRecipe) -> None:
     turn.decisions += [worth, how]
     if worth.outcome != training_plan.YES:
         turn.end(f"not trained: {' '.join(worth.reasons)}")
-    elif how.outcome == training_plan.WAIT:
+    elif how.outcome in (training_plan.WAIT, training_plan.UNKNOWN):
         turn.end(f"not trained: {' '.join(how.reasons)}")
     if since.version is None:
         return
+    then, lately = success_then_and_now(session, role, turn.baseline.id)
     due = decide(
         session,
         training_plan.SHOULD_RETRAIN,
         training_plan.ShouldRetrainInputs(
-            success_at_training=since.version.metrics.get("success_rate"),
-            success_now=success,
+            success_at_training=then,
+            success_now=lately,
             n_new_examples=since.n_new_examples,
             months_since_training=since.months,
         ),

@@ -33,6 +33,22 @@ _EPISODES = text(
 )
 MONTH_DAYS = 30.44
 
+DRIFT_OUTCOMES = 200
+"""Outcomes at the beginning and at the end of a version's service that drift is read from."""
+
+_THEN_AND_NOW = text(
+    """
+    WITH outcome AS (
+      SELECT f.value, row_number() OVER (ORDER BY f.id) AS n, count(*) OVER () AS total
+      FROM interaction i JOIN feedback f ON f.interaction_id = i.id
+      WHERE i.role = :role AND i.model_version_id = :version AND f.kind = 'success'
+        AND f.source <> 'judge'
+    )
+    SELECT avg(value) FILTER (WHERE n <= :some), avg(value) FILTER (WHERE n > total - :some)
+    FROM outcome WHERE total >= 2 * :some
+    """
+)
+
 
 @dataclass(frozen=True)
 class SinceTraining:
@@ -48,6 +64,18 @@ def observed_success(session: Session, role: str, version_id: UUID) -> float | N
     values = {"role": role, "version": version_id, "days": DAYS}
     mean, n = session.execute(_OUTCOMES, values).one()
     return float(mean) if n else None
+
+
+def success_then_and_now(
+    session: Session, role: str, version_id: UUID
+) -> tuple[float | None, float | None]:
+    """Return a version's success (0-1) when it began to serve and lately: what drift is.
+
+    Both are None below twice `DRIFT_OUTCOMES` outcomes: the two ends must not overlap.
+    """
+    values = {"role": role, "version": version_id, "some": DRIFT_OUTCOMES}
+    then, now_ = session.execute(_THEN_AND_NOW, values).one()
+    return (None, None) if then is None else (float(then), float(now_))
 
 
 def tasks_per_day(session: Session, role: str) -> float | None:

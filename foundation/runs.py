@@ -49,6 +49,9 @@ class Job:
 
 
 _jobs: dict[str, Job] = {}
+UNSENT_FACTOR = 10
+"""A queued run is sent again after this many times `lost_after_s`."""
+
 _UNSENT = "flywheel.unsent_runs"
 
 
@@ -282,9 +285,10 @@ def sweep() -> Swept:
     rows are locked and skipped.
     """
     settings = get_settings()
-    silent_since = now() - timedelta(seconds=settings.lost_after_s)
+    # A queued run may just wait its turn, so its message is presumed lost only much later.
+    unsent_since = now() - timedelta(seconds=UNSENT_FACTOR * settings.lost_after_s)
     unsent = (col(Run.status) == QUEUED) & (
-        text("coalesce(heartbeat_at, created_at) < :silent").bindparams(silent=silent_since)
+        text("coalesce(heartbeat_at, created_at) < :silent").bindparams(silent=unsent_since)
     )
     requeued, failed = [], []
     with session_scope() as session:

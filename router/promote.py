@@ -268,7 +268,7 @@ def require_servable(role: str, version: ModelVersion) -> None:
             "model version",
             f"{version.name} of the role {version.role}",
             f"a version of the role {role!r}",
-            "List them with: flywheel status",
+            "List them with: flywheel model list",
         )
     if version.is_control:
         raise BadInput(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from trainer.tokenizer import train_tokenizer
 
@@ -112,6 +113,7 @@ def pretrain(
             loss = _train(model, encode(chats, tokenizer), tokenizer, recipe, progress)
     finally:
         torch.set_num_threads(threads)
+    disable_progress_bar()  # of writing one small file
     destination.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(destination)
     tokenizer.save_pretrained(destination)

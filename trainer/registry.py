@@ -40,7 +40,7 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
 }
 """The stages that may follow each stage; staying is always allowed."""
 
-_LIST_VERSIONS = "List them with: flywheel status"
+_LIST_VERSIONS = "List them with: flywheel model list"
 
 
 def require_role(role: str) -> None:

@@ -33,6 +33,7 @@ def import_records(
     from collector.direct import DirectTransport
     from collector.importers.run import run_import
     from flywheel.schema import require_current
+    from foundation.errors import BadInput
 
     require_current()
     with progress_bar("importing", as_json) as update:
@@ -45,6 +46,14 @@ def import_records(
             rejects_path=rejects,
         )
     print_json(report.as_dict()) if as_json else print_fields(report.as_dict())
+    if report.rejected:
+        raise BadInput(
+            f"import of {', '.join(str(path) for path in paths)}",
+            f"{report.rejected} rejected of {report.read} lines",
+            f"lines of the format {format!r}",
+            f"The good lines are stored; see {report.rejects_file or 'the reasons'}, mend and "
+            "import again.",
+        )
 
 
 def curate(

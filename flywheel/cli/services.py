@@ -3,6 +3,7 @@
 import signal
 import threading
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -112,7 +113,7 @@ def status(as_json: AsJson = False) -> None:
     console.print()
     print_table(
         ("run", "kind", "role", "status", "progress"),
-        [(r["id"], r["kind"], r["role"], r["status"], _progress(r)) for r in found["runs"]],
+        [(UUID(r["id"]), r["kind"], r["role"], r["status"], _progress(r)) for r in found["runs"]],
         "No runs under way.",
     )
 

@@ -19,6 +19,9 @@ def turn(
     profile: Annotated[str, typer.Option(help="Thresholds: standard or demo.")] = "standard",
     budget_usd: Annotated[float | None, typer.Option(help="Budget of the project.")] = None,
     timeline_weeks: Annotated[float | None, typer.Option(help="Weeks until it is due.")] = None,
+    time_budget_h: Annotated[
+        float | None, typer.Option(help="Hours that a training on a CPU may take.")
+    ] = None,
     force: Annotated[bool, typer.Option(help="Retrain even where the rule says wait.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -49,6 +52,7 @@ def turn(
         base_models=dict.fromkeys(roles, base) if base else {},
         budget_usd=budget_usd,
         timeline_weeks=timeline_weeks,
+        time_budget_h=time_budget_h,
         is_asked_for=force,
     )
     screen = Screen(notes, quiet=as_json)

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -245,10 +246,10 @@ def test_beyond_loopback_a_key_is_needed(
         (("suite", "add", "s", "bad.jsonl", "--role", "plumber"), ("'plumber'", "coder")),
         (("import", "parquet", "bad.jsonl"), ("'parquet'", "chat_jsonl, coder_outputs")),
         (("import", "chat_jsonl", "none.jsonl"), ("'none.jsonl'", "Check its name")),
-        (("promote", "coder-v7", "--reason", "r"), ("'coder-v7'", "flywheel status")),
+        (("promote", "coder-v7", "--reason", "r"), ("'coder-v7'", "flywheel model list")),
         (("rollback", "plumber", "--reason", "r"), ("'plumber'", "FLYWHEEL_ROLES")),
         (("rollback", "coder", "--reason", "r"), ("coder", "flywheel promote VERSION --reason")),
-        (("experiment", "start", "coder-v7"), ("'coder-v7'", "flywheel status")),
+        (("experiment", "start", "coder-v7"), ("'coder-v7'", "flywheel model list")),
         (("experiment", "show", "7"), ("experiment: got '7'", "Copy it whole")),
         (("experiment", "stop", NOBODY, "--reason", "r"), (NOBODY,)),
         (("turn", "plumber"), ("'plumber'", "coder, tester", "FLYWHEEL_ROLES")),
@@ -293,7 +294,13 @@ def test_bad_lines_are_written_beside_and_the_good_ones_stored(
     }
     lines = [json.dumps(chat), '{"messages": [', "", json.dumps({"messages": 3}), json.dumps(other)]
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
-    report = process("import", "chat_jsonl", "log.jsonl", "--json").json
+    said = process("import", "chat_jsonl", "log.jsonl", "--json")
+    report = json.loads(said.out)
+    refused(
+        replace(said, out=""),
+        "2 rejected of 4 lines",
+        "The good lines are stored; see log.jsonl.rejects.jsonl",
+    )
     assert (report["read"], report["stored"], report["rejected"]) == (4, 2, 2)
     assert count("interaction") == 2
     rejects = tmp_path / "log.jsonl.rejects.jsonl"

@@ -18,9 +18,15 @@ from tiny_base import QUICK
 from collector.direct import DirectTransport
 from collector.importers.run import run_import
 from collector.record import feedback_record
-from collector.tables import Interaction
+from collector.tables import Feedback, Interaction
+from flywheel import observe
 from flywheel.cycle import JobFailed, RoleTurn, TurnRecipe, explain, turn
-from flywheel.observe import observed_success, since_training, tasks_per_day
+from flywheel.observe import (
+    observed_success,
+    since_training,
+    success_then_and_now,
+    tasks_per_day,
+)
 from foundation import runs
 from foundation.database import session_scope
 from foundation.errors import FlywheelError
@@ -220,3 +226,22 @@ def test_success_is_that_of_the_version_and_no_judge_has_a_say(
     session.execute(text("UPDATE interaction SET ingested_at = now() - interval '31 days'"))
     assert observed_success(session, "coder", baseline.id) is None
     session.rollback()
+
+
+def test_drift_is_read_from_both_ends_of_a_versions_service(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe, "DRIFT_OUTCOMES", 5)
+    version = serving_base()
+
+    def answered(value: float, times: int) -> None:
+        for _ in range(times):
+            call = Interaction(role="coder", model_version_id=version.id)
+            session.add(call)
+            session.add(Feedback(interaction_id=call.id, kind="success", value=value))
+            session.flush()
+
+    answered(1.0, 9)
+    assert success_then_and_now(session, "coder", version.id) == (None, None)
+    answered(0.0, 5)
+    assert success_then_and_now(session, "coder", version.id) == (1.0, 0.0)
