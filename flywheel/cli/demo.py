@@ -20,5 +20,7 @@ def demo(
     from flywheel.demo.screen import Screen
     from flywheel.demo.story import DemoOptions, run_demo
 
-    report = run_demo(DemoOptions(seed, rounds, sabotage), Screen(notes, quiet=as_json))
+    screen = Screen(notes, quiet=as_json)
+    with screen.heeding_interrupts():
+        report = run_demo(DemoOptions(seed, rounds, sabotage), screen)
     print_json(report.as_json()) if as_json else print_report(report, console)

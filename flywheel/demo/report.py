@@ -120,13 +120,13 @@ def print_report(report: DemoReport, console: Console) -> None:
     steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.seconds.items())
     console.print(f"\n{total:.0f} s in all: {steps}.", highlight=False)
     console.print(
-        "\nThe tiny base is made to be fixable: about half of the answers it was trained on carry a"
-        "\nplanted bug. These are figures of the product's loop, not of a language model. Next:"
+        "\nThe tiny base is made to be fixable: about half of the answers it was trained on"
+        "\ncarry a planted bug. These are figures of the loop, not of a language model. Next:"
         "\n  flywheel up                  browse it all at http://127.0.0.1:8710/admin/"
         "\n  flywheel status              the wheel at a glance"
         "\n  flywheel decide list         every decision, with its reasons"
         "\n  flywheel demo --rounds 3     turn the wheel three times"
-        "\n  flywheel demo --sabotage coder   train on failing answers: the baseline must stay",
+        "\n  flywheel demo --sabotage coder   train on failures: the baseline must stay",
         highlight=False,
     )
 
@@ -161,4 +161,4 @@ def _points(interval: tuple[float, float] | None) -> str:
 def _experiment(found: RoleReport) -> str:
     if found.experiment_outcome is None:
         return "none"
-    return f"{found.experiment_outcome} after {found.experiment_n} tasks"
+    return f"{found.experiment_outcome}, n = {found.experiment_n}"

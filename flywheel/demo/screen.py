@@ -1,5 +1,6 @@
 """What the demo shows while it works: one line per step, with a bar, and the seconds it took."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,28 @@ class Screen:
     def __init__(self, console: Console, quiet: bool = False) -> None:
         self._console, self._quiet = console, quiet
         self.seconds: dict[str, float] = {}
+        self._interrupt: BaseException | None = None
+
+    @contextmanager
+    def heeding_interrupts(self) -> Iterator[None]:
+        """Make Ctrl-C and SIGTERM end the block, at the latest at the next progress.
+
+        Python raises them wherever it is; where that is a library's callback or import, the
+        library may swallow them, and a demo of minutes would go on.
+        """
+
+        def remember(number: int, frame: object) -> None:
+            is_ctrl_c = number == signal.SIGINT
+            self._interrupt = KeyboardInterrupt() if is_ctrl_c else SystemExit(128 + number)
+            raise self._interrupt
+
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, remember) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
 
     @contextmanager
     def step(self, name: str, title: str) -> Iterator[Tell]:
@@ -40,6 +63,8 @@ class Screen:
             task = progress.add_task(title, total=None)
 
             def tell(done: float, total: float) -> None:
+                if self._interrupt is not None:
+                    raise self._interrupt
                 progress.update(task, completed=done, total=total or None)
 
             yield tell

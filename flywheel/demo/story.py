@@ -44,7 +44,7 @@ LIVE_BATCH = 40
 """Tasks per role between two looks at a running experiment."""
 
 
-LIVE_MAX_PER_ARM = 200
+LIVE_MAX_PER_ARM = 300
 """Tasks per arm after which an undecided experiment leaves the baseline in place."""
 
 
