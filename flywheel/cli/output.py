@@ -31,7 +31,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: st
     table = Table(box=None, header_style="bold", pad_edge=False)
     for number, title in enumerate(columns):
         is_id = isinstance(rows[0][number], UUID)
-        table.add_column(title, no_wrap=is_id, min_width=36 if is_id else None)
+        table.add_column(title, overflow="fold", no_wrap=is_id, min_width=36 if is_id else None)
     for row in rows:
         table.add_row(*("–" if cell is None else str(cell) for cell in row))
     console.print(table)
