@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, Index
+from sqlalchemy import BigInteger, Column, DateTime, Index, UniqueConstraint, text
+from sqlalchemy.dialects import postgresql
 from sqlmodel import Field, SQLModel
 
 from foundation.database import JSON
@@ -20,6 +21,14 @@ from foundation.tables import now
 SUCCESS, ERROR, CUT = "success", "error", "cut"
 """Status of an interaction: answered, failed, or a stream that ended early."""
 
+EXACT_JSON = postgresql.JSON(none_as_null=True)
+"""JSON as it was written: the order of keys is part of a prompt, and `jsonb` does not keep it."""
+
+
+def _where_not_null(name: str, column: str) -> Index:
+    """An index of the rows that have the column at all."""
+    return Index(name, column, postgresql_where=text(f"{column} IS NOT NULL"))
+
 
 class Interaction(SQLModel, table=True):
     """One LLM call by an agent role; flat columns follow OpenTelemetry GenAI, with underscores."""
@@ -28,10 +37,13 @@ class Interaction(SQLModel, table=True):
     __table_args__ = (
         Index("ix_interaction_role_ingested_at", "role", "ingested_at"),
         Index("ix_interaction_episode_id", "episode_id"),
+        _where_not_null("ix_interaction_key", "key"),
+        _where_not_null("ix_interaction_gen_ai_response_id", "gen_ai_response_id"),
         {"postgresql_partition_by": "RANGE (id)"},
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
+    key: str | None = Field(default=None, description="The caller's own name of this call.")
     role: str
     task_type: str | None = None
     project: str = "default"
@@ -51,8 +63,25 @@ class Interaction(SQLModel, table=True):
     gen_ai_response_finish_reasons: list[str] | None = Field(default=None, sa_type=JSON)
     gen_ai_request_temperature: float | None = None
     gen_ai_request_max_tokens: int | None = None
+    gen_ai_request_top_p: float | None = None
+    gen_ai_request_seed: int | None = Field(default=None, sa_type=BigInteger)
+    gen_ai_request_stream: bool | None = None
+    gen_ai_conversation_id: str | None = None
+    gen_ai_prompt_name: str | None = None
+    gen_ai_prompt_version: str | None = None
     gen_ai_usage_input_tokens: int | None = None
     gen_ai_usage_output_tokens: int | None = None
+    gen_ai_usage_cache_read_input_tokens: int | None = None
+    gen_ai_usage_reasoning_output_tokens: int | None = None
+    tool_schema_hash: str | None = Field(
+        default=None, description="Of the tools offered, to tell their versions apart."
+    )
+    config_hash: str | None = Field(
+        default=None, description="Of the caller's configuration (prompt, model, parameters)."
+    )
+    semconv_version: str | None = Field(
+        default=None, description="Mapping that an OpenTelemetry span was read by."
+    )
     status: str = SUCCESS
     error_type: str | None = None
     completed: bool = Field(default=True, description="False for cut or abandoned streams.")
@@ -65,7 +94,12 @@ class Interaction(SQLModel, table=True):
         sa_type=JSON,
         description="Removed secrets and personal data, counted by kind.",
     )
-    source: str = Field(default="client", description="client, gateway or import:<format>.")
+    scrub_version: str | None = Field(
+        default=None, description="Version of the rules that it was last scrubbed by."
+    )
+    source: str = Field(
+        default="client", description="client, gateway, otlp, campaign or import:<format>."
+    )
     client_version: str | None = None
     started_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
     ingested_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
@@ -78,8 +112,8 @@ class InteractionPayload(SQLModel, table=True):
     __table_args__ = ({"postgresql_partition_by": "RANGE (id)"},)
 
     id: UUID = Field(primary_key=True)
-    request: dict[str, Any] = Field(sa_type=JSON)
-    response: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    request: dict[str, Any] = Field(sa_type=EXACT_JSON)
+    response: dict[str, Any] | None = Field(default=None, sa_type=EXACT_JSON)
     attributes: dict[str, Any] | None = Field(
         default=None, sa_type=JSON, description="Free metadata of the caller."
     )
@@ -93,11 +127,28 @@ class Feedback(SQLModel, table=True):
         Index("ix_feedback_interaction_id", "interaction_id"),
         Index("ix_feedback_episode_id", "episode_id"),
         Index("ix_feedback_ingested_at", "ingested_at"),
+        Index(
+            "ix_feedback_waiting_key",
+            "interaction_key",
+            postgresql_where=text("interaction_id IS NULL AND interaction_key IS NOT NULL"),
+        ),
+        Index(
+            "ix_feedback_waiting_response_id",
+            "response_id",
+            postgresql_where=text("interaction_id IS NULL AND response_id IS NOT NULL"),
+        ),
+        _where_not_null("ix_feedback_derived_from", "derived_from"),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     interaction_id: UUID | None = None
     episode_id: UUID | None = None
+    interaction_key: str | None = Field(
+        default=None, description="The caller's name of the call; joined when the call is here."
+    )
+    response_id: str | None = Field(
+        default=None, description="The provider's id of the answer; joined when the call is here."
+    )
     kind: str = Field(
         description="rating, success, metric, category, comment, correction or preference."
     )
@@ -109,8 +160,12 @@ class Feedback(SQLModel, table=True):
     loser_interaction_id: UUID | None = Field(default=None, description="Of a preference.")
     source: str = Field(default="human", description="human, test, judge, user or role.")
     actor: str | None = Field(default=None, description="Who said it, inside the source.")
+    derived_from: UUID | None = Field(
+        default=None, description="The feedback that a credit rule made this of."
+    )
     details: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     scrub: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    scrub_version: str | None = None
     created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
     ingested_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
 
@@ -127,3 +182,125 @@ class IngestCount(SQLModel, table=True):
     source: str = Field(primary_key=True)
     outcome: str = Field(primary_key=True)
     n: int = Field(sa_column=Column(BigInteger, nullable=False, default=0))
+
+
+class SpoolAccount(SQLModel, table=True):
+    """The books of one spool writer as it last reported them; the newest report replaces the last.
+
+    seen = delivered + waiting + held + damaged + dropped, in records, over the writer's whole life.
+    """
+
+    __tablename__ = "spool_account"
+    __table_args__ = (Index("ix_spool_account_source", "source"),)
+
+    writer: str = Field(primary_key=True, description="Host, process and a random part.")
+    source: str
+    seen: int = Field(sa_column=Column(BigInteger, nullable=False, default=0))
+    delivered: int = Field(sa_column=Column(BigInteger, nullable=False, default=0))
+    waiting: int = Field(sa_column=Column(BigInteger, nullable=False, default=0))
+    held: int = Field(sa_column=Column(BigInteger, nullable=False, default=0))
+    damaged: int = Field(sa_column=Column(BigInteger, nullable=False, default=0))
+    dropped: dict[str, Any] = Field(sa_type=JSON, description="Records by reason.")
+    reported_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+
+
+class DeadLetter(SQLModel, table=True):
+    """A record that was refused, scrubbed, with the reason; replayed or discarded by a person."""
+
+    __tablename__ = "dead_letter"
+    __table_args__ = (
+        UniqueConstraint("kind", "record_id", "code"),
+        Index("ix_dead_letter_received_at", "received_at"),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    kind: str = Field(description="interaction or feedback.")
+    record_id: str = Field(description="The record's id, or a hash of its text if it has none.")
+    source: str
+    code: str = Field(description="First word of the reason, which is counted.")
+    reason: str
+    record: str = Field(description="The record as JSON text: jsonb could not hold each of them.")
+    received_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+    settled_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
+    outcome: str | None = Field(default=None, description="stored, duplicate or discarded.")
+
+
+class Metric(SQLModel, table=True):
+    """A declared metric: which way is better, and what its values may be."""
+
+    __tablename__ = "metric"
+
+    name: str = Field(primary_key=True)
+    direction: str = Field(description="max: more is better; min: less is.")
+    low: float | None = Field(default=None, description="Least value accepted.")
+    high: float | None = Field(default=None, description="Greatest value accepted.")
+    description: str | None = None
+    created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+
+
+class Media(SQLModel, table=True):
+    """An image, sound or file of a message, kept once by its content hash among the artifacts."""
+
+    __tablename__ = "media"
+
+    content_hash: str = Field(primary_key=True, description="SHA-256 of the bytes, in hexadecimal.")
+    uri: str = Field(description="Of the artifact.")
+    media_type: str
+    size_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
+    created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+
+
+class Campaign(SQLModel, table=True):
+    """An active collection: tasks and answers to be generated for one role."""
+
+    __tablename__ = "campaign"
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    name: str = Field(unique=True)
+    role: str
+    spec: dict[str, Any] = Field(sa_type=JSON)
+    spec_hash: str
+    status: str = Field(description="running, paused, done, failed or cancelled.")
+    reason: str | None = Field(default=None, description="Why it is paused or has failed.")
+    n_target: int
+    n_done: int = 0
+    n_duplicate: int = 0
+    n_failed: int = 0
+    cost_usd: float = 0.0
+    report: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+    updated_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+
+
+class CampaignItem(SQLModel, table=True):
+    """One planned task of a campaign and what became of it."""
+
+    __tablename__ = "campaign_item"
+    __table_args__ = (UniqueConstraint("campaign_id", "number"),)
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    campaign_id: UUID = Field(foreign_key="campaign.id", ondelete="CASCADE")
+    number: int = Field(description="Place in the plan, from 0.")
+    topic: str | None = None
+    difficulty: str | None = None
+    model: str | None = None
+    status: str = Field(description="planned, done, duplicate, failed.")
+    task: str | None = None
+    task_hash: str | None = Field(default=None, index=True)
+    interaction_id: UUID | None = None
+    passed: bool | None = None
+    cost_usd: float | None = None
+    detail: str | None = None
+
+
+class OtelExport(SQLModel, table=True):
+    """How far the log has been exported to one OpenTelemetry endpoint."""
+
+    __tablename__ = "otel_export"
+
+    endpoint: str = Field(primary_key=True)
+    exported_until: datetime = Field(
+        sa_type=DateTime(timezone=True), description="Newest ingested_at that was sent."
+    )
+    last_id: UUID | None = None
+    n_exported: int = Field(sa_column=Column(BigInteger, nullable=False, default=0))

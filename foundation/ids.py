@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, uuid5
 
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0b10 << 62
@@ -37,3 +37,15 @@ def first_id_at(moment: datetime) -> UUID:
 def time_of(identifier: UUID) -> datetime:
     """Return the UTC time inside a UUIDv7, to the millisecond."""
     return datetime.fromtimestamp((identifier.int >> 80) / 1000, tz=UTC)
+
+
+_EPISODES = UUID("6d0c6a52-3f1e-5d7b-9c55-0c1a7e5f2b10")
+"""Namespace of episode ids that are made of a caller's own key."""
+
+
+def keyed_episode_id(project: str, key: str) -> UUID:
+    """Return the episode id of a caller's own key, such as a pull request, within a project.
+
+    The same on every machine, so that feedback by key needs no look-up (UUIDv5, RFC 9562).
+    """
+    return uuid5(_EPISODES, f"{project}\x1f{key}")

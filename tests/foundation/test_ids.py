@@ -4,7 +4,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from foundation.ids import first_id_at, new_id, time_of
+from foundation.ids import first_id_at, keyed_episode_id, new_id, time_of
 
 
 def test_ids_are_version_7_and_ordered() -> None:
@@ -35,3 +35,8 @@ def test_bounds_enclose_the_ids_of_their_range() -> None:
     low, high = first_id_at(moment - timedelta(hours=1)), first_id_at(moment + timedelta(hours=1))
     assert low < new_id() < high
     assert time_of(low) < time_of(high)
+
+
+def test_a_callers_key_gives_one_episode_per_project() -> None:
+    assert keyed_episode_id("web", "PR-1") == keyed_episode_id("web", "PR-1")
+    assert len({keyed_episode_id(p, k) for p, k in [("a", "bc"), ("ab", "c"), ("a", "c")]}) == 3
