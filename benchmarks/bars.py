@@ -1,0 +1,116 @@
+"""The table of every benchmark: figure, bar, measured, ratio; and what it leaves behind.
+
+A figure has a bar that it must reach (`at_least`) or must not pass (`at_most`), or none when it is
+printed for context. `report` writes the table, `benchmarks/results/<name>.json` and one summary
+line, and returns the exit status: 1 when a bar is missed, so that no miss can be overlooked.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure.
+
+    Attributes:
+        name: what was measured, with its conditions.
+        measured: in `unit`; None if it could not be measured here, which misses any bar.
+        unit: of `measured` and of the bar.
+        at_least: least value that passes.
+        at_most: greatest value that passes.
+        detail: medians, spreads, counts and whatever else explains the figure.
+        note: why it could not be measured, or a caution.
+    """
+
+    name: str
+    measured: float | None
+    unit: str
+    at_least: float | None = None
+    at_most: float | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def bar(self) -> float | None:
+        """The value to reach or not to pass; None for context."""
+        return self.at_least if self.at_least is not None else self.at_most
+
+    @property
+    def ratio(self) -> float | None:
+        """Measured over the bar."""
+        if self.measured is None or not self.bar:
+            return None
+        return self.measured / self.bar
+
+    @property
+    def passed(self) -> bool:
+        """Whether the bar is met; a figure without one always is."""
+        if self.bar is None:
+            return True
+        if self.measured is None:
+            return False
+        return (self.at_least is None or self.measured >= self.at_least) and (
+            self.at_most is None or self.measured <= self.at_most
+        )
+
+
+def report(name: str, figures: Sequence[Figure], console: Console | None = None) -> int:
+    """Print the table, write the JSON, end with one line; return 1 if a bar is missed, else 0."""
+    out = console or Console(soft_wrap=True)
+    out.print(_table(name, figures))
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_as_json(name, figures), indent=2) + "\n")
+    missed = [figure.name for figure in figures if not figure.passed]
+    barred = sum(figure.bar is not None for figure in figures)
+    verdict = f"MISSED: {'; '.join(missed)}" if missed else "all bars met"
+    out.print(f"{name}: {barred - len(missed)} of {barred} bars met; {verdict}", highlight=False)
+    return 1 if missed else 0
+
+
+def _table(name: str, figures: Sequence[Figure]) -> Table:
+    table = Table(title=name, title_justify="left")
+    for heading in ("figure", "bar", "measured", "ratio", ""):
+        table.add_column(heading, justify="left" if heading in ("figure", "") else "right")
+    for figure in figures:
+        sign = "≥" if figure.at_least is not None else "≤"
+        table.add_row(
+            figure.name,
+            f"{sign} {_shown(figure.bar)} {figure.unit}" if figure.bar is not None else "",
+            f"{_shown(figure.measured)} {figure.unit}" if figure.measured is not None else "—",
+            f"{figure.ratio:.2f}" if figure.ratio is not None else "",
+            ("" if figure.bar is None else "met" if figure.passed else "MISSED")
+            + (f" ({figure.note})" if figure.note else ""),
+        )
+    return table
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "—"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _as_json(name: str, figures: Sequence[Figure]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg(),
+        "figures": [
+            asdict(figure) | {"ratio": figure.ratio, "passed": figure.passed} for figure in figures
+        ],
+    }
