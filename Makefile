@@ -7,9 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 EXTRAS := service,train,embedded,dev
 
-.PHONY: setup demo test check format clean
+.PHONY: setup demo test check format clean bench-capture bench-loss
 
 setup: $(READY)
 
@@ -35,6 +36,13 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_architecture.py
+
+# Each prints figure, bar, measured and ratio, and fails when a bar is missed.
+bench-capture: $(READY)
+	$(BIN)/python -m benchmarks.capture $(BENCH_ARGS)
+
+bench-loss: $(READY)
+	$(BIN)/python -m benchmarks.loss $(BENCH_ARGS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
