@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from collector.record import FEEDBACK_KINDS, FEEDBACK_SOURCES
+from foundation.ids import keyed_episode_id
 from foundation.tables import now
 
 MAX_BATCH = 5_000
@@ -68,18 +69,37 @@ class FeedbackRecord(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     id: UUID
+    project: Name | None = None
     interaction_id: UUID | None = None
+    interaction_key: Name | None = None
+    response_id: Name | None = None
     episode_id: UUID | None = None
+    episode_key: Name | None = Field(default=None, exclude=True)
     kind: str
     name: Name | None = None
     value: float | None = None
     text: str | None = None
     loser_interaction_id: UUID | None = None
+    loser_interaction_key: Name | None = None
+    loser_response_id: Name | None = None
     source: str = "human"
     actor: Name | None = None
     details: dict[str, Any] | None = None
     scrub: dict[str, int] | None = None
+    scrub_version: Name | None = None
     created_at: AwareDatetime = Field(default_factory=now)
+
+    @model_validator(mode="after")
+    def _addressed(self) -> "FeedbackRecord":
+        """Settle what the caller's own keys mean."""
+        if self.interaction_key or self.loser_interaction_key or self.episode_key:
+            self.project = self.project or "default"
+        if self.episode_key and self.episode_id is None:
+            self.episode_id = keyed_episode_id(self.project or "default", self.episode_key)
+        if self.interaction_id is None and _names_a_call(self):
+            # While it waits for its call it must not pass for a word on the whole episode.
+            self.episode_id = None
+        return self
 
     @model_validator(mode="after")
     def _says_something(self) -> "FeedbackRecord":
@@ -95,9 +115,21 @@ def feedback_fault(record: FeedbackRecord) -> str | None:
         return f"kind {record.kind!r} is not one of {', '.join(FEEDBACK_KINDS)}"
     if record.source not in FEEDBACK_SOURCES:
         return f"source {record.source!r} is not one of {', '.join(FEEDBACK_SOURCES)}"
-    if record.interaction_id is None and record.episode_id is None:
-        return "interaction_id or episode_id is needed"
+    if record.interaction_id is None and record.episode_id is None and not _names_a_call(record):
+        return (
+            "what it speaks of is needed: interaction_id, interaction_key, response_id, "
+            "episode_id or episode_key"
+        )
     return _value_fault(record)
+
+
+def _names_a_call(record: FeedbackRecord) -> bool:
+    return record.interaction_key is not None or record.response_id is not None
+
+
+def _names_a_loser(record: FeedbackRecord) -> bool:
+    named = record.loser_interaction_id, record.loser_interaction_key, record.loser_response_id
+    return any(name is not None for name in named)
 
 
 def _value_fault(record: FeedbackRecord) -> str | None:
@@ -110,8 +142,13 @@ def _value_fault(record: FeedbackRecord) -> str | None:
             return "a metric needs a name and a value"
         case "comment" | "correction" | "category" if not record.text:
             return f"a {record.kind} needs a text"
-        case "preference" if record.interaction_id is None or record.loser_interaction_id is None:
-            return "a preference needs interaction_id (the winner) and loser_interaction_id"
+        case "preference" if not _names_a_loser(record) or (
+            record.interaction_id is None and not _names_a_call(record)
+        ):
+            return (
+                "a preference needs interaction_id (the winner) and loser_interaction_id, "
+                "or their keys or response ids"
+            )
     return None
 
 

@@ -137,10 +137,25 @@ class Feedback(SQLModel, table=True):
             "response_id",
             postgresql_where=text("interaction_id IS NULL AND response_id IS NOT NULL"),
         ),
+        Index(
+            "ix_feedback_waiting_loser_key",
+            "loser_interaction_key",
+            postgresql_where=text(
+                "loser_interaction_id IS NULL AND loser_interaction_key IS NOT NULL"
+            ),
+        ),
+        Index(
+            "ix_feedback_waiting_loser_response_id",
+            "loser_response_id",
+            postgresql_where=text("loser_interaction_id IS NULL AND loser_response_id IS NOT NULL"),
+        ),
         _where_not_null("ix_feedback_derived_from", "derived_from"),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
+    project: str | None = Field(
+        default=None, description="Where its keys are looked up; None: a response id everywhere."
+    )
     interaction_id: UUID | None = None
     episode_id: UUID | None = None
     interaction_key: str | None = Field(
@@ -158,6 +173,8 @@ class Feedback(SQLModel, table=True):
     )
     text: str | None = Field(default=None, description="Comment, category or corrected answer.")
     loser_interaction_id: UUID | None = Field(default=None, description="Of a preference.")
+    loser_interaction_key: str | None = None
+    loser_response_id: str | None = None
     source: str = Field(default="human", description="human, test, judge, user or role.")
     actor: str | None = Field(default=None, description="Who said it, inside the source.")
     derived_from: UUID | None = Field(
@@ -167,7 +184,11 @@ class Feedback(SQLModel, table=True):
     scrub: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     scrub_version: str | None = None
     created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
-    ingested_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+    ingested_at: datetime = Field(
+        default_factory=now,
+        sa_type=DateTime(timezone=True),
+        description="When it came, or was joined to what it speaks of: what is new goes by it.",
+    )
 
 
 class IngestCount(SQLModel, table=True):
