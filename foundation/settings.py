@@ -65,6 +65,20 @@ class Settings(BaseSettings):
         default=["coder", "tester", "reviewer", "researcher", "coordinator"],
         description="Agent roles, as a JSON list; records of other roles are refused.",
     )
+    credit_rules: Path | None = Field(
+        default=None,
+        description="YAML file of the rules by which one role's outcome credits another's turn. "
+        "Unset: a tester's and a reviewer's go to the coder.",
+    )
+    github_secret: SecretStr | None = Field(
+        default=None,
+        description="Secret that GitHub signs its webhooks with. Set: their signature is the key.",
+    )
+    otlp_role: str | None = Field(
+        default=None,
+        description="Role of OpenTelemetry spans that name none, nor an agent that is one. "
+        "Unset: such spans are refused.",
+    )
     project: str = Field(
         default="default", description="Project that records without one belong to."
     )
@@ -84,6 +98,16 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1, description="Starts of one run before it fails.")
     partitions_ahead: int = Field(
         default=4, ge=1, description="Weekly partitions of the interaction log made ahead."
+    )
+    max_batch_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of one ingest request, inflated; a larger one is refused whole.",
+    )
+    max_record_bytes: int = Field(
+        default=4 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of one record as JSON; a larger one is rejected alone.",
     )
     admin_user: str = Field(default="admin", description="Name written as actor of admin actions.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
@@ -148,7 +172,7 @@ def _bad_setting(name: str, value: Any, message: str) -> BadSetting:
 
 
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^/]*@")
-_HOLDS_KEYS = ("FLYWHEEL_UPSTREAMS", "FLYWHEEL_API_KEY")
+_HOLDS_KEYS = ("FLYWHEEL_UPSTREAMS", "FLYWHEEL_API_KEY", "FLYWHEEL_GITHUB_SECRET")
 
 
 def require_safe_binding(host: str, api_key: SecretStr | None) -> None:

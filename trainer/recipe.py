@@ -126,7 +126,7 @@ class Recipe:
             MissingExtra: PyYAML is not installed.
         """
         try:
-            import yaml  # type: ignore[import-untyped]
+            import yaml
         except ImportError as error:
             raise MissingExtra("yaml", "train") from error
         try:
