@@ -27,6 +27,6 @@ def import_files(run: RunHandle, format: str, paths: list[str]) -> dict[str, Any
         format,
         [Path(path) for path in paths],
         DirectTransport(),
-        progress=lambda read: run.progress(read, 0, "lines"),
+        progress=lambda place: run.progress(place.done_bytes, place.total_bytes, "bytes"),
     )
     return report.as_dict()

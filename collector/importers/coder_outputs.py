@@ -11,33 +11,24 @@ learns from it or counts it as a failure.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from collector.importers.lines import Imported, Malformed, Reject, json_lines, text_field
+from collector.importers.lines import Imported, Malformed, Reject, read_rows, text_field
+from collector.importers.moments import RECORDED_AT
+from collector.importers.source import Source
 from collector.record import CUT, SUCCESS, derived_id, feedback_record, interaction_record
 from foundation.chat import completion, message
 
 ROLE = "coder"
 DATASETS = ("humaneval", "mbpp")
-RECORDED_AT = datetime(2024, 1, 1, tzinfo=UTC)
-"""The data names no times; all its ids carry this one, so that importing again changes nothing."""
-
 _KEPT = ("run", "strategy", "dataset", "task_id", "label_reported", "label_plus_reported", "source")
 
 
-def read(path: Path) -> Iterator[Imported | Reject]:
+def read(source: Source) -> Iterator[Imported | Reject]:
     """Yield the records of one file."""
-    prompts = read_prompts(path.absolute().parent.parent)
-    for number, text, row in json_lines(path):
-        if isinstance(row, Reject):
-            yield row
-            continue
-        try:
-            yield _imported(number, row, prompts)
-        except Malformed as error:
-            yield Reject(number, f"malformed: {error}", text)
+    prompts = read_prompts(source.path.absolute().parent.parent)
+    return read_rows(source, lambda row, place, _: [_imported(place, row, prompts)])
 
 
 def read_prompts(folder: Path) -> dict[str, str]:
@@ -45,7 +36,7 @@ def read_prompts(folder: Path) -> dict[str, str]:
     prompts: dict[str, str] = {}
     for dataset in DATASETS:
         for path in sorted((folder / dataset).glob("*.jsonl*")):
-            for _, _, row in json_lines(path):
+            for _, _, row in Source(path).rows():
                 if isinstance(row, dict) and "task_id" in row and "prompt" in row:
                     prompts[str(row["task_id"])] = str(row["prompt"])
     return prompts

@@ -1,17 +1,21 @@
-"""What a reader of a format yields: imported records and rejected lines."""
+"""What a reader of a format is given, and what it yields: records understood and rejected lines."""
 
-import gzip
 import json
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+from collector.importers.source import Source
 
 
 @dataclass(frozen=True)
 class Imported:
-    """One line understood: an interaction, the feedback on it, and whether its answer was lost."""
+    """One interaction understood, the feedback on it, and whether its answer was lost.
+
+    `line` is its place in the file: a line, or the number of an item of a document, from 1. Several
+    interactions may share a place; places never go back. A `preference` feedback belongs to the
+    item of its winner and names the loser's interaction, which may be another item's.
+    """
 
     line: int
     interaction: dict[str, Any]
@@ -29,45 +33,48 @@ class Reject:
 
 
 class Reader(Protocol):
-    """Reads one file of a format, line by line."""
+    """Reads one file of a format."""
 
-    def __call__(self, path: Path) -> Iterator[Imported | Reject]:
-        """Yield a result for each line that is not blank, in order."""
+    def __call__(self, source: Source) -> Iterator[Imported | Reject]:
+        """Yield what each line or item is or why it is rejected, in order; raises nothing."""
         ...
 
 
 class Malformed(ValueError):
-    """A line that is JSON but not of the format; the text says what is missing."""
+    """A row that is JSON but not of the format; the text says what is missing."""
+
+    code: ClassVar[str] = "malformed"
 
 
-def json_lines(path: Path) -> Iterator[tuple[int, str, dict[str, Any] | Reject]]:
-    """Yield (line number from 1, text, object or reject) of a JSONL file, plain or gzipped.
+class NoAnswer(Malformed):
+    """A row of the format in which no model answered: there is no interaction to keep."""
 
-    A file that breaks off (a truncated or damaged gzip) ends with a reject.
+    code: ClassVar[str] = "no_answer"
+
+
+Translate = Callable[[dict[str, Any], int, Source], Iterable[Imported | Reject]]
+"""Makes of one row, its place and its file what it holds; raises `Malformed`."""
+
+
+def read_rows(source: Source, translate: Translate) -> Iterator[Imported | Reject]:
+    """Yield what `translate` makes of each row of a JSONL file or a JSON document.
+
+    A row of a shape that nobody foresaw is rejected like any other: it never ends the import.
     """
-    number = 0
-    try:
-        with _open(path) as file:
-            for number, raw in enumerate(file, start=1):
-                text = raw.decode("utf-8", "replace").strip()
-                if text:
-                    yield number, text, _parsed(number, text)
-    except (OSError, EOFError, zlib.error) as error:
-        yield number + 1, "", Reject(number + 1, f"unreadable: {error}", "")
-
-
-def _open(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
-
-
-def _parsed(number: int, text: str) -> dict[str, Any] | Reject:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return Reject(number, f"not_json: {error}", text)
-    if not isinstance(value, dict):
-        return Reject(number, f"not_an_object: a JSON {type(value).__name__}", text)
-    return value
+    for number, text, row in source.rows():
+        if isinstance(row, str):
+            yield Reject(number, row, text)
+            continue
+        try:
+            found = list(translate(row, number, source))
+        except Malformed as error:
+            yield Reject(number, f"{error.code}: {error}", text)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            yield Reject(number, f"unexpected: {type(error).__name__}: {error}", text)
+        except RecursionError:
+            yield Reject(number, "too_deep: nested too deeply", text)
+        else:
+            yield from found
 
 
 def text_field(row: dict[str, Any], name: str) -> str:
@@ -79,4 +86,14 @@ def text_field(row: dict[str, Any], name: str) -> str:
     value = row.get(name)
     if not isinstance(value, str):
         raise Malformed(f"{name}: got {value!r:.80}, expected a text")
+    return value
+
+
+def parsed(value: Any) -> Any:
+    """Return JSON that hides in a text (an object or a list) as values, anything else as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
     return value

@@ -1,28 +1,50 @@
 """The loop of every import: read, send in batches, count, and put the rejected lines beside.
 
-Ids are derived from the content, so an import that was interrupted is simply started again: what
-is stored already answers as a duplicate.
+Ids are derived from the content, so an import that was interrupted is simply started again: it goes
+on after the last batch that was settled, and what is stored already answers as a duplicate.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from collector.importers.lines import Imported, Reader, Reject
-from collector.importers.registry import get
+from collector.importers.lines import Imported, Reject
+from collector.importers.registry import AUTO, Format, all_formats, find, guess
+from collector.importers.resume import Mark
+from collector.importers.source import Defaults, Source
 from collector.ingest import rejection_of
-from collector.scrub import scrub_text
-from collector.transport import Transport
+from collector.record import to_json
+from collector.scrub import scrub_record, scrub_text
+from collector.transport import HttpTransport, Refused, Transport, Unreachable
 from foundation.errors import BadInput
 
-BATCH_LINES = 500
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+BATCH_RECORDS, BATCH_BYTES = 500, 8 * 1024 * 1024
+"""A batch is sent when it holds this many records or this much JSON."""
 
-Progress = Callable[[int], None]
-"""Called with the number of lines read so far."""
+WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds waited before a batch is sent again to a collector that did not take it."""
+
+REJECTS_SUFFIX = ".rejects.jsonl"
+SHOWN_CHARS = 20_000
+"""Of a rejected line; the whole of it stands in the file itself."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far an import has come: the file, its last settled line, and bytes of all files."""
+
+    path: Path
+    line: int
+    done_bytes: int
+    total_bytes: int
+
+
+Progress = Callable[[Place], None]
+"""Called after each batch is settled."""
 
 
 @dataclass
@@ -30,7 +52,8 @@ class ImportReport:
     """What became of the lines of an import.
 
     `read` = `stored` + `duplicates` + `rejected`, in interactions (a line may hold several; a
-    rejected line counts once). `lost` are the stored or known ones whose answer was lost.
+    rejected line counts once). `lost` are the stored or known ones whose answer was lost. `skipped`
+    counts lines that an interrupted import had settled before; they are in no other number.
     """
 
     read: int = 0
@@ -39,67 +62,76 @@ class ImportReport:
     lost: int = 0
     rejected: int = 0
     feedback_stored: int = 0
+    feedback_duplicates: int = 0
+    feedback_rejected: int = 0
+    skipped: int = 0
     rejects_file: str | None = None
     reasons: dict[str, int] = field(default_factory=dict)
+    formats: dict[str, int] = field(default_factory=dict)
     dry_run: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         return dict(self.__dict__)
 
-
-class _Rejects:
-    """The file of rejected lines, made when there is one: line, reason and text as JSONL."""
-
-    def __init__(self, path: Path | None, report: ImportReport, stack: ExitStack) -> None:
-        self._path, self._report, self._stack = path, report, stack
-        self._file: IO[str] | None = None
-
-    def add(self, source: Path, line: int, reason: str, text: str) -> None:
-        self._report.rejected += 1
+    def count_reason(self, reason: str) -> None:
+        """Count a rejection by the code that its reason starts with."""
         code = reason.partition(":")[0]
-        self._report.reasons[code] = self._report.reasons.get(code, 0) + 1
-        if self._path is None:
-            return
-        if self._file is None:
-            self._file = self._stack.enter_context(open(self._path, "w", encoding="utf-8"))
-            self._report.rejects_file = str(self._path)
-        row = {"file": source.name, "line": line, "reason": reason, "text": scrub_text(text)[0]}
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self.reasons[code] = self.reasons.get(code, 0) + 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to import: everything but the files and the place they go to.
+
+    Args:
+        defaults: role, project and task type of records that name none.
+        mapping: the mapping file of the format `mapped`.
+        dry_run: read, scrub and check everything, store and write nothing.
+        rejects_path: file for rejected lines; by default `<first file>.rejects.jsonl` in the
+            present folder, made only if there are any.
+        target: what tells the place that the records go to from others, such as its URL.
+        marks: folder of the marks that a killed import goes on from; None to keep none.
+        from_start: go over what an interrupted import had settled, too.
+        waits_s: seconds before each further try to send a batch.
+    """
+
+    defaults: Defaults = field(default_factory=Defaults)
+    mapping: Path | None = None
+    dry_run: bool = False
+    rejects_path: Path | None = None
+    target: str = ""
+    marks: Path | None = None
+    from_start: bool = False
+    waits_s: Sequence[float] = WAITS_S
 
 
 def run_import(
     format: str,
     paths: Sequence[Path],
     sink: Transport,
-    *,
-    dry_run: bool = False,
+    options: Options | None = None,
     progress: Progress | None = None,
-    rejects_path: Path | None = None,
 ) -> ImportReport:
     """Import files or folders of files.
 
     Args:
-        format: name of a registered format.
-        paths: files (gzipped too); of a folder, all its JSON and JSONL files.
+        format: name of a registered format, or `auto` to tell it file by file.
+        paths: files (gzipped too); of a folder, all files below it that the format may be in.
         sink: where batches go: `DirectTransport` or `HttpTransport`.
-        dry_run: read and check everything, store and write nothing; `stored` is what would be.
+        options: how; see there.
         progress: called after each batch.
-        rejects_path: file for rejected lines; by default `<first path>.rejects.jsonl` in the
-            present folder, made only if there are any.
 
     Raises:
         BadInput: unknown format, a path that does not exist, no files, or not one good line.
         Unreachable: the sink does not take records now; start the import again later.
     """
-    reader, report = get(format), ImportReport(dry_run=dry_run)
-    files = _files(paths)
-    beside = rejects_path or Path(f"{files[0].name}.rejects.jsonl")
-    with ExitStack() as stack:
-        rejects = _Rejects(None if dry_run else beside, report, stack)
-        for path in files:
-            _import_file(path, reader, None if dry_run else sink, report, rejects, progress, format)
-    if report.read == report.rejected:
+    run = _Import(format, paths, sink, options or Options(), progress)
+    with run:
+        for path in run.files:
+            run.file(path)
+    report = run.report
+    if report.read == report.rejected and not report.skipped:
         raise BadInput(
             f"import of {', '.join(str(path) for path in paths)}",
             f"{report.rejected} rejected of {report.read} lines",
@@ -110,94 +142,239 @@ def run_import(
     return report
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
+class _Import:
+    """One run over some files: its books, its rejects and its place."""
+
+    def __init__(
+        self,
+        format: str,
+        paths: Sequence[Path],
+        sink: Transport,
+        options: Options,
+        progress: Progress | None,
+    ) -> None:
+        self._format = None if format == AUTO else find(format)
+        self._sink, self._options, self._progress = sink, options, progress
+        self.files = _files(paths, self._format)
+        self.report = ImportReport(dry_run=options.dry_run)
+        self._sizes = [path.stat().st_size for path in self.files]
+        self._done_bytes = 0
+        self._seen: set[int] = set()
+        self._stack = ExitStack()
+        self._rejects: IO[str] | None = None
+
+    def __enter__(self) -> "_Import":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def file(self, path: Path) -> None:
+        """Import one file, from where an earlier import of it stopped."""
+        format = self._format or guess(path)
+        self.report.formats[format.name] = self.report.formats.get(format.name, 0) + 1
+        source = Source(path, self._options.defaults, self._options.mapping)
+        mark = self._mark(source, format)
+        if mark is not None and not self._options.from_start:
+            source.skip = mark.read()
+            self.report.skipped += source.skip
+        for batch, settled in _batches(format.read(source), source.skip):
+            self._settle_batch(path, batch, format)
+            self._flush_rejects()
+            if mark is not None:
+                mark.move(settled)
+            self._tell(path, settled, source.position())
+        if mark is not None:
+            mark.remove()
+        self._done_bytes += path.stat().st_size
+        self._tell(path, 0, 0)
+
+    def _mark(self, source: Source, format: Format) -> Mark | None:
+        if self._options.marks is None or self._options.dry_run:
+            return None
+        told = (format.name, *map(str, vars(source.defaults).values()), self._options.target)
+        return Mark(self._options.marks, source, told)
+
+    def _tell(self, path: Path, line: int, position: int) -> None:
+        if self._progress is not None:
+            self._progress(Place(path, line, self._done_bytes + position, sum(self._sizes)))
+
+    def _settle_batch(self, path: Path, batch: Sequence[Imported | Reject], format: Format) -> None:
+        good: list[Imported] = []
+        for item in batch:
+            self.report.read += 1
+            if isinstance(item, Reject):
+                self.report.rejected += 1
+                self._reject(path, item.line, item.reason, item.text)
+            else:
+                good.append(item)
+        if not good:
+            return
+        statements = [(item, record) for item in good for record in item.feedback]
+        results = self._answers(good, [record for _, record in statements], format)
+        for item, result in zip(good, results, strict=False):
+            self._settle(path, item, result)
+        for (item, record), result in zip(statements, results[len(good) :], strict=True):
+            self._settle_feedback(path, item, record, result)
+
+    def _answers(
+        self, good: Sequence[Imported], feedback: Sequence[dict[str, Any]], format: Format
+    ) -> list[dict[str, Any]]:
+        interactions = [item.interaction for item in good]
+        if self._options.dry_run:
+            return [self._would_be(record) for record in (*interactions, *feedback)]
+        batch = {
+            "source": f"import:{format.name}",
+            "interactions": interactions,
+            "feedback": list(feedback),
+        }
+        if isinstance(self._sink, HttpTransport):
+            batch |= {"interactions": list(map(scrub_record, interactions))}
+            batch |= {"feedback": list(map(scrub_record, feedback))}
+        return _send(self._sink, batch, self._options.waits_s)
+
+    def _would_be(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return what storing a record would answer, going by this import's own records only."""
+        reason = rejection_of(record) if "request" in record else None
+        number = int(str(record["id"]).replace("-", ""), 16)
+        known = number in self._seen
+        self._seen.add(number)
+        status = "rejected" if reason else "duplicate" if known else "stored"
+        return {"id": record["id"], "status": status, "reason": reason}
+
+    def _settle(self, path: Path, item: Imported, result: dict[str, Any]) -> None:
+        match result["status"]:
+            case "rejected":
+                self.report.rejected += 1
+                self._reject(path, item.line, str(result.get("reason")), _shown(item.interaction))
+                return
+            case "duplicate":
+                self.report.duplicates += 1
+            case _:
+                self.report.stored += 1
+        self.report.lost += item.lost
+
+    def _settle_feedback(
+        self, path: Path, item: Imported, record: dict[str, Any], result: dict[str, Any]
+    ) -> None:
+        match result["status"]:
+            case "rejected":
+                self.report.feedback_rejected += 1
+                self._reject(path, item.line, f"feedback {result.get('reason')}", _shown(record))
+            case "duplicate":
+                self.report.feedback_duplicates += 1
+            case _:
+                self.report.feedback_stored += 1
+
+    def _reject(self, path: Path, line: int, reason: str, text: str) -> None:
+        """Count a rejected line and write it aside, scrubbed."""
+        self.report.count_reason(reason)
+        if self._options.dry_run:
+            return
+        if self._rejects is None:
+            beside = self._options.rejects_path or Path(f"{self.files[0].name}{REJECTS_SUFFIX}")
+            mode = "a" if self.report.skipped else "w"
+            self._rejects = self._stack.enter_context(open(beside, mode, encoding="utf-8"))
+            self.report.rejects_file = str(beside)
+        shown = scrub_text(text[:SHOWN_CHARS])[0]
+        row = {"file": path.name, "line": line, "reason": scrub_text(reason)[0], "text": shown}
+        encoded = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")
+        self._rejects.write(encoded.decode() + "\n")
+
+    def _flush_rejects(self) -> None:
+        """Let no mark be ahead of the rejects that it covers."""
+        if self._rejects is not None:
+            self._rejects.flush()
+
+
+_RECORDS = ("interactions", "feedback")
+
+
+def _files(paths: Sequence[Path], format: Format | None) -> list[Path]:
+    suffixes = format.suffixes if format else tuple({s for f in all_formats() for s in f.suffixes})
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += sorted(p for p in path.iterdir() if p.name.endswith(SUFFIXES))
+            found = sorted(p for p in path.rglob("*") if p.name.endswith(suffixes) and p.is_file())
+            files += [p for p in found if not p.name.endswith(REJECTS_SUFFIX)]
         elif path.is_file():
             files.append(path)
         else:
             raise BadInput("import path", str(path), "a file or a folder", "Check its name.")
     if not files:
         shown = ", ".join(str(path) for path in paths)
-        raise BadInput("import path", shown, f"files named *{', *'.join(SUFFIXES)}", "Name one.")
+        raise BadInput("import path", shown, f"files named *{', *'.join(suffixes)}", "Name one.")
     return files
 
 
-def _import_file(
-    path: Path,
-    reader: Reader,
-    sink: Transport | None,
-    report: ImportReport,
-    rejects: _Rejects,
-    progress: Progress | None,
-    format: str,
-) -> None:
-    for batch in _batches(reader(path)):
-        good = []
-        for item in batch:
-            report.read += 1
-            if isinstance(item, Reject):
-                rejects.add(path, item.line, item.reason, item.text)
-            else:
-                good.append(item)
-        results = _send(good, sink, format)
-        for item, result in zip(good, results, strict=False):
-            _settle(path, item, result, report, rejects)
-        for result in results[len(good) :]:
-            report.feedback_stored += result["status"] == "stored"
-            if result["status"] == "rejected":
-                code = f"feedback {str(result.get('reason')).partition(':')[0]}"
-                report.reasons[code] = report.reasons.get(code, 0) + 1
-        if progress is not None:
-            progress(report.read)
+def _batches(
+    items: Iterator[Imported | Reject], skip: int
+) -> Iterator[tuple[list[Imported | Reject], int]]:
+    """Yield batches, each with the last place that it finishes; places up to `skip` are left out.
 
-
-def _batches(items: Iterator[Imported | Reject]) -> Iterator[list[Imported | Reject]]:
-    batch: list[Imported | Reject] = []
+    A batch ends with a whole line, unless that line alone fills several.
+    """
+    batch, n_bytes, settled = list[Imported | Reject](), 0, skip
     for item in items:
+        if item.line <= skip:
+            continue
+        if batch:
+            ended = item.line != batch[-1].line
+            settled = batch[-1].line if ended else settled
+            slack = 1 if ended else 4
+            if len(batch) >= slack * BATCH_RECORDS or n_bytes >= slack * BATCH_BYTES:
+                yield batch, settled
+                batch, n_bytes = [], 0
         batch.append(item)
-        if len(batch) == BATCH_LINES:
-            yield batch
-            batch = []
+        n_bytes += _size_of(item)
     if batch:
-        yield batch
+        yield batch, batch[-1].line
 
 
-def _send(good: Sequence[Imported], sink: Transport | None, format: str) -> list[dict[str, Any]]:
-    feedback = [statement for item in good for statement in item.feedback]
-    if sink is None:
-        answers = [_would_be(item.interaction) for item in good]
-        return answers + [{"id": record["id"], "status": "stored"} for record in feedback]
-    return sink.send(
-        {
-            "source": f"import:{format}",
-            "interactions": [item.interaction for item in good],
-            "feedback": feedback,
-        }
-    )
+def _size_of(item: Imported | Reject) -> int:
+    if isinstance(item, Reject):
+        return len(item.text)
+    try:
+        return len(to_json(item.interaction))
+    except (ValueError, TypeError, RecursionError):  # the collector will say what is wrong with it
+        return 0
 
 
-def _would_be(interaction: dict[str, Any]) -> dict[str, Any]:
-    reason = rejection_of(interaction)
-    status = "stored" if reason is None else "rejected"
-    return {"id": interaction["id"], "status": status, "reason": reason}
+def _send(sink: Transport, batch: dict[str, Any], waits_s: Sequence[float]) -> list[dict[str, Any]]:
+    """Send a batch, again after a while if the collector is away, in halves if it is too much."""
+    try:
+        return _send_patiently(sink, batch, waits_s)
+    except Refused as error:
+        records = [(name, record) for name in _RECORDS for record in batch[name]]
+        if len(records) == 1:
+            return [
+                {"id": records[0][1]["id"], "status": "rejected", "reason": f"refused: {error}"}
+            ]
+    middle = len(records) // 2
+    return [
+        result
+        for part in (records[:middle], records[middle:])
+        for result in _send(
+            sink,
+            batch | {name: [r for kind, r in part if kind == name] for name in _RECORDS},
+            waits_s,
+        )
+    ]
 
 
-def _settle(
-    path: Path, item: Imported, result: dict[str, Any], report: ImportReport, rejects: _Rejects
-) -> None:
-    match result["status"]:
-        case "rejected":
-            text = json.dumps(item.interaction, ensure_ascii=False)
-            rejects.add(path, item.line, str(result.get("reason")), text)
-            return
-        case "duplicate":
-            report.duplicates += 1
-        case _:
-            report.stored += 1
-    report.lost += item.lost
+def _send_patiently(
+    sink: Transport, batch: dict[str, Any], waits_s: Sequence[float]
+) -> list[dict[str, Any]]:
+    for wait_s in waits_s:
+        try:
+            return sink.send(batch)
+        except Unreachable:
+            time.sleep(wait_s)
+    return sink.send(batch)
+
+
+def _shown(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False)
 
 
 def _commonest(report: ImportReport) -> str:

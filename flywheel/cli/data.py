@@ -1,7 +1,7 @@
 """Commands that bring records in and make datasets of them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,11 +9,16 @@ from flywheel.cli.output import (
     AsJson,
     console,
     do_job,
+    notes,
     print_fields,
     print_json,
     print_table,
     progress_bar,
 )
+
+if TYPE_CHECKING:
+    from collector.importers.run import Place
+    from collector.transport import Transport
 
 
 def register(app: typer.Typer) -> None:
@@ -23,28 +28,65 @@ def register(app: typer.Typer) -> None:
 
 
 def import_records(
-    format: Annotated[str, typer.Argument(help="Format: coder_outputs or chat_jsonl.")],
-    paths: Annotated[list[Path], typer.Argument(help="Files, gzipped too, or folders.")],
-    dry_run: Annotated[bool, typer.Option(help="Read and check, store nothing.")] = False,
+    format: Annotated[
+        str | None, typer.Argument(help="Name of a format (see --list), or auto.")
+    ] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files, gzipped too, or folders.")
+    ] = None,
+    list_formats: Annotated[bool, typer.Option("--list", help="Show the formats.")] = False,
+    role: Annotated[str, typer.Option(help="Role of records that name none.")] = "coder",
+    project: Annotated[str | None, typer.Option(help="Project of records that name none.")] = None,
+    task_type: Annotated[str | None, typer.Option(help="Task type, likewise.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option("--map", help="YAML that says what the columns mean (mapped).")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Read, scrub and check, store nothing.")] = False,
+    from_start: Annotated[
+        bool, typer.Option(help="Do not go on where an interrupted import stopped.")
+    ] = False,
     rejects: Annotated[Path | None, typer.Option(help="File for rejected lines.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Service to send to, instead of the database.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Import recorded interactions; importing the same file again stores nothing twice."""
-    from collector.direct import DirectTransport
-    from collector.importers.run import run_import
-    from flywheel.schema import require_current
+    from collector.importers.run import Options, Place, run_import
+    from collector.importers.source import Defaults
     from foundation.errors import BadInput
+    from foundation.settings import get_settings
 
-    require_current()
-    with progress_bar("importing", as_json) as update:
-        report = run_import(
-            format,
-            paths,
-            DirectTransport(),
-            dry_run=dry_run,
-            progress=lambda lines: update(lines, None, "lines"),
-            rejects_path=rejects,
-        )
+    if list_formats:
+        _print_formats(as_json)
+        return
+    if format is None or not paths:
+        raise BadInput("import", format, "a format and files", "See: flywheel import --list")
+    settings = get_settings()
+    sink, target = _sink(url, dry_run)
+    options = Options(
+        defaults=Defaults(role, project or settings.project, task_type),
+        mapping=mapping,
+        dry_run=dry_run,
+        rejects_path=rejects,
+        target=target,
+        marks=settings.home / "imports",
+        from_start=from_start,
+    )
+    last: list[Place] = []
+    try:
+        with progress_bar("importing", as_json, in_bytes=True) as update:
+
+            def show(place: Place) -> None:
+                last[:] = [place]
+                update(place.done_bytes, place.total_bytes, "")
+
+            report = run_import(format, paths, sink, options, show)
+    except (KeyboardInterrupt, SystemExit):
+        notes.print(_where_it_stopped(last[0] if last else None, dry_run))
+        raise
+    finally:
+        sink.close()
     print_json(report.as_dict()) if as_json else print_fields(report.as_dict())
     if report.rejected:
         raise BadInput(
@@ -54,6 +96,43 @@ def import_records(
             f"The good lines are stored; see {report.rejects_file or 'the reasons'}, mend and "
             "import again.",
         )
+
+
+def _sink(url: str | None, dry_run: bool) -> "tuple[Transport, str]":
+    """Return where an import sends its batches, and what tells that place from others."""
+    from collector.direct import DirectTransport
+    from collector.transport import HttpTransport
+    from flywheel.schema import require_current
+    from foundation.database import get_engine
+    from foundation.settings import get_settings
+
+    if url is not None:
+        key = get_settings().api_key
+        return HttpTransport(url, key.get_secret_value() if key else None), url
+    if dry_run:  # needs no database
+        return DirectTransport(), ""
+    require_current()
+    return DirectTransport(), get_engine().url.render_as_string(hide_password=True)
+
+
+def _where_it_stopped(place: "Place | None", dry_run: bool) -> str:
+    if place is None or dry_run:
+        return "Stopped; nothing was stored."
+    return (
+        f"Stopped after line {place.line} of {place.path}: what was read up to there is stored. "
+        "The same command goes on there; --from-start reads it all again, which stores nothing "
+        "twice."
+    )
+
+
+def _print_formats(as_json: bool) -> None:
+    from collector.importers.registry import all_formats
+
+    rows = [(format.name, format.maps) for format in all_formats()]
+    if as_json:
+        print_json([{"format": name, "maps": maps} for name, maps in rows])
+    else:
+        print_table(("format", "what maps to what"), rows, "There are no formats.")
 
 
 def curate(

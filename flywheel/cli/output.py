@@ -9,7 +9,15 @@ from uuid import UUID
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
@@ -51,7 +59,9 @@ def percent(share: float | None) -> str:
 
 
 @contextmanager
-def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[float, float | None, str], None]]:
+def progress_bar(
+    title: str, quiet: bool, in_bytes: bool = False
+) -> Iterator[Callable[[float, float | None, str], None]]:
     """Show a bar on stderr and yield `update(done, total, unit)`; silent when `quiet`.
 
     Silent too where stderr is no terminal: a log has no use for a bar.
@@ -62,9 +72,10 @@ def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[float, float | N
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn() if in_bytes else MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(),
+        *((TimeRemainingColumn(),) if in_bytes else ()),
     )
     with Progress(*columns, console=notes, transient=True) as bar:
         task = bar.add_task(title, total=None, unit="")

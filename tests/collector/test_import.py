@@ -8,6 +8,8 @@ from sqlmodel import Session, select
 
 from collector.direct import DirectTransport
 from collector.importers import formats, get, run_import
+from collector.importers.run import Options
+from collector.importers.source import Source
 from collector.tables import Feedback, Interaction, InteractionPayload
 from collector.transport import Unreachable
 from foundation.errors import BadInput
@@ -61,7 +63,8 @@ def test_answers_become_interactions_with_the_tests_feedback(session: Session, a
     report = run_import("coder_outputs", [answers], DirectTransport(), progress=progress.append)
     assert (report.read, report.stored, report.duplicates, report.rejected) == (7, 4, 0, 3)
     assert (report.lost, report.feedback_stored) == (1, 3)
-    assert progress == [7]
+    assert [place.line for place in progress] == [8, 0]
+    assert progress[-1].done_bytes == progress[-1].total_bytes == answers.stat().st_size
     rows = session.exec(select(Interaction)).all()
     assert {row.role for row in rows} == {"coder"}
     assert {row.source for row in rows} == {"import:coder_outputs"}
@@ -100,7 +103,7 @@ def test_importing_again_stores_nothing(session: Session, answers):
 
 
 def test_dry_run_stores_and_writes_nothing(session: Session, answers, tmp_path):
-    report = run_import("coder_outputs", [answers], DirectTransport(), dry_run=True)
+    report = run_import("coder_outputs", [answers], DirectTransport(), Options(dry_run=True))
     assert (report.read, report.stored, report.rejected, report.lost) == (7, 4, 3, 1)
     assert report.rejects_file is None
     assert session.exec(select(Interaction)).all() == []
@@ -121,7 +124,7 @@ def test_an_interrupted_import_is_started_again(session: Session, tmp_path, monk
             return super().send(batch)
 
     with pytest.raises(Unreachable):
-        run_import("coder_outputs", [path], Breaking())
+        run_import("coder_outputs", [path], Breaking(), Options(waits_s=()))
     report = run_import("coder_outputs", [path], DirectTransport())
     assert (report.stored, report.duplicates) == (700, 500)
 
@@ -153,7 +156,7 @@ def test_unknown_role_is_rejected_in_a_dry_run_too(session: Session, tmp_path, m
         tmp_path / "a.jsonl", [{"messages": chat}, {"messages": chat, "agent_role": "wizard"}]
     )
     for dry_run in (True, False):
-        report = run_import("chat_jsonl", [path], DirectTransport(), dry_run=dry_run)
+        report = run_import("chat_jsonl", [path], DirectTransport(), Options(dry_run=dry_run))
         assert (report.stored, report.rejected) == (1, 1)
         assert report.reasons == {"unknown_role": 1}
 
@@ -170,7 +173,7 @@ def test_every_answer_of_a_chat_becomes_an_interaction(tmp_path):
         {"role": "assistant", "content": "b", "weight": 1},
     ]
     path = write(tmp_path / "a.jsonl", [{"messages": chat, "tools": [{"type": "function"}]}])
-    first, second = get("chat_jsonl")(path)
+    first, second = get("chat_jsonl")(Source(path))
     assert first.interaction["request"]["messages"] == chat[:2]
     assert first.interaction["gen_ai_response_finish_reasons"] == ["tool_calls"]
     assert second.interaction["request"]["messages"] == chat[:6]
