@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from sqlalchemy import text
 
 import collector.api
+import collector.otel.api
 import curation.api
 import evaluator.api
 import router.api
@@ -25,6 +26,7 @@ def create_app() -> FastAPI:
     app = FastAPI(title="Flywheel", docs_url="/docs", redoc_url=None)
     for room in (collector.api, curation.api, trainer.api, evaluator.api, router.api):
         app.include_router(room.routes)
+    app.include_router(collector.otel.api.routes)
     app.mount("/admin", create_admin_app())
     app.middleware("http")(check_key)
     app.add_exception_handler(FlywheelError, answer_error)

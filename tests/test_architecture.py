@@ -141,4 +141,4 @@ def test_every_library_that_is_imported_is_declared() -> None:
     )
 
 
-_IMPORTED_AS = {"pyyaml": "yaml"}
+_IMPORTED_AS = {"pyyaml": "yaml", "protobuf": "google", "opentelemetry-proto": "opentelemetry"}
