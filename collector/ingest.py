@@ -1,8 +1,8 @@
 """Front desk: store a batch of records, each on its own merits, and answer for each.
 
 One transaction per batch, given by the caller. A record that is not acceptable is answered as
-rejected with its reason and never costs the others; one that is stored already is a duplicate,
-which is no fault: writers send again whenever they are unsure.
+rejected with its reason, kept as a dead letter and never costs the others; one that is stored
+already is a duplicate, which is no fault: writers send again whenever they are unsure.
 """
 
 import json
@@ -13,43 +13,41 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ValidationError
-from sqlalchemy import Table, text
-from sqlalchemy.exc import DataError
-from sqlmodel import Session, SQLModel, col, select
+import psycopg
+from psycopg import Cursor
+from sqlalchemy import text
+from sqlmodel import Session, col, select
 
-from collector.schemas import (
-    FeedbackRecord,
-    IngestBatch,
-    InteractionRecord,
-    RecordResult,
-    SourceCounts,
+from collector.admission import (
+    Refusal,
+    feedback_columns,
+    interaction_columns,
+    known_id,
+    require_storable,
+    scrubbed,
 )
-from collector.scrub import scrub_record
+from collector.delivery import INTERACTION, Delivery, Line, from_batch
+from collector.schemas import IngestBatch, RecordResult, SourceCounts
+from collector.staging import Destination, Values, copy_rows, cursor_of, destination, insert_new
 from collector.tables import Feedback, IngestCount, Interaction, InteractionPayload
 from foundation.settings import get_settings
 from foundation.tables import now
 
 STORED, DUPLICATE, REJECTED = "stored", "duplicate", "rejected"
 
-PAYLOAD_COLUMNS = frozenset({"request", "response", "attributes"})
-
-
-class Unacceptable(Exception):
-    """A record that cannot be stored; `code` is counted, the text is for its writer."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        self.code = code
-        super().__init__(f"{code}: {detail}")
+_INTERACTION = destination(Interaction)
+_PAYLOAD = destination(InteractionPayload)
+_FEEDBACK = destination(Feedback)
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A checked record: its place in the answer, its id, and its columns as JSON values."""
+class Row:
+    """A checked record: its place in the answer, its id, its columns, and its rows for COPY."""
 
     position: int
     id: UUID
     columns: dict[str, Any]
+    values: tuple[Values, ...]
 
 
 def store_batch(
@@ -62,16 +60,27 @@ def store_batch(
         batch: records as they came.
         roles: accepted agent roles; by default those of the settings.
     """
+    return store(session, from_batch(batch), roles)
+
+
+def store(
+    session: Session, delivery: Delivery, roles: Collection[str] | None = None
+) -> list[RecordResult]:
+    """Scrub, check and store what was delivered, as `store_batch`; results in the lines' order."""
     accepted = frozenset(get_settings().roles if roles is None else roles)
+    moment = now()
     results: dict[int, RecordResult] = {}
-    interactions, feedback = list[_Row](), list[_Row]()
-    for position, raw in enumerate(batch.interactions):
-        _check(position, raw, lambda r: _interaction_columns(r, accepted), interactions, results)
-    for position, raw in enumerate(batch.feedback, start=len(batch.interactions)):
-        _check(position, raw, _feedback_columns, feedback, results)
-    _store(session, interactions, _insert_interactions, results)
-    _store(session, feedback, _insert_feedback, results)
-    _count(session, batch, results.values())
+    interactions, feedback = list[Row](), list[Row]()
+    for position, line in enumerate(delivery.lines):
+        try:
+            row = _row(position, line, accepted, moment)
+        except Refusal as refusal:
+            results[position] = _rejected(known_id(line.record), refusal)
+        else:
+            (interactions if line.kind == INTERACTION else feedback).append(row)
+    _store_rows(session, interactions, _insert_interactions, results)
+    _store_rows(session, feedback, _insert_feedback, results)
+    _count(session, delivery, results.values())
     return [results[position] for position in sorted(results)]
 
 
@@ -79,110 +88,59 @@ def rejection_of(raw: Mapping[str, Any], roles: Collection[str] | None = None) -
     """Return why `store_batch` would refuse an interaction, or None; touches no database."""
     accepted = frozenset(get_settings().roles if roles is None else roles)
     try:
-        _columns(raw, lambda record: _interaction_columns(record, accepted))
-    except Unacceptable as error:
-        return str(error)
+        require_storable(raw)
+        _row(0, Line(INTERACTION, raw), accepted, now())
+    except Refusal as refusal:
+        return str(refusal)
     return None
 
 
-def _check(
-    position: int,
-    raw: Mapping[str, Any],
-    columns_of: Callable[[Mapping[str, Any]], dict[str, Any]],
-    rows: list[_Row],
-    results: dict[int, RecordResult],
-) -> None:
-    """Add a record to `rows`, or its rejection to `results`."""
-    try:
-        columns = _columns(raw, columns_of)
-    except Unacceptable as error:
-        shown = str(raw.get("id"))[:100]
-        results[position] = RecordResult(id=shown, status=REJECTED, reason=str(error))
+def _row(position: int, line: Line, roles: Collection[str], moment: datetime) -> Row:
+    """Return a record ready for its tables; raises Refusal."""
+    if line.refusal is not None:
+        raise line.refusal
+    if not isinstance(line.record, Mapping):
+        raise Refusal("invalid", f"record: a JSON object is needed, not {line.record!r:.100}")
+    record = scrubbed(line.record)
+    if line.kind == INTERACTION:
+        columns = interaction_columns(record, roles, moment) | {"ingested_at": moment}
+        values: tuple[Values, ...] = (_INTERACTION.values(columns), _PAYLOAD.values(columns))
     else:
-        rows.append(_Row(position, UUID(columns["id"]), columns))
+        columns = feedback_columns(record, moment) | {"ingested_at": moment}
+        values = (_FEEDBACK.values(columns),)
+    return Row(position, columns["id"], columns, values)
 
 
-def _columns(
-    raw: Mapping[str, Any], columns_of: Callable[[Mapping[str, Any]], dict[str, Any]]
-) -> dict[str, Any]:
-    try:
-        _require_storable(raw)
-        return columns_of(raw)
-    except RecursionError:
-        raise Unacceptable("too_deep", "nested too deeply") from None
+def _rejected(identifier: str | None, reason: object) -> RecordResult:
+    return RecordResult(id=identifier or "", status=REJECTED, reason=str(reason))
 
 
-def _require_storable(raw: Mapping[str, Any]) -> None:
-    """Refuse what PostgreSQL's `jsonb` cannot hold, before it costs the whole batch."""
-    try:
-        encoded = json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError:
-        raise Unacceptable("invalid_text", "holds half a surrogate pair") from None
-    except ValueError as error:
-        raise Unacceptable("invalid_number", str(error)) from None
-    if b"\\u0000" in encoded and _holds_nul(raw):
-        raise Unacceptable("invalid_text", "holds a NUL character")
-
-
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, Mapping):
-        return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(_holds_nul(item) for item in value)
-
-
-def _interaction_columns(raw: Mapping[str, Any], roles: Collection[str]) -> dict[str, Any]:
-    record = _validated(InteractionRecord, scrub_record(raw))
-    if record["role"] not in roles:
-        raise Unacceptable(
-            "unknown_role",
-            f"role {record['role']!r} is not one of {', '.join(sorted(roles))}; "
-            "add it to FLYWHEEL_ROLES",
-        )
-    return record
-
-
-def _feedback_columns(raw: Mapping[str, Any]) -> dict[str, Any]:
-    return _validated(FeedbackRecord, scrub_record(raw))
-
-
-def _validated(shape: type[BaseModel], raw: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return shape.model_validate(raw).model_dump(mode="json")
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "record"
-        raise Unacceptable("invalid", f"{place}: {first['msg']}") from None
-
-
-def _store(
+def _store_rows(
     session: Session,
-    rows: Sequence[_Row],
-    insert: Callable[[Session, Sequence[dict[str, Any]]], set[UUID]],
+    rows: Sequence[Row],
+    insert: Callable[[Cursor[Any], Sequence[Row]], set[UUID]],
     results: dict[int, RecordResult],
 ) -> None:
     """Insert rows and note what became of each.
 
-    Rows go in the order of their ids, so that concurrent batches cannot deadlock. Should the
-    database refuse what the checks let pass, the rows are tried in halves until the faulty one
-    stands alone.
+    Should the database refuse what the checks let pass, the rows are tried in halves until the
+    faulty one stands alone.
     """
     if not rows:
         return
-    ordered = sorted({row.id: row for row in reversed(rows)}.values(), key=lambda row: row.id)
+    unique = {row.id: row for row in reversed(rows)}.values()  # the first of equal ids
     try:
         with session.begin_nested():
-            new = insert(session, [row.columns for row in ordered])
-    except DataError as error:
+            new = insert(cursor_of(session), sorted(unique, key=lambda row: row.id))
+    except psycopg.DataError as error:
         if len(rows) == 1:
-            reason = f"refused_by_database: {str(error.orig).splitlines()[0][:300]}"
-            row = rows[0]
-            results[row.position] = RecordResult(id=str(row.id), status=REJECTED, reason=reason)
+            (row,) = rows
+            refusal = Refusal("refused_by_database", str(error).splitlines()[0][:300])
+            results[row.position] = _rejected(str(row.id), refusal)
             return
         middle = len(rows) // 2
-        _store(session, rows[:middle], insert, results)
-        _store(session, rows[middle:], insert, results)
+        _store_rows(session, rows[:middle], insert, results)
+        _store_rows(session, rows[middle:], insert, results)
         return
     for row in rows:
         status = STORED if row.id in new else DUPLICATE
@@ -190,49 +148,35 @@ def _store(
         results[row.position] = RecordResult(id=str(row.id), status=status)
 
 
-def _insert_interactions(session: Session, rows: Sequence[dict[str, Any]]) -> set[UUID]:
-    moment = now().isoformat()
-    metadata = [
-        {name: value for name, value in row.items() if name not in PAYLOAD_COLUMNS}
-        | {"ingested_at": moment}
-        for row in rows
-    ]
-    new = _insert(session, Interaction, metadata)
-    payloads = [
-        {"id": row["id"], **{name: row[name] for name in PAYLOAD_COLUMNS}}
-        for row in rows
-        if UUID(row["id"]) in new
-    ]
-    _insert(session, InteractionPayload, payloads)
+def _insert_interactions(cursor: Cursor[Any], rows: Sequence[Row]) -> set[UUID]:
+    new = insert_new(cursor, _INTERACTION, [row.values[0] for row in rows])
+    payloads = [row.values[1] for row in rows if row.id in new]
+    _append(cursor, _PAYLOAD, payloads)
     return new
 
 
-def _insert_feedback(session: Session, rows: Sequence[dict[str, Any]]) -> set[UUID]:
-    moment = now().isoformat()
-    return _insert(session, Feedback, [row | {"ingested_at": moment} for row in rows])
+def _append(cursor: Cursor[Any], into: Destination, rows: Sequence[Values]) -> None:
+    """Add the payloads of new interactions by COPY, straight into their table.
+
+    A payload may be there already only where its interaction's retention ended before its own.
+    """
+    try:
+        with cursor.connection.transaction():
+            copy_rows(cursor, into, into.table, rows)
+    except psycopg.errors.UniqueViolation:
+        insert_new(cursor, into, rows)
 
 
-def _insert(session: Session, model: type[SQLModel], rows: Sequence[dict[str, Any]]) -> set[UUID]:
-    """Insert JSON rows in one statement with one parameter; return the ids that were new."""
-    if not rows:
-        return set()
-    table: Table = model.__table__  # type: ignore[attr-defined]
-    columns = ", ".join(column.name for column in table.columns)
-    statement = text(
-        f"INSERT INTO {table.name} ({columns}) SELECT {columns} "
-        f"FROM json_populate_recordset(NULL::{table.name}, CAST(:rows AS json)) "
-        "ON CONFLICT DO NOTHING RETURNING id"
-    )
-    encoded = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
-    return set(session.execute(statement, {"rows": encoded}).scalars())
+def _insert_feedback(cursor: Cursor[Any], rows: Sequence[Row]) -> set[UUID]:
+    return insert_new(cursor, _FEEDBACK, [row.values[0] for row in rows])
 
 
-def _count(session: Session, batch: IngestBatch, results: Collection[RecordResult]) -> None:
+def _count(session: Session, delivery: Delivery, results: Collection[RecordResult]) -> None:
     """Add what became of the batch to its source's counts."""
     counts: Counter[str] = Counter(_outcome(result) for result in results)
-    counts.update({f"dropped:{reason}"[:100]: n for reason, n in batch.dropped.items()})
+    counts.update({f"dropped:{reason}"[:100]: n for reason, n in delivery.dropped.items()})
     rows = [
-        {"source": batch.source, "outcome": outcome, "n": n}
+        {"source": delivery.source, "outcome": outcome, "n": n}
         for outcome, n in sorted(counts.items())  # the same order everywhere: no deadlock
         if n
     ]

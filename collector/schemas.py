@@ -13,7 +13,10 @@ MAX_BATCH = 5_000
 """Records of one batch; a larger one is refused whole and the client splits it."""
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
+Total = Annotated[int, Field(ge=0, lt=2**63)]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
+Source = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class InteractionRecord(BaseModel):
@@ -22,6 +25,7 @@ class InteractionRecord(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
     id: UUID
+    key: Name | None = None
     role: Name
     task_type: Name | None = None
     project: Name = "default"
@@ -39,8 +43,19 @@ class InteractionRecord(BaseModel):
     gen_ai_response_finish_reasons: list[str] | None = None
     gen_ai_request_temperature: float | None = None
     gen_ai_request_max_tokens: Count | None = None
+    gen_ai_request_top_p: float | None = None
+    gen_ai_request_seed: Whole | None = None
+    gen_ai_request_stream: bool | None = None
+    gen_ai_conversation_id: Name | None = None
+    gen_ai_prompt_name: Name | None = None
+    gen_ai_prompt_version: Name | None = None
     gen_ai_usage_input_tokens: Count | None = None
     gen_ai_usage_output_tokens: Count | None = None
+    gen_ai_usage_cache_read_input_tokens: Count | None = None
+    gen_ai_usage_reasoning_output_tokens: Count | None = None
+    tool_schema_hash: Name | None = None
+    config_hash: Name | None = None
+    semconv_version: Name | None = None
     status: Literal["success", "error", "cut"] = "success"
     error_type: str | None = None
     completed: bool = True
@@ -49,6 +64,7 @@ class InteractionRecord(BaseModel):
     cost_usd: float | None = Field(default=None, ge=0)
     usage_estimated: bool = False
     scrub: dict[str, int] | None = None
+    scrub_version: Name | None = None
     source: Name = "client"
     client_version: Name | None = None
     started_at: AwareDatetime = Field(default_factory=now)
@@ -64,17 +80,21 @@ class InteractionRecord(BaseModel):
 
 
 class FeedbackRecord(BaseModel):
-    """One statement about an interaction or an episode: the columns of `Feedback` a writer sets."""
+    """One statement about an interaction or an episode.
+
+    It names what it speaks of by our id, by the caller's own key, or by the provider's id of the
+    answer; an episode's key becomes its id at once (`foundation.ids.keyed_episode_id`).
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     id: UUID
-    project: Name | None = None
     interaction_id: UUID | None = None
     interaction_key: Name | None = None
     response_id: Name | None = None
     episode_id: UUID | None = None
-    episode_key: Name | None = Field(default=None, exclude=True)
+    episode_key: Name | None = None
+    project: Name | None = None
     kind: str
     name: Name | None = None
     value: float | None = None
@@ -90,23 +110,32 @@ class FeedbackRecord(BaseModel):
     created_at: AwareDatetime = Field(default_factory=now)
 
     @model_validator(mode="after")
-    def _addressed(self) -> "FeedbackRecord":
-        """Settle what the caller's own keys mean."""
-        if self.interaction_key or self.loser_interaction_key or self.episode_key:
-            self.project = self.project or "default"
-        if self.episode_key and self.episode_id is None:
-            self.episode_id = keyed_episode_id(self.project or "default", self.episode_key)
-        if self.interaction_id is None and _names_a_call(self):
-            # While it waits for its call it must not pass for a word on the whole episode.
-            self.episode_id = None
-        return self
-
-    @model_validator(mode="after")
     def _says_something(self) -> "FeedbackRecord":
+        self._settle_names()
         fault = feedback_fault(self)
         if fault is not None:
             raise ValueError(fault)
         return self
+
+    def _settle_names(self) -> None:
+        if self.interaction_key or self.loser_interaction_key or self.episode_key:
+            self.project = self.project or "default"
+        if self.episode_key and self.episode_id is None:
+            self.episode_id = keyed_episode_id(self.project or "default", self.episode_key)
+        if self.interaction_id is None and self.names_interaction:
+            # While it waits for its call it must not pass for a word on the whole episode.
+            self.episode_id = None
+
+    @property
+    def names_loser(self) -> bool:
+        """Whether it names the interaction that lost."""
+        named = self.loser_interaction_id or self.loser_interaction_key or self.loser_response_id
+        return named is not None
+
+    @property
+    def names_interaction(self) -> bool:
+        """Whether it speaks of one interaction, by whatever name."""
+        return (self.interaction_id or self.interaction_key or self.response_id) is not None
 
 
 def feedback_fault(record: FeedbackRecord) -> str | None:
@@ -115,21 +144,12 @@ def feedback_fault(record: FeedbackRecord) -> str | None:
         return f"kind {record.kind!r} is not one of {', '.join(FEEDBACK_KINDS)}"
     if record.source not in FEEDBACK_SOURCES:
         return f"source {record.source!r} is not one of {', '.join(FEEDBACK_SOURCES)}"
-    if record.interaction_id is None and record.episode_id is None and not _names_a_call(record):
+    if not record.names_interaction and record.episode_id is None:
         return (
-            "what it speaks of is needed: interaction_id, interaction_key, response_id, "
-            "episode_id or episode_key"
+            "one of interaction_id, interaction_key, response_id, episode_id or episode_key "
+            "is needed"
         )
     return _value_fault(record)
-
-
-def _names_a_call(record: FeedbackRecord) -> bool:
-    return record.interaction_key is not None or record.response_id is not None
-
-
-def _names_a_loser(record: FeedbackRecord) -> bool:
-    named = record.loser_interaction_id, record.loser_interaction_key, record.loser_response_id
-    return any(name is not None for name in named)
 
 
 def _value_fault(record: FeedbackRecord) -> str | None:
@@ -142,9 +162,7 @@ def _value_fault(record: FeedbackRecord) -> str | None:
             return "a metric needs a name and a value"
         case "comment" | "correction" | "category" if not record.text:
             return f"a {record.kind} needs a text"
-        case "preference" if not _names_a_loser(record) or (
-            record.interaction_id is None and not _names_a_call(record)
-        ):
+        case "preference" if not record.names_interaction or not record.names_loser:
             return (
                 "a preference needs interaction_id (the winner) and loser_interaction_id, "
                 "or their keys or response ids"
@@ -152,16 +170,35 @@ def _value_fault(record: FeedbackRecord) -> str | None:
     return None
 
 
-class IngestBatch(BaseModel):
-    """Records of one client instance. Each is checked on its own, so they come as raw objects."""
+class Account(BaseModel):
+    """The books of one spool writer over its whole life, in records."""
 
-    source: Annotated[str, Field(min_length=1, max_length=200)]
-    interactions: list[dict[str, Any]] = Field(default_factory=list, max_length=MAX_BATCH)
-    feedback: list[dict[str, Any]] = Field(default_factory=list, max_length=MAX_BATCH)
+    writer: Source
+    seen: Total
+    delivered: Total
+    waiting: Total
+    held: Total = 0
+    damaged: Total = 0
+    dropped: dict[str, Total] = Field(default_factory=dict, description="By reason.")
+
+
+class BatchHead(BaseModel):
+    """Who sends a batch and how its books stand: the first line of an NDJSON body."""
+
+    source: Source
     dropped: dict[str, Count] = Field(
         default_factory=dict,
-        description="Records the writer dropped since its last batch, by reason.",
+        description="Records the writer dropped since its last batch, by reason, if it keeps no "
+        "account.",
     )
+    account: Account | None = None
+
+
+class IngestBatch(BatchHead):
+    """Records of one client instance. Each is checked on its own, so they come as any JSON."""
+
+    interactions: list[Any] = Field(default_factory=list, max_length=MAX_BATCH)
+    feedback: list[Any] = Field(default_factory=list, max_length=MAX_BATCH)
 
 
 class RecordResult(BaseModel):
@@ -173,7 +210,7 @@ class RecordResult(BaseModel):
 
 
 class IngestAnswer(BaseModel):
-    """One result per record: interactions in their order, then feedback in its order."""
+    """One result per record in the order of the body: of JSON, interactions before feedback."""
 
     results: list[RecordResult]
 

@@ -40,6 +40,12 @@ class Conflict(BadInput):
     http_status = 409
 
 
+class TooLarge(BadInput):
+    """A request is larger than a limit allows."""
+
+    http_status = 413
+
+
 class NotAuthorised(FlywheelError):
     """The caller gave no key, or one that does not open this door."""
 
