@@ -27,6 +27,7 @@ from collector.admission import (
     scrubbed,
 )
 from collector.delivery import INTERACTION, Delivery, Line, from_batch
+from collector.joining import join_new
 from collector.schemas import IngestBatch, RecordResult, SourceCounts
 from collector.staging import Destination, Values, copy_rows, cursor_of, destination, insert_new
 from collector.tables import Feedback, IngestCount, Interaction, InteractionPayload
@@ -80,6 +81,7 @@ def store(
             (interactions if line.kind == INTERACTION else feedback).append(row)
     _store_rows(session, interactions, _insert_interactions, results)
     _store_rows(session, feedback, _insert_feedback, results)
+    join_new(session, _stored(interactions, results), _stored(feedback, results))
     _count(session, delivery, results.values())
     return [results[position] for position in sorted(results)]
 
@@ -146,6 +148,11 @@ def _store_rows(
         status = STORED if row.id in new else DUPLICATE
         new.discard(row.id)  # a second copy inside the batch is a duplicate
         results[row.position] = RecordResult(id=str(row.id), status=status)
+
+
+def _stored(rows: Sequence[Row], results: Mapping[int, RecordResult]) -> list[dict[str, Any]]:
+    """Return the columns of the rows that are new."""
+    return [row.columns for row in rows if results[row.position].status == STORED]
 
 
 def _insert_interactions(cursor: Cursor[Any], rows: Sequence[Row]) -> set[UUID]:

@@ -80,21 +80,17 @@ class InteractionRecord(BaseModel):
 
 
 class FeedbackRecord(BaseModel):
-    """One statement about an interaction or an episode.
-
-    It names what it speaks of by our id, by the caller's own key, or by the provider's id of the
-    answer; an episode's key becomes its id at once (`foundation.ids.keyed_episode_id`).
-    """
+    """One statement about an interaction or an episode: the columns of `Feedback` a writer sets."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     id: UUID
+    project: Name | None = None
     interaction_id: UUID | None = None
     interaction_key: Name | None = None
     response_id: Name | None = None
     episode_id: UUID | None = None
-    episode_key: Name | None = None
-    project: Name | None = None
+    episode_key: Name | None = Field(default=None, exclude=True)
     kind: str
     name: Name | None = None
     value: float | None = None
@@ -110,32 +106,23 @@ class FeedbackRecord(BaseModel):
     created_at: AwareDatetime = Field(default_factory=now)
 
     @model_validator(mode="after")
-    def _says_something(self) -> "FeedbackRecord":
-        self._settle_names()
-        fault = feedback_fault(self)
-        if fault is not None:
-            raise ValueError(fault)
-        return self
-
-    def _settle_names(self) -> None:
+    def _addressed(self) -> "FeedbackRecord":
+        """Settle what the caller's own keys mean."""
         if self.interaction_key or self.loser_interaction_key or self.episode_key:
             self.project = self.project or "default"
         if self.episode_key and self.episode_id is None:
             self.episode_id = keyed_episode_id(self.project or "default", self.episode_key)
-        if self.interaction_id is None and self.names_interaction:
+        if self.interaction_id is None and _names_a_call(self):
             # While it waits for its call it must not pass for a word on the whole episode.
             self.episode_id = None
+        return self
 
-    @property
-    def names_loser(self) -> bool:
-        """Whether it names the interaction that lost."""
-        named = self.loser_interaction_id or self.loser_interaction_key or self.loser_response_id
-        return named is not None
-
-    @property
-    def names_interaction(self) -> bool:
-        """Whether it speaks of one interaction, by whatever name."""
-        return (self.interaction_id or self.interaction_key or self.response_id) is not None
+    @model_validator(mode="after")
+    def _says_something(self) -> "FeedbackRecord":
+        fault = feedback_fault(self)
+        if fault is not None:
+            raise ValueError(fault)
+        return self
 
 
 def feedback_fault(record: FeedbackRecord) -> str | None:
@@ -144,12 +131,21 @@ def feedback_fault(record: FeedbackRecord) -> str | None:
         return f"kind {record.kind!r} is not one of {', '.join(FEEDBACK_KINDS)}"
     if record.source not in FEEDBACK_SOURCES:
         return f"source {record.source!r} is not one of {', '.join(FEEDBACK_SOURCES)}"
-    if not record.names_interaction and record.episode_id is None:
+    if record.interaction_id is None and record.episode_id is None and not _names_a_call(record):
         return (
-            "one of interaction_id, interaction_key, response_id, episode_id or episode_key "
-            "is needed"
+            "what it speaks of is needed: interaction_id, interaction_key, response_id, "
+            "episode_id or episode_key"
         )
     return _value_fault(record)
+
+
+def _names_a_call(record: FeedbackRecord) -> bool:
+    return record.interaction_key is not None or record.response_id is not None
+
+
+def _names_a_loser(record: FeedbackRecord) -> bool:
+    named = record.loser_interaction_id, record.loser_interaction_key, record.loser_response_id
+    return any(name is not None for name in named)
 
 
 def _value_fault(record: FeedbackRecord) -> str | None:
@@ -162,7 +158,9 @@ def _value_fault(record: FeedbackRecord) -> str | None:
             return "a metric needs a name and a value"
         case "comment" | "correction" | "category" if not record.text:
             return f"a {record.kind} needs a text"
-        case "preference" if not record.names_interaction or not record.names_loser:
+        case "preference" if not _names_a_loser(record) or (
+            record.interaction_id is None and not _names_a_call(record)
+        ):
             return (
                 "a preference needs interaction_id (the winner) and loser_interaction_id, "
                 "or their keys or response ids"
