@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collector.importers import chat_jsonl, coder_outputs
+from collector.importers import chat_jsonl, coder_outputs, langfuse, mini_swe_agent
 from collector.importers.lines import Reader
 from collector.importers.source import Source
 from foundation.errors import BadInput
@@ -34,6 +34,18 @@ class Format:
 
 
 _FORMATS = [  # `auto` asks in this order: the more particular shape first
+    Format(
+        "langfuse",
+        "traces: a generation → interaction, its trace → episode, scores → feedback",
+        langfuse.read,
+        langfuse.recognises,
+    ),
+    Format(
+        "mini_swe_agent",
+        "runs: an answer → interaction, an instance → episode, resolved → success of the tests",
+        mini_swe_agent.read,
+        mini_swe_agent.recognises,
+    ),
     Format(
         "coder_outputs",
         "solution → answer, exec_pass → success feedback of the tests",
