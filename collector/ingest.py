@@ -27,6 +27,7 @@ from collector.admission import (
     scrubbed,
 )
 from collector.delivery import INTERACTION, Delivery, Line, from_batch
+from collector.feedback_metrics import OUT_OF_RANGE, declared, range_fault
 from collector.joining import join_new
 from collector.schemas import IngestBatch, RecordResult, SourceCounts
 from collector.staging import Destination, Values, copy_rows, cursor_of, destination, insert_new
@@ -80,6 +81,7 @@ def store(
         else:
             (interactions if line.kind == INTERACTION else feedback).append(row)
     _store_rows(session, interactions, _insert_interactions, results)
+    feedback = _in_range(session, feedback, results)
     _store_rows(session, feedback, _insert_feedback, results)
     join_new(session, _stored(interactions, results), _stored(feedback, results))
     _count(session, delivery, results.values())
@@ -111,6 +113,19 @@ def _row(position: int, line: Line, roles: Collection[str], moment: datetime) ->
         columns = feedback_columns(record, moment) | {"ingested_at": moment}
         values = (_FEEDBACK.values(columns),)
     return Row(position, columns["id"], columns, values)
+
+
+def _in_range(session: Session, rows: Sequence[Row], results: dict[int, RecordResult]) -> list[Row]:
+    """Return the statements whose value is in the declared range of their metric."""
+    kept = list[Row]()
+    metrics = declared(session, {row.columns["name"] for row in rows if row.columns["name"]})
+    for row in rows:
+        fault = range_fault(row.columns, metrics)
+        if fault is None:
+            kept.append(row)
+        else:
+            results[row.position] = _rejected(str(row.id), Refusal(OUT_OF_RANGE, fault))
+    return kept
 
 
 def _rejected(identifier: str | None, reason: object) -> RecordResult:
