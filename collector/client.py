@@ -34,7 +34,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from uuid import UUID
 
-from collector.context import Episode, acting_as, current_episode, entered
+from collector.context import (
+    Episode,
+    acting_as,
+    current_episode,
+    entered,
+    last_interaction,
+)
 from collector.record import (
     FEEDBACK_KINDS,
     FEEDBACK_SOURCES,
@@ -56,6 +62,7 @@ AT_EXIT_S = 3.0
 """Longest time that the end of the process waits for the spool to be shipped."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+Client = TypeVar("Client")
 
 
 class Flywheel:
@@ -288,6 +295,27 @@ class Flywheel:
         return decorate
 
     # Calling models
+
+    def wrap(self, client: Client, role: str | None = None, *, embeddings: bool = False) -> Client:
+        """Log every call that an OpenAI or Anthropic client makes, and return that client.
+
+        Each answer and stream then has a `flywheel_interaction_id`.
+
+        Args:
+            client: sync or async, of openai 1 to 3 or of anthropic; it stays of its class.
+            role: of this client's calls, unless a call names its own; by default the episode's.
+            embeddings: log those too.
+
+        Raises:
+            BadInput: another kind of object.
+        """
+        from collector import wrappers
+
+        return wrappers.wrap(self, client, role, embeddings=embeddings)
+
+    def last_interaction_id(self) -> UUID | None:
+        """Return the id of the call that a wrapped client made last in this thread or task."""
+        return last_interaction()
 
     @overload
     def completion(

@@ -37,6 +37,7 @@ class Episode:
 
 
 _current: ContextVar[Episode | None] = ContextVar("flywheel_episode", default=None)
+_last: ContextVar[UUID | None] = ContextVar("flywheel_last_interaction", default=None)
 
 
 def current_episode() -> Episode | None:
@@ -58,3 +59,13 @@ def acting_as(role: str, parent_id: UUID | None = None) -> Episode:
     """Return the present episode with another role acting (a new episode if there is none)."""
     present = current_episode() or Episode()
     return replace(present, role=role, parent_id=parent_id or present.parent_id)
+
+
+def note_interaction(identifier: UUID) -> None:
+    """Remember the interaction that this code has just begun."""
+    _last.set(identifier)
+
+
+def last_interaction() -> UUID | None:
+    """Return the interaction that this thread or task began last, or None."""
+    return _last.get()

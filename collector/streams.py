@@ -1,23 +1,31 @@
-"""Put the chunks of a streamed chat completion together, for the record of a stream."""
+"""Put the chunks of a streamed completion together, for the record of a stream."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+Json = dict[str, Any]
 
-def assemble(chunks: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the chat completion that the chunks spell, or None if there are none.
+_ABOUT_ALL = ("id", "created", "model", "system_fingerprint", "service_tier", "usage")
+_NEVER_JOINED = frozenset({"role", "id", "type", "index", "name"})
+"""Text that some servers repeat in each chunk, where others say it once."""
 
-    Text, reasoning and the arguments of tool calls are joined in order; id, model and usage are
-    taken where they appear. A choice whose stream was cut has no `finish_reason`.
+
+def assemble(chunks: Iterable[Mapping[str, Any]]) -> Json | None:
+    """Return the completion, of chat or text, that the chunks spell; None if there are none.
+
+    Text, reasoning and the arguments of tool calls are joined in order, byte for byte; id, model
+    and usage are taken where they appear. A choice whose stream was cut has no `finish_reason`.
     """
-    answer: dict[str, Any] = {"object": "chat.completion", "choices": []}
-    choices: dict[int, dict[str, Any]] = {}
+    answer: Json = {"object": "chat.completion", "choices": []}
+    choices: dict[int, Json] = {}
     some = False
     for chunk in chunks:
         some = True
-        for name in ("id", "created", "model", "system_fingerprint", "usage"):
+        for name in _ABOUT_ALL:
             if chunk.get(name):
                 answer[name] = chunk[name]
+        if chunk.get("object") == "text_completion":
+            answer["object"] = "text_completion"
         for part in chunk.get("choices") or []:
             _add_part(choices, part)
     if not some:
@@ -26,37 +34,69 @@ def assemble(chunks: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     return answer
 
 
-def _add_part(choices: dict[int, dict[str, Any]], part: Mapping[str, Any]) -> None:
+def _add_part(choices: dict[int, Json], part: Mapping[str, Any]) -> None:
     index = int(part.get("index") or 0)
-    choice = choices.setdefault(
-        index,
-        {"index": index, "message": {"role": "assistant", "content": None}, "finish_reason": None},
-    )
-    message = choice["message"]
-    delta = part.get("delta") or {}
-    for name in ("content", "reasoning_content", "refusal"):
-        if delta.get(name):
-            message[name] = (message.get(name) or "") + delta[name]
-    if delta.get("role"):
-        message["role"] = delta["role"]
-    for call in delta.get("tool_calls") or []:
-        _add_call(message.setdefault("tool_calls", {}), call)
+    choice = choices.get(index)
+    if choice is None:
+        said: Json = {"role": "assistant", "content": None}
+        start: Json = {"text": ""} if "text" in part else {"message": said}
+        choice = choices[index] = {"index": index, **start, "finish_reason": None}
+    if part.get("text") and "text" in choice:
+        choice["text"] += part["text"]
+    if part.get("delta") and "message" in choice:
+        _add_delta(choice["message"], part["delta"])
+    if part.get("logprobs"):
+        _merge(choice.setdefault("logprobs", {}), part["logprobs"])
     choice["finish_reason"] = part.get("finish_reason") or choice["finish_reason"]
 
 
-def _add_call(calls: dict[int, dict[str, Any]], part: Mapping[str, Any]) -> None:
-    call = calls.setdefault(
-        int(part.get("index") or 0),
-        {"id": None, "type": "function", "function": {"name": "", "arguments": ""}},
-    )
+def _add_delta(message: Json, delta: Mapping[str, Any]) -> None:
+    for name, value in delta.items():
+        if name == "tool_calls":
+            for call in value or []:
+                _add_call(message.setdefault("tool_calls", {}), call)
+        elif value:
+            _merge(message, {name: value})
+
+
+def _add_call(calls: dict[Any, Json], part: Mapping[str, Any]) -> None:
+    """Take a part of a tool call; a server that gives no index sends calls whole."""
+    key = part.get("index")
+    if key is None:
+        key = len(calls) if part.get("id") else max(len(calls) - 1, 0)
+    call = calls.get(key)
+    if call is None:
+        call = calls[key] = {"id": None, "type": "function"}
+        if "custom" not in part:
+            call["function"] = {"name": "", "arguments": ""}
     call["id"] = part.get("id") or call["id"]
+    call["type"] = part.get("type") or call["type"]
     function = part.get("function") or {}
-    call["function"]["name"] += function.get("name") or ""
-    call["function"]["arguments"] += function.get("arguments") or ""
+    if "function" in call:
+        call["function"]["name"] += function.get("name") or ""
+        call["function"]["arguments"] += function.get("arguments") or ""
+    if part.get("custom"):
+        _merge(call.setdefault("custom", {}), part["custom"])
 
 
-def _finished(choice: dict[str, Any]) -> dict[str, Any]:
-    calls = choice["message"].get("tool_calls")
+def _merge(whole: Json, part: Mapping[str, Any]) -> None:
+    """Grow `whole` by a delta: text and lists are joined, objects merged, the rest replaced."""
+    for name, value in part.items():
+        present = whole.get(name)
+        if isinstance(value, str) and isinstance(present, str) and name not in _NEVER_JOINED:
+            whole[name] = present + value
+        elif isinstance(value, list) and isinstance(present, list):
+            whole[name] = present + value
+        elif isinstance(value, Mapping):
+            inner = dict(present) if isinstance(present, Mapping) else {}
+            _merge(inner, value)
+            whole[name] = inner
+        elif value is not None:
+            whole[name] = value
+
+
+def _finished(choice: Json) -> Json:
+    calls = (choice.get("message") or {}).get("tool_calls")
     if calls:
         choice["message"]["tool_calls"] = [calls[index] for index in sorted(calls)]
     return choice
