@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from collector.importers.source import Row as SourceRow
 from collector.importers.source import Source
 
 
@@ -56,12 +57,15 @@ Translate = Callable[[dict[str, Any], int, Source], Iterable[Imported | Reject]]
 """Makes of one row, its place and its file what it holds; raises `Malformed`."""
 
 
-def read_rows(source: Source, translate: Translate) -> Iterator[Imported | Reject]:
+def read_rows(
+    source: Source, translate: Translate, rows: Iterable[SourceRow] | None = None
+) -> Iterator[Imported | Reject]:
     """Yield what `translate` makes of each row of a JSONL file or a JSON document.
 
     A row of a shape that nobody foresaw is rejected like any other: it never ends the import.
+    `rows` are those of a file that is neither lines nor a document.
     """
-    for number, text, row in source.rows():
+    for number, text, row in source.rows() if rows is None else rows:
         if isinstance(row, str):
             yield Reject(number, row, text)
             continue

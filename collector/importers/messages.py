@@ -6,7 +6,7 @@ observations as turns of their own, content as a list of typed parts.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from collector.importers.lines import Malformed, parsed
@@ -233,3 +233,13 @@ def _with_call_ids(found: list[tuple[Message, bool]]) -> list[tuple[Message, boo
             elif not message.get("tool_call_id") and waiting:
                 message["tool_call_id"] = waiting.pop(0)
     return found
+
+
+def with_system(
+    messages: Sequence[tuple[Message, bool]], raw: Mapping[str, Any]
+) -> list[tuple[Message, bool]]:
+    """Return messages after a row's own system prompt, unless they begin with one."""
+    system = text_of(raw.get("system") or raw.get("system_prompt"))
+    if not system.strip() or (messages and messages[0][0]["role"] == "system"):
+        return list(messages)
+    return [({"role": "system", "content": system}, False), *messages]

@@ -5,13 +5,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collector.importers import chat_jsonl, coder_outputs, langfuse, mini_swe_agent
+from collector.importers import (
+    alpaca,
+    chat_jsonl,
+    coder_outputs,
+    dpo,
+    kto,
+    langfuse,
+    litellm_logs,
+    mapped,
+    mini_swe_agent,
+    nvidia_flywheel,
+    pairs,
+    sharegpt,
+    tensorzero,
+)
 from collector.importers.lines import Reader
 from collector.importers.source import Source
 from foundation.errors import BadInput
 
 AUTO = "auto"
-JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz")
+JSON_SUFFIXES = (
+    ".jsonl",
+    ".jsonl.gz",
+    ".ndjson",
+    ".ndjson.gz",
+    ".json",
+    ".json.gz",
+    ".parquet",
+)
+TABLE_SUFFIXES = (*JSON_SUFFIXES, ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 
 def _unrecognised(row: dict[str, Any]) -> bool:
@@ -35,6 +58,12 @@ class Format:
 
 _FORMATS = [  # `auto` asks in this order: the more particular shape first
     Format(
+        "litellm",
+        "spend logs, StandardLoggingPayload: messages, response, cost, times; session → episode",
+        litellm_logs.read,
+        litellm_logs.recognises,
+    ),
+    Format(
         "langfuse",
         "traces: a generation → interaction, its trace → episode, scores → feedback",
         langfuse.read,
@@ -47,16 +76,78 @@ _FORMATS = [  # `auto` asks in this order: the more particular shape first
         mini_swe_agent.recognises,
     ),
     Format(
+        "swe_agent",
+        "runs: an answer → interaction, the run → episode, resolved → success of the tests",
+        swe_agent.read,
+        swe_agent.recognises,
+        swe_agent.SUFFIXES,
+    ),
+    Format(
+        "inspect",
+        "samples of logs: a model's call → interaction, a sample → episode, scores → feedback",
+        inspect_log.read,
+        inspect_log.recognises,
+        inspect_log.SUFFIXES,
+    ),
+    Format(
         "coder_outputs",
         "solution → answer, exec_pass → success feedback of the tests",
         coder_outputs.read,
         lambda row: {"run", "task_id", "solution", "exec_pass"} <= row.keys(),
     ),
     Format(
+        "tensorzero",
+        "datapoints: output → answer, function → task type (or role); blocks → messages, calls",
+        tensorzero.read,
+        tensorzero.recognises,
+    ),
+    Format(
+        "nvidia_flywheel",
+        "request, response, timestamp; workload_id → role if known, else task type",
+        nvidia_flywheel.read,
+        nvidia_flywheel.recognises,
+    ),
+    Format(
+        "dpo",
+        "prompt, chosen, rejected → two interactions and a preference",
+        dpo.read,
+        dpo.recognises,
+    ),
+    Format(
+        "kto",
+        "messages (or prompt, completion), label → an interaction and a success feedback",
+        kto.read,
+        kto.recognises,
+    ),
+    Format(
+        "sharegpt",
+        "conversations of from, value; tools → one interaction per answer",
+        sharegpt.read,
+        sharegpt.recognises,
+    ),
+    Format(
+        "alpaca",
+        "instruction, input → prompt; output → answer; history → interactions before",
+        alpaca.read,
+        alpaca.recognises,
+    ),
+    Format(
         "chat_jsonl",
-        "OpenAI fine-tuning: messages, tools → one interaction per assistant turn",
+        "OpenAI fine-tuning: messages, tools → one interaction per answer; preference pairs",
         chat_jsonl.read,
         chat_jsonl.recognises,
+    ),
+    Format(
+        "pairs",
+        "request, response (OpenPipe and OpenAI batches too) → an interaction",
+        pairs.read,
+        pairs.recognises,
+    ),
+    Format(
+        "mapped",
+        "any JSONL, CSV or Parquet: columns named by a mapping file (--map)",
+        mapped.read,
+        suffixes=TABLE_SUFFIXES,
     ),
 ]
 _BY_NAME = {format.name: format for format in _FORMATS}
@@ -100,9 +191,8 @@ def guess(path: Path) -> Format:
     Raises:
         BadInput: no format recognises it.
     """
-    own_suffix = [f for f in _FORMATS if f.suffixes is not JSON_SUFFIXES]
-    for format in own_suffix:
-        if path.name.endswith(tuple(set(format.suffixes) - set(JSON_SUFFIXES))):
+    for format in _FORMATS:
+        if path.name.endswith(tuple(set(format.suffixes) - set(TABLE_SUFFIXES))):
             return format
     first = next((row for _, _, row in Source(path).rows() if isinstance(row, dict)), None)
     for format in _FORMATS:

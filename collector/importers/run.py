@@ -171,7 +171,9 @@ class _Import:
 
     def file(self, path: Path) -> None:
         """Import one file, from where an earlier import of it stopped."""
-        format = self._format or guess(path)
+        format = self._format_of(path)
+        if format is None:
+            return
         self.report.formats[format.name] = self.report.formats.get(format.name, 0) + 1
         source = Source(path, self._options.defaults, self._options.mapping)
         mark = self._mark(source, format)
@@ -188,6 +190,18 @@ class _Import:
             mark.remove()
         self._done_bytes += path.stat().st_size
         self._tell(path, 0, 0)
+
+    def _format_of(self, path: Path) -> Format | None:
+        """Return a file's format; of several files, one that nobody recognises is rejected."""
+        try:
+            return self._format or guess(path)
+        except BadInput as error:
+            if len(self.files) == 1:
+                raise
+            self.report.read += 1
+            self.report.rejected += 1
+            self._reject(path, 0, f"unknown_format: {error}", "")
+            return None
 
     def _mark(self, source: Source, format: Format) -> Mark | None:
         if self._options.marks is None or self._options.dry_run:

@@ -132,7 +132,7 @@ def test_an_interrupted_import_is_started_again(session: Session, tmp_path, monk
 @pytest.mark.parametrize(
     ("format", "name", "match"),
     [
-        ("nonsense", "a.jsonl", "import format: got 'nonsense', expected one of chat_jsonl"),
+        ("nonsense", "a.jsonl", "import format: got 'nonsense', expected one of alpaca, chat_jsonl"),
         ("chat_jsonl", "absent.jsonl", "import path"),
         ("chat_jsonl", "empty", "import path"),
         ("chat_jsonl", "a.jsonl", "2 rejected of 2 lines"),
@@ -176,7 +176,9 @@ def test_every_answer_of_a_chat_becomes_an_interaction(tmp_path):
     first, second = get("chat_jsonl")(Source(path))
     assert first.interaction["request"]["messages"] == chat[:2]
     assert first.interaction["gen_ai_response_finish_reasons"] == ["tool_calls"]
-    assert second.interaction["request"]["messages"] == chat[:6]
+    seen = [{k: v for k, v in said.items() if k != "weight"} for said in chat]
+    assert second.interaction["request"]["messages"] == seen[:6]
+    assert second.interaction["parent_id"] == first.interaction["id"]
     assert second.interaction["response"]["choices"][0]["message"] == {
         "role": "assistant", "content": "b",
     }  # fmt: skip
