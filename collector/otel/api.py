@@ -11,10 +11,9 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.concurrency import run_in_threadpool
 
-from collector.ingest import REJECTED, store_batch
 from collector.otel import wire
-from collector.otel.read import SOURCE, Defaults, Reading, read_spans
-from collector.schemas import MAX_BATCH, IngestBatch
+from collector.otel.read import Defaults, Reading, read_events, read_spans
+from collector.otel.store import store_reading
 from foundation.database import session_scope
 from foundation.errors import DatabaseUnavailable
 from foundation.settings import get_settings
@@ -32,8 +31,21 @@ async def take_traces(request: Request) -> Response:
     def store(body: bytes, encoding: str, defaults: Defaults) -> bytes:
         found = wire.read_traces(body, encoding)
         reading = read_spans(found.spans, defaults)
-        rejected, message = _store(reading, found.faults)
+        rejected, message = _store(reading, found.faults, defaults)
         return wire.traces_answer(rejected, message, encoding)
+
+    return await _answer(request, store)
+
+
+@routes.post("/logs")
+async def take_logs(request: Request) -> Response:
+    """Store the messages and evaluations among the events of an OTLP log export."""
+
+    def store(body: bytes, encoding: str, defaults: Defaults) -> bytes:
+        found = wire.read_logs(body, encoding)
+        reading = read_events(found.events, defaults)
+        rejected, message = _store(reading, found.faults, defaults)
+        return wire.logs_answer(rejected, message, encoding)
 
     return await _answer(request, store)
 
@@ -76,32 +88,11 @@ def _defaults(request: Request) -> Defaults:
     )
 
 
-def _store(reading: Reading, faults: Sequence[str]) -> tuple[int, str]:
+def _store(reading: Reading, faults: Sequence[str], defaults: Defaults) -> tuple[int, str]:
     """Store what was read; return how many were rejected and why, in one line."""
-    reasons = [*faults, *reading.faults]
-    dropped = Counter(reason.partition(":")[0] for reason in reasons)
-    dropped.update({"embeddings": reading.embeddings} if reading.embeddings else {})
     with session_scope() as session:
-        for number, batch in enumerate(_batches(reading)):
-            batch.dropped = dict(dropped) if number == 0 else {}
-            reasons += [
-                result.reason or ""
-                for result in store_batch(session, batch)
-                if result.status == REJECTED
-            ]
+        reasons = store_reading(session, reading, faults, defaults.roles)
     return len(reasons), _in_words(reasons)
-
-
-def _batches(reading: Reading) -> Iterable[IngestBatch]:
-    """Yield what was read in batches of the size that ingest takes; the first one always."""
-    most = max(len(reading.interactions), len(reading.feedback), 1)
-    for start in range(0, most, MAX_BATCH):
-        part = slice(start, start + MAX_BATCH)
-        yield IngestBatch(
-            source=SOURCE,
-            interactions=reading.interactions[part],
-            feedback=reading.feedback[part],
-        )
 
 
 def _in_words(reasons: Iterable[str]) -> str:

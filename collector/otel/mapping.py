@@ -301,6 +301,11 @@ OURS = {
     "ttft_ms": "flywheel.ttft_ms",
     "usage_estimated": "flywheel.usage_estimated",
     "config_hash": "flywheel.config_hash",
+    "feedback": "flywheel.feedback_id",
+    "feedback_kind": "flywheel.feedback_kind",
+    "feedback_source": "flywheel.feedback_source",
+    "feedback_actor": "flywheel.feedback_actor",
+    "loser": "flywheel.loser_interaction_id",
 }
 """What the conventions have no name for."""
 

@@ -2,11 +2,12 @@
 
 One inference span is one interaction. Its id derives from the trace, the span and its start, so a
 span that is exported again is a duplicate; its key is `<trace id>:<span id>`, by which events that
-come on their own, and feedback, find it.
+come on their own, and feedback, find it. Messages that come as events make a record, too, which
+`store` completes when the span comes, or which completes the span's.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,9 @@ from uuid import UUID
 from collector.otel.mapping import (
     ANSWERED,
     ASKED,
+    DETAILS_EVENT,
     EMBEDDINGS,
+    EVALUATION_EVENT,
     EVENTS,
     INFERENCE,
     LAYOUTS,
@@ -34,8 +37,8 @@ from collector.otel.messages import (
     finish_reason,
     tool_definitions,
 )
-from collector.otel.wire import Span
-from collector.record import CUT, ERROR, SUCCESS, derived_id, interaction_record
+from collector.otel.wire import Event, Span
+from collector.record import CUT, ERROR, SUCCESS, derived_id, feedback_record, interaction_record
 from foundation.ids import keyed_episode_id
 
 SOURCE = "otlp"
@@ -76,6 +79,9 @@ def read_spans(spans: Iterable[Span], defaults: Defaults) -> Reading:
     known = {(span.trace_id, span.span_id): span for span in spans}
     for span in known.values():
         operation = operation_of(span.attributes)
+        for event in span.events:
+            if event.name == EVALUATION_EVENT:
+                _note_feedback(reading, event, span, defaults)
         if operation == EMBEDDINGS:
             reading.embeddings += 1
         if operation not in INFERENCE:
@@ -87,12 +93,73 @@ def read_spans(spans: Iterable[Span], defaults: Defaults) -> Reading:
     return reading
 
 
+def read_events(events: Iterable[Event], defaults: Defaults) -> Reading:
+    """Return the records of an export request's events; events of other kinds are passed over."""
+    reading = Reading()
+    told: dict[tuple[str, str], list[Event]] = {}
+    for event in events:
+        if event.name == EVALUATION_EVENT:
+            _note_feedback(reading, event, None, defaults)
+        elif event.name == DETAILS_EVENT or event.name in MESSAGE_EVENTS:
+            told.setdefault((event.trace_id, event.span_id), []).append(event)
+    for (trace_id, span_id), group in told.items():
+        span = _span_of(trace_id, span_id, group)
+        try:
+            if not trace_id or not span_id:
+                raise Unreadable("invalid_id: a message event outside of a span, expected in one")
+            reading.interactions.append(_interaction(span, "chat", {}, defaults))
+        except Unreadable as fault:
+            reading.faults += [str(fault)] * len(group)
+    return reading
+
+
+def _span_of(trace_id: str, span_id: str, events: Sequence[Event]) -> Span:
+    """Return the span that events speak of, as far as they tell; it has no name and no end."""
+    first = min(events, key=lambda event: event.time_ns)
+    attributes: dict[str, Any] = {}
+    for event in events:
+        attributes |= event.attributes
+        if event.name == DETAILS_EVENT and isinstance(event.body, Mapping):
+            attributes |= event.body
+    messages = [
+        {**each.attributes, **_body(each), "event.name": each.name}
+        for each in sorted(events, key=lambda event: event.time_ns)
+        if each.name in MESSAGE_EVENTS
+    ]
+    attributes |= {EVENTS: messages} if messages else {}
+    return Span(
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id="",
+        name="",
+        started_ns=first.time_ns,
+        ended_ns=0,
+        attributes={name: value for name, value in attributes.items() if name != "event.name"},
+        events=(),
+        failed=bool(attributes.get("error.type")),
+        status_message="",
+        resource=first.resource,
+        scope=first.scope,
+    )
+
+
+def _body(event: Event) -> Mapping[str, Any]:
+    body = decoded(event.body)
+    if isinstance(body, Mapping):
+        return body
+    return {} if body is None else {"content": body}
+
+
 _Known = Mapping[tuple[str, str], Span]
 
 
 def key_of(trace_id: str, span_id: str) -> str:
     """Return the key of the interaction that a span is."""
     return f"{trace_id}:{span_id}"
+
+
+def _key(span: Span) -> str:
+    return str(ours(span.attributes, "key") or key_of(span.trace_id, span.span_id))
 
 
 def moment_of(nanoseconds: int) -> datetime:
@@ -132,7 +199,7 @@ def _interaction(span: Span, operation: str, known: _Known, defaults: Defaults) 
         "parent_id": _parent(span, known),
         "task_type": _said(span, "task_type"),
         "unit_id": _said(span, "unit"),
-        "key": str(ours(attributes, "key") or key_of(span.trace_id, span.span_id)),
+        "key": _key(span),
         "experiment_id": _uuid(ours(attributes, "experiment")),
         "arm": ours(attributes, "arm"),
         "model_version_id": _uuid(ours(attributes, "model_version")),
@@ -165,6 +232,88 @@ def _with_events(span: Span) -> dict[str, Any]:
         if event.name in MESSAGE_EVENTS
     ]
     return {**span.attributes, EVENTS: events} if events else span.attributes
+
+
+# Feedback
+
+
+def _note_feedback(reading: Reading, event: Event, span: Span | None, defaults: Defaults) -> None:
+    try:
+        reading.feedback.append(_feedback(event, span, defaults))
+    except Unreadable as fault:
+        reading.faults.append(str(fault))
+
+
+def _feedback(event: Event, span: Span | None, defaults: Defaults) -> dict[str, Any]:
+    """Return the statement of an evaluation event, by the span that it is on or by what it names.
+
+    Raises:
+        Unreadable: it has no time or no result, or speaks of nothing.
+    """
+    attributes = {**event.attributes, **_body(event)}
+    resource = span.resource if span is not None else event.resource
+    moment = moment_of(event.time_ns or (span.ended_ns if span is not None else 0))
+    columns = _result(attributes)
+    project = ours(attributes, "project") or resource.get(OURS["project"]) or defaults.project
+    subject = _subject(event, span, attributes, str(project))
+    said = (f"{name}={value}" for name, value in sorted((columns | subject).items()))
+    identifier = _uuid(ours(attributes, "feedback")) or derived_id(moment, SOURCE, *said)
+    record = feedback_record(
+        identifier,
+        source=str(ours(attributes, "feedback_source") or "judge"),
+        actor=ours(attributes, "feedback_actor"),
+        loser_interaction_id=_uuid(ours(attributes, "loser")),
+        **columns,
+        **subject,
+    )
+    return record | {"created_at": moment.isoformat()}
+
+
+def _result(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return kind, name, value and text of an evaluation; a score makes it a metric."""
+    score = attributes.get("gen_ai.evaluation.score.value")
+    value = float(score) if isinstance(score, int | float) and math.isfinite(score) else None
+    label = attributes.get("gen_ai.evaluation.score.label")
+    explanation = attributes.get("gen_ai.evaluation.explanation")
+    name = attributes.get("gen_ai.evaluation.name")
+    kind = ours(attributes, "feedback_kind")
+    if not kind:
+        kind = "metric" if value is not None else "category" if label else "comment"
+    text = label if kind == "category" else explanation
+    if value is None and not text and not ours(attributes, "loser"):
+        raise Unreadable("no_result: an evaluation without score, label or explanation")
+    details = {"label": label, "explanation": explanation}
+    return {
+        "kind": kind,
+        "name": name or ("evaluation" if kind == "metric" else None),
+        "value": value,
+        "text": text,
+        "details": {n: v for n, v in details.items() if v and v != text} or None,
+    }
+
+
+def _subject(
+    event: Event, span: Span | None, attributes: Mapping[str, Any], project: str
+) -> dict[str, Any]:
+    """Return what an evaluation speaks of."""
+    interaction, episode = ours(attributes, "interaction"), ours(attributes, "episode")
+    if interaction or episode:
+        keyed = {"episode_key": str(episode), "project": project}
+        given = {"episode_id": episode} if _uuid(episode) else keyed
+        return {"interaction_id": interaction} if interaction else given
+    if span is not None and operation_of(span.attributes) in INFERENCE:
+        return {"interaction_key": _key(span), "project": project}
+    if span is not None:
+        layout = layout_of(span.attributes) or LAYOUTS[0]
+        return {"episode_id": _episode(span, span.attributes, layout, project)}
+    if event.span_id:
+        return {"interaction_key": key_of(event.trace_id, event.span_id), "project": project}
+    response = attributes.get("gen_ai.response.id")
+    if response:
+        return {"response_id": str(response)}
+    if event.trace_id:
+        return {"episode_id": keyed_episode_id(project, event.trace_id)}
+    raise Unreadable("no_subject: an evaluation of no span, no gen_ai.response.id and no trace")
 
 
 # What was asked and answered
