@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from collector.schemas import FeedbackRecord, InteractionRecord
 from collector.scrub import scrub_record
 from foundation.ids import time_of
+from foundation.prices import cost_usd
 
 MAX_DEPTH = 254
 """Levels of JSON inside one column that can be written (orjson's limit)."""
@@ -65,7 +66,23 @@ def interaction_columns(
         )
     _require_sane_clock("id", time_of(columns["id"]), moment)
     _require_sane_clock("started_at", columns["started_at"], moment)
+    if columns["cost_usd"] is None:
+        columns["cost_usd"] = _listed_cost(columns)
     return columns
+
+
+def _listed_cost(columns: Mapping[str, Any]) -> float | None:
+    """Return the cost by the public price list, or None without tokens or a listed model."""
+    asked, said = columns["gen_ai_usage_input_tokens"], columns["gen_ai_usage_output_tokens"]
+    model = columns["gen_ai_response_model"] or columns["gen_ai_request_model"]
+    if asked is None or said is None or model is None:
+        return None
+    cached = columns["gen_ai_usage_cache_read_input_tokens"] or 0
+    provider = columns["gen_ai_provider_name"]
+    cost = cost_usd(model, provider, asked, said, cached)
+    if cost is None and columns["gen_ai_request_model"] not in (None, model):
+        return cost_usd(columns["gen_ai_request_model"], provider, asked, said, cached)
+    return cost
 
 
 def feedback_columns(record: Mapping[str, Any], moment: datetime) -> dict[str, Any]:

@@ -4,12 +4,10 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from psycopg import OperationalError as DriverError
-from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.concurrency import run_in_threadpool
 
 from collector.bodies import NDJSON, inflated, read_body, too_large
-from collector.ingest import ingest_counts, store
+from collector.ingest import DATABASE_AWAY, ingest_counts, store
 from collector.schemas import Account, IngestAnswer, IngestBatch, SourceCounts
 from foundation.database import session_scope
 from foundation.errors import DatabaseUnavailable
@@ -75,7 +73,7 @@ def _ingest(body: bytes, content_type: str, encoding: str) -> bytes:
     try:
         with session_scope() as session:
             results = store(session, delivery)
-    except (OperationalError, InterfaceError, DriverError) as error:
+    except DATABASE_AWAY as error:
         raise DatabaseUnavailable("of the log", str(error).splitlines()[0]) from error
     return orjson.dumps({"results": [result.__dict__ for result in results]})
 

@@ -7,6 +7,7 @@ the lenient one, which tells the faulty record from the good ones.
 import json
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -19,10 +20,11 @@ from collector.delivery import (
     INTERACTION,
     Delivery,
     Line,
-    checked_line,
     delivery_of,
     from_batch,
+    line_of,
 )
+from collector.media import may_hold_media
 from collector.schemas import MAX_BATCH, BatchHead, IngestBatch
 from foundation.errors import BadInput, TooLarge
 
@@ -87,11 +89,16 @@ def read_ndjson(body: bytes, max_record_bytes: int) -> Delivery:
 
     Empty lines are left out; a line that cannot be read is refused alone. Raises as `read_body`.
     """
-    head, *rest = body.split(b"\n", 1)
-    lines = [line for line in rest[0].split(b"\n") if line and not line.isspace()] if rest else []
-    _require_number(len(lines))
-    who = _head(BatchHead, _parsed(head)[0])
-    return delivery_of(who, [_line(line, max_record_bytes) for line in lines])
+    head, *lines = body.split(b"\n")
+    return read_lines(_parsed(head)[0], lines, max_record_bytes)
+
+
+def read_lines(head: Any, lines: Iterable[bytes], max_record_bytes: int) -> Delivery:
+    """Return the records of NDJSON lines whose head is read already; raises as `read_body`."""
+    present = [line for line in lines if line and not line.isspace()]
+    _require_number(len(present))
+    who = _head(BatchHead, head)
+    return delivery_of(who, [_line(line, max_record_bytes) for line in present])
 
 
 def read_json(body: bytes, max_record_bytes: int) -> Delivery:
@@ -100,7 +107,8 @@ def read_json(body: bytes, max_record_bytes: int) -> Delivery:
     for name in ("interactions", "feedback"):
         records = parsed.get(name) if isinstance(parsed, dict) else None
         _require_number(len(records) if isinstance(records, list) else 0)
-    delivery = from_batch(_head(IngestBatch, parsed), storable=exact)
+    batch = _head(IngestBatch, parsed)
+    delivery = from_batch(batch, storable=exact, media=may_hold_media(body))
     if len(body) <= max_record_bytes:
         return delivery
     return replace(delivery, lines=[_bounded(line, max_record_bytes) for line in delivery.lines])
@@ -124,7 +132,7 @@ def _parsed(body: bytes) -> tuple[Any, bool]:
 def _line(text: bytes, max_record_bytes: int) -> Line:
     """Return a line of NDJSON; what cannot be read becomes a refused line."""
     if len(text) > max_record_bytes:
-        return Line(INTERACTION, None, _oversized(len(text), max_record_bytes))
+        return Line(INTERACTION, text, _oversized(len(text), max_record_bytes))
     try:
         parsed, exact = _parsed(text)
     except BadInput as error:
@@ -133,7 +141,7 @@ def _line(text: bytes, max_record_bytes: int) -> Line:
     if kind not in (INTERACTION, FEEDBACK) or "record" not in parsed:
         refusal = Refusal("malformed", 'expected {"kind": "interaction" or "feedback", "record"}')
         return Line(INTERACTION, text, refusal)
-    return Line(kind, parsed["record"]) if exact else checked_line(kind, parsed["record"])
+    return line_of(kind, parsed["record"], storable=exact, media=may_hold_media(text))
 
 
 def _bounded(line: Line, max_record_bytes: int) -> Line:

@@ -18,11 +18,13 @@ class Line:
         kind: interaction or feedback; of an unreadable line whatever it seemed to be.
         record: any JSON value that PostgreSQL can hold, or what there is if `refusal` is given.
         refusal: why it cannot be stored, if that is known already.
+        media: whether it may hold contents that do not belong in a row.
     """
 
     kind: str
     record: Any
     refusal: Refusal | None = None
+    media: bool = True
 
 
 @dataclass(frozen=True)
@@ -40,22 +42,26 @@ def delivery_of(head: BatchHead, lines: Sequence[Line]) -> Delivery:
     return Delivery(head.source, lines, head.dropped, head.account)
 
 
-def from_batch(batch: IngestBatch, storable: bool = False) -> Delivery:
+def from_batch(batch: IngestBatch, storable: bool = False, media: bool = True) -> Delivery:
     """Return a batch as a delivery: interactions, then feedback.
 
     Args:
         batch: records as Python values.
         storable: they were read by a parser that lets nothing pass that PostgreSQL cannot hold.
+        media: whether they may hold contents.
     """
     parts = ((INTERACTION, batch.interactions), (FEEDBACK, batch.feedback))
-    make = Line if storable else checked_line
-    return delivery_of(batch, [make(kind, record) for kind, records in parts for record in records])
+    return delivery_of(
+        batch,
+        [line_of(kind, record, storable, media) for kind, records in parts for record in records],
+    )
 
 
-def checked_line(kind: str, record: Any) -> Line:
-    """Return a line, refused if PostgreSQL cannot hold its record."""
-    try:
-        require_storable(record)
-    except Refusal as refusal:
-        return Line(kind, record, refusal)
-    return Line(kind, record)
+def line_of(kind: str, record: Any, storable: bool = False, media: bool = True) -> Line:
+    """Return a line, refused if PostgreSQL cannot hold its record; `storable` is known to fit."""
+    if not storable:
+        try:
+            require_storable(record)
+        except Refusal as refusal:
+            return Line(kind, record, refusal, media)
+    return Line(kind, record, None, media)

@@ -1,13 +1,18 @@
 """Deliver batches straight into the database: for importers, the gateway and single processes."""
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import InterfaceError, OperationalError
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from collector.ingest import store_batch
+from sqlalchemy import Engine
+
+from collector.bodies import read_lines
+from collector.delivery import Delivery, from_batch
+from collector.ingest import DATABASE_AWAY, store
 from collector.schemas import IngestBatch
 from collector.transport import Batch, Result, Unreachable
 from foundation.database import session_scope
 from foundation.errors import DatabaseUnavailable
+from foundation.settings import get_settings
 
 
 class DirectTransport:
@@ -22,11 +27,17 @@ class DirectTransport:
 
     def send(self, batch: Batch) -> list[Result]:
         """Store a batch; raises Unreachable when the database does not answer."""
-        checked = IngestBatch.model_validate(batch)
+        return self._store(from_batch(IngestBatch.model_validate(batch)))
+
+    def send_lines(self, head: Mapping[str, Any], lines: Sequence[bytes]) -> list[Result]:
+        """Store `{"kind", "record"}` lines as they are spooled; raises as `send`."""
+        return self._store(read_lines(dict(head), lines, get_settings().max_record_bytes))
+
+    def _store(self, delivery: Delivery) -> list[Result]:
         try:
             with session_scope(self._engine) as session:
-                results = store_batch(session, checked)
-        except (OperationalError, InterfaceError, DatabaseUnavailable) as error:
+                results = store(session, delivery)
+        except (*DATABASE_AWAY, DatabaseUnavailable) as error:
             raise Unreachable(str(error).splitlines()[0]) from error
         return [result.model_dump() for result in results]
 

@@ -8,27 +8,31 @@ already is a duplicate, which is no fault: writers send again whenever they are 
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
+import sqlalchemy.exc
 from psycopg import Cursor
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
+from collector import dead_letters, media
 from collector.admission import (
     Refusal,
     feedback_columns,
     interaction_columns,
     known_id,
-    require_storable,
     scrubbed,
 )
-from collector.delivery import INTERACTION, Delivery, Line, from_batch
+from collector.dead_letters import Letter, letter_of
+from collector.delivery import FEEDBACK, INTERACTION, Delivery, Line, from_batch, line_of
 from collector.feedback_metrics import OUT_OF_RANGE, declared, range_fault
 from collector.joining import join_new
+from collector.media import Blob
+from collector.reconcile import note_account
 from collector.schemas import IngestBatch, RecordResult, SourceCounts
 from collector.staging import Destination, Values, copy_rows, cursor_of, destination, insert_new
 from collector.tables import Feedback, IngestCount, Interaction, InteractionPayload
@@ -37,6 +41,15 @@ from foundation.tables import now
 
 STORED, DUPLICATE, REJECTED = "stored", "duplicate", "rejected"
 
+DATABASE_AWAY = (
+    *(sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError),
+    *(psycopg.OperationalError, psycopg.InterfaceError),
+)
+"""What `store` raises when the database does not answer; the same batch may be stored again.
+
+COPY speaks to the driver itself, so its errors come as they are.
+"""
+
 _INTERACTION = destination(Interaction)
 _PAYLOAD = destination(InteractionPayload)
 _FEEDBACK = destination(Feedback)
@@ -44,12 +57,40 @@ _FEEDBACK = destination(Feedback)
 
 @dataclass(frozen=True)
 class Row:
-    """A checked record: its place in the answer, its id, its columns, and its rows for COPY."""
+    """A checked record: its place in the answer, what it was made of, and its rows for COPY."""
 
     position: int
     id: UUID
+    line: Line
+    record: dict[str, Any]
     columns: dict[str, Any]
     values: tuple[Values, ...]
+
+
+@dataclass
+class _Outcome:
+    """What becomes of the lines of a delivery: answers by their place, letters, contents."""
+
+    results: dict[int, RecordResult] = field(default_factory=dict)
+    letters: list[Letter] = field(default_factory=list)
+    blobs: list[Blob] = field(default_factory=list)
+
+    def settle(self, row: Row, status: str) -> None:
+        self.results[row.position] = RecordResult(id=str(row.id), status=status)
+
+    def refuse(
+        self, position: int, line: Line, record: dict[str, Any] | None, refusal: Refusal
+    ) -> None:
+        identifier = known_id(line.record) or ""
+        reason = str(refusal)
+        self.results[position] = RecordResult(id=identifier, status=REJECTED, reason=reason)
+        letter = letter_of(line.kind, line.record, refusal, record)
+        if letter is not None:
+            self.letters.append(letter)
+
+    def new(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Return the columns of the rows that were not there before."""
+        return [row.columns for row in rows if self.results[row.position].status == STORED]
 
 
 def store_batch(
@@ -69,53 +110,77 @@ def store(
     session: Session, delivery: Delivery, roles: Collection[str] | None = None
 ) -> list[RecordResult]:
     """Scrub, check and store what was delivered, as `store_batch`; results in the lines' order."""
-    accepted = frozenset(get_settings().roles if roles is None else roles)
-    moment = now()
-    results: dict[int, RecordResult] = {}
-    interactions, feedback = list[Row](), list[Row]()
-    for position, line in enumerate(delivery.lines):
-        try:
-            row = _row(position, line, accepted, moment)
-        except Refusal as refusal:
-            results[position] = _rejected(known_id(line.record), refusal)
-        else:
-            (interactions if line.kind == INTERACTION else feedback).append(row)
-    _store_rows(session, interactions, _insert_interactions, results)
-    feedback = _in_range(session, feedback, results)
-    _store_rows(session, feedback, _insert_feedback, results)
-    join_new(session, _stored(interactions, results), _stored(feedback, results))
-    _count(session, delivery, results.values())
-    return [results[position] for position in sorted(results)]
+    outcome = _Outcome()
+    interactions, feedback = _checked(delivery.lines, _accepted(roles), outcome)
+    media.keep(session, outcome.blobs)
+    _store_rows(session, interactions, _insert_interactions, outcome)
+    feedback = _in_range(session, feedback, outcome)
+    _store_rows(session, feedback, _insert_feedback, outcome)
+    join_new(session, outcome.new(interactions), outcome.new(feedback))
+    dead_letters.keep(session, delivery.source, outcome.letters)
+    results = [outcome.results[position] for position in range(len(delivery.lines))]
+    _count(session, delivery, results)
+    if delivery.account is not None:
+        note_account(session, delivery.source, delivery.account)
+    return results
 
 
 def rejection_of(raw: Mapping[str, Any], roles: Collection[str] | None = None) -> str | None:
     """Return why `store_batch` would refuse an interaction, or None; touches no database."""
-    accepted = frozenset(get_settings().roles if roles is None else roles)
-    try:
-        require_storable(raw)
-        _row(0, Line(INTERACTION, raw), accepted, now())
-    except Refusal as refusal:
-        return str(refusal)
-    return None
+    outcome = _Outcome()
+    _checked([line_of(INTERACTION, raw)], _accepted(roles), outcome)
+    return outcome.results[0].reason if outcome.results else None
 
 
-def _row(position: int, line: Line, roles: Collection[str], moment: datetime) -> Row:
-    """Return a record ready for its tables; raises Refusal."""
+def _accepted(roles: Collection[str] | None) -> frozenset[str]:
+    return frozenset(get_settings().roles if roles is None else roles)
+
+
+def _checked(
+    lines: Sequence[Line], roles: Collection[str], outcome: _Outcome
+) -> tuple[list[Row], list[Row]]:
+    """Return the acceptable interactions and feedback; the others are settled in `outcome`."""
+    moment = now()
+    rows: dict[str, list[Row]] = {INTERACTION: [], FEEDBACK: []}
+    for position, line in enumerate(lines):
+        record = None
+        try:
+            record = _clean(line, outcome)
+            row = _row(position, line, record, roles, moment)
+        except Refusal as refusal:
+            outcome.refuse(position, line, record, refusal)
+        else:
+            rows[line.kind].append(row)
+    return rows[INTERACTION], rows[FEEDBACK]
+
+
+def _clean(line: Line, outcome: _Outcome) -> dict[str, Any]:
+    """Return a record without contents, secrets and personal data; raises Refusal."""
     if line.refusal is not None:
         raise line.refusal
     if not isinstance(line.record, Mapping):
-        raise Refusal("invalid", f"record: a JSON object is needed, not {line.record!r:.100}")
-    record = scrubbed(line.record)
+        raise Refusal("invalid", f"record: an object is needed, not {type(line.record).__name__}")
+    if not line.media:
+        return scrubbed(line.record)
+    record, blobs = media.extracted(line.record)
+    outcome.blobs += blobs
+    return scrubbed(record)
+
+
+def _row(
+    position: int, line: Line, record: dict[str, Any], roles: Collection[str], moment: datetime
+) -> Row:
+    """Return a record ready for its tables; raises Refusal."""
     if line.kind == INTERACTION:
         columns = interaction_columns(record, roles, moment) | {"ingested_at": moment}
         values: tuple[Values, ...] = (_INTERACTION.values(columns), _PAYLOAD.values(columns))
     else:
         columns = feedback_columns(record, moment) | {"ingested_at": moment}
         values = (_FEEDBACK.values(columns),)
-    return Row(position, columns["id"], columns, values)
+    return Row(position, columns["id"], line, record, columns, values)
 
 
-def _in_range(session: Session, rows: Sequence[Row], results: dict[int, RecordResult]) -> list[Row]:
+def _in_range(session: Session, rows: Sequence[Row], outcome: _Outcome) -> list[Row]:
     """Return the statements whose value is in the declared range of their metric."""
     kept = list[Row]()
     metrics = declared(session, {row.columns["name"] for row in rows if row.columns["name"]})
@@ -124,19 +189,15 @@ def _in_range(session: Session, rows: Sequence[Row], results: dict[int, RecordRe
         if fault is None:
             kept.append(row)
         else:
-            results[row.position] = _rejected(str(row.id), Refusal(OUT_OF_RANGE, fault))
+            outcome.refuse(row.position, row.line, row.record, Refusal(OUT_OF_RANGE, fault))
     return kept
-
-
-def _rejected(identifier: str | None, reason: object) -> RecordResult:
-    return RecordResult(id=identifier or "", status=REJECTED, reason=str(reason))
 
 
 def _store_rows(
     session: Session,
     rows: Sequence[Row],
     insert: Callable[[Cursor[Any], Sequence[Row]], set[UUID]],
-    results: dict[int, RecordResult],
+    outcome: _Outcome,
 ) -> None:
     """Insert rows and note what became of each.
 
@@ -153,21 +214,15 @@ def _store_rows(
         if len(rows) == 1:
             (row,) = rows
             refusal = Refusal("refused_by_database", str(error).splitlines()[0][:300])
-            results[row.position] = _rejected(str(row.id), refusal)
+            outcome.refuse(row.position, row.line, row.record, refusal)
             return
         middle = len(rows) // 2
-        _store_rows(session, rows[:middle], insert, results)
-        _store_rows(session, rows[middle:], insert, results)
+        _store_rows(session, rows[:middle], insert, outcome)
+        _store_rows(session, rows[middle:], insert, outcome)
         return
     for row in rows:
-        status = STORED if row.id in new else DUPLICATE
+        outcome.settle(row, STORED if row.id in new else DUPLICATE)
         new.discard(row.id)  # a second copy inside the batch is a duplicate
-        results[row.position] = RecordResult(id=str(row.id), status=status)
-
-
-def _stored(rows: Sequence[Row], results: Mapping[int, RecordResult]) -> list[dict[str, Any]]:
-    """Return the columns of the rows that are new."""
-    return [row.columns for row in rows if results[row.position].status == STORED]
 
 
 def _insert_interactions(cursor: Cursor[Any], rows: Sequence[Row]) -> set[UUID]:

@@ -119,7 +119,6 @@ def test_what_only_the_database_refuses_is_found_alone(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ):
     # No record is known that passes our checks and not the database's: one check is left out.
-    monkeypatch.setattr("collector.ingest.require_storable", lambda raw: None)
     monkeypatch.setattr("collector.delivery.require_storable", lambda raw: None)
     records = [interaction() for _ in range(5)]
     records[2]["arm"] = "a\x00b"
