@@ -29,6 +29,7 @@ from collector.tables import CUT, ERROR, SUCCESS
 from foundation.access import require_key
 from foundation.database import session_scope
 from foundation.errors import BadInput, FlywheelError, NotFound
+from foundation.ids import keyed_episode_id
 from foundation.settings import get_settings
 from router import roster as rosters
 from router import upstreams
@@ -224,7 +225,7 @@ async def health(request: Request) -> dict[str, Any]:
 
 @routes.get("/v1/models")
 @routes.get("/r/{role}/v1/models")
-@routes.get("/r/{role}/e/{episode}/v1/models")
+@routes.get("/r/{role}/e/{episode:path}/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
     """List what can be asked: served roles, models of upstreams, model versions."""
     require_key(request.headers, "the gateway")
@@ -243,7 +244,7 @@ async def list_models(request: Request) -> dict[str, Any]:
 
 @routes.post("/v1/chat/completions")
 @routes.post("/r/{role}/v1/chat/completions")
-@routes.post("/r/{role}/e/{episode}/v1/chat/completions")
+@routes.post("/r/{role}/e/{episode:path}/v1/chat/completions")
 async def chat_completions(
     request: Request, role: str | None = None, episode: str | None = None
 ) -> Response:
@@ -379,7 +380,7 @@ class _Said:
             project=clean["project"],
             task_type=clean["task_type"],
             unit=clean["unit_id"],
-            episode_id=_id("episode", episode or headers.get("x-flywheel-episode")),
+            episode_id=_episode(episode or headers.get("x-flywheel-episode"), clean["project"]),
             parent_id=_id("parent", headers.get("x-flywheel-parent")),
         )
 
@@ -391,13 +392,30 @@ def _text(headers: Mapping[str, str], name: str) -> str | None:
     return value or None
 
 
+def _episode(said: str | None, project: str | None) -> UUID | None:
+    """Return the episode that a path or header names: by its UUID, or by the caller's own key."""
+    if not said:
+        return None
+    if len(said) > LONGEST_HEADER:
+        raise BadInput(
+            "episode",
+            said,
+            f"a UUID, or a key of at most {LONGEST_HEADER} characters",
+            "Shorten it.",
+        )
+    try:
+        return UUID(said)
+    except ValueError:
+        return keyed_episode_id(project or "default", said)
+
+
 def _id(name: str, value: str | None) -> UUID | None:
     if not value:
         return None
     try:
         return UUID(value)
     except ValueError:
-        raise BadInput(name, value, "a UUID", "Make one per agent task.") from None
+        raise BadInput(name, value, "a UUID", "Send the id of the call before it.") from None
 
 
 class Relay(Response):

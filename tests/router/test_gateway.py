@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
+from uuid import UUID
 
 import httpx
 import openai
@@ -22,7 +24,7 @@ from upstream_app import TOOL_ARGUMENTS, Server, create_upstream_app
 from collector.spool import Spool
 from collector.tables import Feedback, Interaction, InteractionPayload
 from foundation.database import session_scope
-from foundation.ids import new_id
+from foundation.ids import keyed_episode_id, new_id
 from foundation.settings import get_settings
 from router import experiment as ab
 from router.gateway import create_gateway_app
@@ -306,6 +308,27 @@ def test_role_and_episode_may_stand_in_the_path(world) -> None:
         assert "role:coder" in {model.id for model in client.models.list()}
 
 
+@pytest.mark.parametrize("key", ["pull-17", "acme/shop/pull/17", "añ o", str(new_id())])
+def test_a_base_url_alone_attributes_a_call_to_role_and_episode(world, key) -> None:
+    path = f"/r/coder/e/{quote(key)}/v1"
+    with openai.OpenAI(base_url=world.url + path, api_key="none", max_retries=0) as client:
+        assert "expert" in {model.id for model in client.models.list()}
+        raw = client.chat.completions.with_raw_response.create(**ask("say hi", "expert"))
+        with client.chat.completions.create(**ask("say hi", "expert"), stream=True) as stream:
+            assert "".join(c.choices[0].delta.content or "" for c in stream) == "hi"
+    row, _ = stored(raw.headers["x-flywheel-interaction-id"])
+    assert row.role == "coder"
+    given = len(key) == 36
+    assert row.episode_id == (UUID(key) if given else keyed_episode_id("default", key))
+
+    def both() -> bool:
+        with session_scope() as own:
+            rows = own.exec(select(Interaction).where(Interaction.episode_id == row.episode_id))
+            return len(rows.all()) == 2
+
+    eventually(both)
+
+
 @pytest.mark.parametrize(
     ("request_", "headers", "status", "words"),
     [
@@ -314,7 +337,8 @@ def test_role_and_episode_may_stand_in_the_path(world) -> None:
         (ask("say", "gpt-9"), {"x-flywheel-role": "coder"}, 404, "'gpt-9'.*/v1/models"),
         (ask("say", "expert"), {}, 400, "x-flywheel-role"),
         (ask("say", "expert"), {"x-flywheel-role": "painter"}, 404, "painter"),
-        (ask("say"), {"x-flywheel-episode": "7"}, 400, "episode.*UUID"),
+        (ask("say"), {"x-flywheel-parent": "7"}, 400, "parent.*UUID"),
+        (ask("say"), {"x-flywheel-episode": "e" * 201}, 400, "200 characters"),
         (ask("say"), {"x-flywheel-unit": "u" * 201}, 400, "200 characters"),
     ],
 )
