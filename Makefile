@@ -10,7 +10,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 EXTRAS := service,train,embedded,dev
 
-.PHONY: setup demo test check format clean bench-capture bench-loss
+.PHONY: setup demo test test-clients check format clean bench-capture bench-loss
 
 setup: $(READY)
 
@@ -29,6 +29,22 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# The clients of other people, in virtual environments of their own: beside the light install of
+# this project, so that it is tested too.
+CLIENTS := openai1 openai3
+
+test-clients: $(CLIENTS:%=.venv-clients-%/.installed)
+	@for client in $(CLIENTS); do echo "$$client:"; \
+	  .venv-clients-$$client/bin/python -m pytest --confcutdir=tests/collector/wrappers \
+	    tests/collector/wrappers || exit 1; done
+
+.venv-clients-%/.installed: tests/clients/%.txt pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+	  --requirement $< --editable . || \
+	  { echo "$*: not tested, pip could not install $< (is the package index reachable?)"; exit 2; }
+	@touch $@
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -49,4 +65,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	rm -rf $(VENV) .venv-clients-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
