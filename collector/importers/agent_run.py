@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from collector.importers.answers import one_per_answer
-from collector.importers.lines import Imported
+from collector.importers.lines import Imported, NoAnswer
 from collector.importers.row import Row
-from collector.record import feedback_record, flat_columns, plain
+from collector.record import feedback_record, plain
 from foundation.chat import Message
 
 _VERDICTS = ("resolved", "passed", "success", "test_passed", "exec_pass")
@@ -21,11 +20,15 @@ _VERDICTS = ("resolved", "passed", "success", "test_passed", "exec_pass")
 
 @dataclass(frozen=True)
 class Turn:
-    """One message of a run; an answer may have its time, whole response and columns beside it."""
+    """One message of a run; an answer may have its time and what was sent and got beside it.
+
+    `asked` are the messages that were sent, where they were other than the conversation so far.
+    """
 
     message: Message
     is_answer: bool = False
     started_at: datetime | None = None
+    asked: list[Message] | None = None
     response: dict[str, Any] | None = None
     columns: dict[str, Any] = field(default_factory=dict)
 
@@ -55,25 +58,36 @@ def episode(
     Raises:
         NoAnswer: the model never answered.
     """
-    messages = [(turn.message, turn.is_answer) for turn in turns]
-    found = one_per_answer(row, request, messages)
-    answers = [turn for turn in turns if turn.is_answer]
-    for step, (imported, turn) in enumerate(zip(found, answers, strict=True)):
-        _describe(imported.interaction, turn, {"instance_id": instance, "step": step})
-    last = found[-1]
-    last.interaction["attributes"] |= plain(ending.notes)
+    found: list[Imported] = []
+    conversation: list[Message] = []
+    for turn in turns:
+        if turn.is_answer:
+            asked = {**request, "messages": turn.asked or list(conversation)}
+            found.append(_answered(row, asked, turn, found, instance))
+        conversation.append(turn.message)
+    if not found:
+        raise NoAnswer("the model never answered")
+    found[-1].interaction["attributes"] |= plain(ending.notes)
     if ending.resolved is not None:
-        last.feedback.append(_success(row, ending.resolved))
+        found[-1].feedback.append(_success(row, ending.resolved))
     return found
 
 
-def _describe(interaction: dict[str, Any], turn: Turn, attributes: dict[str, Any]) -> None:
-    interaction["attributes"] = attributes
-    columns = {"started_at": turn.started_at, **turn.columns}
-    interaction |= {name: plain(value) for name, value in columns.items() if value is not None}
-    if turn.response is not None:
-        interaction["response"] = plain(turn.response)
-        interaction |= flat_columns(interaction["request"], interaction["response"])
+def _answered(
+    row: Row, request: dict[str, Any], turn: Turn, before: Sequence[Imported], instance: str
+) -> Imported:
+    step = len(before)
+    imported = row.interaction(
+        step,
+        request,
+        turn.response or row.response(step, turn.message, request.get("model")),
+        parent_id=before[-1].interaction["id"] if before else None,
+        attributes={"instance_id": instance, "step": step},
+        **turn.columns,
+    )
+    if turn.started_at is not None:
+        imported.interaction["started_at"] = turn.started_at.isoformat()
+    return imported
 
 
 def _success(row: Row, resolved: bool) -> dict[str, Any]:

@@ -82,8 +82,13 @@ def _turns(raw: Any) -> list[Turn]:
         return [Turn(message, started_at=started_at) for message in messages]
     response = extra.get("response")
     is_completion = isinstance(response, dict) and bool(response.get("choices"))
-    measured = {"cost_usd": extra.get("cost")}
     return [
-        Turn(message, True, started_at, response if is_completion else None, measured)
+        Turn(
+            message,
+            is_answer=True,
+            started_at=started_at,
+            response=response if is_completion else None,
+            columns={"cost_usd": extra.get("cost")},
+        )
         for message in messages
     ]

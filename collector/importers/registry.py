@@ -10,6 +10,7 @@ from collector.importers import (
     chat_jsonl,
     coder_outputs,
     dpo,
+    inspect_log,
     kto,
     langfuse,
     litellm_logs,
@@ -18,6 +19,7 @@ from collector.importers import (
     nvidia_flywheel,
     pairs,
     sharegpt,
+    swe_agent,
     tensorzero,
 )
 from collector.importers.lines import Reader

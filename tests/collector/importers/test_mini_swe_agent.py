@@ -83,6 +83,7 @@ def test_the_agent_s_own_file_keeps_responses_times_and_costs(tmp_path: Path) ->
     record = only.interaction
     assert record["response"] == response
     assert record["gen_ai_usage_input_tokens"] == 40
+    assert "usage_estimated" not in record
     assert (record["gen_ai_request_model"], record["cost_usd"]) == ("gemini/gemini-3", 0.01)
     assert record["started_at"].startswith("2025-10-09T08:53:20.5")
     assert time_of(UUID(record["id"])).year == 2025
