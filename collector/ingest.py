@@ -125,10 +125,12 @@ def store(
     return results
 
 
-def rejection_of(raw: Mapping[str, Any], roles: Collection[str] | None = None) -> str | None:
-    """Return why `store_batch` would refuse an interaction, or None; touches no database."""
+def rejection_of(
+    raw: Mapping[str, Any], roles: Collection[str] | None = None, kind: str = INTERACTION
+) -> str | None:
+    """Return why `store_batch` would refuse a record, or None; touches no database."""
     outcome = _Outcome()
-    _checked([line_of(INTERACTION, raw)], _accepted(roles), outcome)
+    _checked([line_of(kind, raw)], _accepted(roles), outcome)
     return outcome.results[0].reason if outcome.results else None
 
 

@@ -1,7 +1,7 @@
 """How far an unfinished import has come, kept in a small file so that the next start goes on there.
 
-The mark is removed when the file is finished: importing it again then reads all of it, and what is
-stored answers as a duplicate. A mark that is lost or behind costs time, never a record.
+Marks are removed when the import is finished: importing the files again then reads all of them, and
+what is stored answers as a duplicate. A mark that is lost or behind costs time, never a record.
 """
 
 import json
@@ -27,23 +27,23 @@ class Mark:
     def __init__(self, folder: Path, source: Source, told: Sequence[str]) -> None:
         self._path = folder / f"{_key(source, told)}.json"
 
-    def read(self) -> int:
-        """Return the last settled place; 0 when there is none."""
+    def read(self) -> tuple[int, bool]:
+        """Return the last settled place and whether the file is finished; (0, False) for none."""
         try:
-            place = json.loads(self._path.read_text(encoding="utf-8"))["place"]
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            return max(0, int(found["place"])), found["finished"] is True
         except (OSError, ValueError, KeyError, TypeError):
-            return 0
-        return place if isinstance(place, int) and place > 0 else 0
+            return 0, False
 
-    def move(self, place: int) -> None:
+    def move(self, place: int, is_finished: bool = False) -> None:
         """Remember that everything up to `place` is settled."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps({"place": place}), encoding="utf-8")
+        fresh.write_text(json.dumps({"place": place, "finished": is_finished}), encoding="utf-8")
         fresh.replace(self._path)
 
     def remove(self) -> None:
-        """Forget it: the file is finished."""
+        """Forget it."""
         self._path.unlink(missing_ok=True)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from collector.delivery import FEEDBACK, INTERACTION
 from collector.importers.lines import Imported, Reject
 from collector.importers.registry import AUTO, Format, all_formats, find, guess
 from collector.importers.resume import Mark
@@ -130,6 +131,7 @@ def run_import(
     with run:
         for path in run.files:
             run.file(path)
+        run.done()
     report = run.report
     if report.read == report.rejected and not report.skipped:
         raise BadInput(
@@ -159,6 +161,7 @@ class _Import:
         self.report = ImportReport(dry_run=options.dry_run)
         self._sizes = [path.stat().st_size for path in self.files]
         self._done_bytes = 0
+        self._marks: list[Mark] = []
         self._seen: set[int] = set()
         self._stack = ExitStack()
         self._rejects: IO[str] | None = None
@@ -178,8 +181,12 @@ class _Import:
         source = Source(path, self._options.defaults, self._options.mapping)
         mark = self._mark(source, format)
         if mark is not None and not self._options.from_start:
-            source.skip = mark.read()
+            source.skip, is_finished = mark.read()
             self.report.skipped += source.skip
+            if is_finished:
+                self._finish(path, source.skip)
+                return
+        settled = source.skip
         for batch, settled in _batches(format.read(source), source.skip):
             self._settle_batch(path, batch, format)
             self._flush_rejects()
@@ -187,9 +194,17 @@ class _Import:
                 mark.move(settled)
             self._tell(path, settled, source.position())
         if mark is not None:
+            mark.move(settled, is_finished=True)
+        self._finish(path, settled)
+
+    def done(self) -> None:
+        """Forget how far it came: the next import of these files reads them all."""
+        for mark in self._marks:
             mark.remove()
+
+    def _finish(self, path: Path, last_line: int) -> None:
         self._done_bytes += path.stat().st_size
-        self._tell(path, 0, 0)
+        self._tell(path, last_line, 0)
 
     def _format_of(self, path: Path) -> Format | None:
         """Return a file's format; of several files, one that nobody recognises is rejected."""
@@ -207,7 +222,9 @@ class _Import:
         if self._options.marks is None or self._options.dry_run:
             return None
         told = (format.name, *map(str, vars(source.defaults).values()), self._options.target)
-        return Mark(self._options.marks, source, told)
+        mark = Mark(self._options.marks, source, told)
+        self._marks.append(mark)
+        return mark
 
     def _tell(self, path: Path, line: int, position: int) -> None:
         if self._progress is not None:
@@ -249,7 +266,8 @@ class _Import:
 
     def _would_be(self, record: dict[str, Any]) -> dict[str, Any]:
         """Return what storing a record would answer, going by this import's own records only."""
-        reason = rejection_of(record) if "request" in record else None
+        kind = INTERACTION if "request" in record else FEEDBACK
+        reason = rejection_of(record, kind=kind)
         number = int(str(record["id"]).replace("-", ""), 16)
         known = number in self._seen
         self._seen.add(number)
@@ -382,8 +400,8 @@ def _send_patiently(
     for wait_s in waits_s:
         try:
             return sink.send(batch)
-        except Unreachable:
-            time.sleep(wait_s)
+        except Unreachable as error:
+            time.sleep(max(wait_s, error.retry_after_s or 0.0))
     return sink.send(batch)
 
 

@@ -63,7 +63,7 @@ def test_answers_become_interactions_with_the_tests_feedback(session: Session, a
     report = run_import("coder_outputs", [answers], DirectTransport(), progress=progress.append)
     assert (report.read, report.stored, report.duplicates, report.rejected) == (7, 4, 0, 3)
     assert (report.lost, report.feedback_stored) == (1, 3)
-    assert [place.line for place in progress] == [8, 0]
+    assert [place.line for place in progress] == [8, 8]
     assert progress[-1].done_bytes == progress[-1].total_bytes == answers.stat().st_size
     rows = session.exec(select(Interaction)).all()
     assert {row.role for row in rows} == {"coder"}
