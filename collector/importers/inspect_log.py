@@ -2,7 +2,8 @@
 
 Every model event of a sample becomes an interaction, with the provider's own request and response
 where the log kept them; a sample without events is read from its messages. The sample is the
-episode. Calls made by a scorer have the role `judge`, calls of a named model role that role.
+episode. Calls of a named model role that we know have that role, those of a scorer or a grader the
+role `reviewer`: they judge, and the agent must not learn from them as its own.
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import Any
 from collector.importers import chat_shapes
 from collector.importers.lines import Imported, Malformed, NoAnswer, Reject, read_rows
 from collector.importers.moments import RECORDED_AT, milliseconds_between, moment_of
+from collector.importers.roles import known_role
 from collector.importers.row import Row
 from collector.importers.source import MAX_ROW_BYTES, Source
 from collector.importers.source import Row as SourceRow
@@ -215,11 +217,16 @@ def _of_event(event: dict[str, Any], spans: dict[Any, dict[str, Any]], pool: lis
     return _Call(
         _request(event, _object(sent.get("request")), pool),
         _response(output, _object(sent.get("response"))),
-        event.get("role") or ("judge" if _in_scorer(event, spans) else None),
+        known_role(_roles(event, spans), "") or None,
         started,
         str(error) if error else None,
         {"latency_ms": latency},
     )
+
+
+def _roles(event: dict[str, Any], spans: dict[Any, dict[str, Any]]) -> list[Any]:
+    judges = event.get("role") == "grader" or _in_scorer(event, spans)
+    return [event.get("role"), "reviewer" if judges else None]
 
 
 def _request(event: dict[str, Any], sent: dict[str, Any], pool: list[Any]) -> dict[str, Any]:

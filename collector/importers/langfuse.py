@@ -6,7 +6,7 @@ batches of ingestion events. Rows may come in any order, so the file is read twi
 they hang together, once for the records. Input, output and metadata may be JSON inside text.
 
 The role is `agent_role` or `role` in the metadata of the observation or its trace, or a tag
-`role:<name>`; else the import's default.
+`role:<name>`, where that is a role we know; else the import's default.
 """
 
 import json
@@ -22,6 +22,7 @@ from uuid import UUID
 from collector.importers import chat_shapes
 from collector.importers.lines import Imported, Malformed, NoAnswer, Reject, read_rows
 from collector.importers.moments import RECORDED_AT, milliseconds_between, moment_of
+from collector.importers.roles import known_role
 from collector.importers.source import Defaults, Source
 from collector.record import (
     CUT,
@@ -318,13 +319,11 @@ def _episode(trace_id: str, defaults: Defaults) -> UUID:
 
 
 def _role(metadata: Row, trace: Row, source: Source) -> str:
-    for place in (metadata, _object(trace.get("metadata"))):
-        for name in ("agent_role", "role"):
-            if isinstance(place.get(name), str) and place[name]:
-                return str(place[name])
-    tags = [tag for tag in trace.get("tags") or [] if isinstance(tag, str)]
-    named = (tag.removeprefix("role:") for tag in tags if tag.startswith("role:"))
-    return next(named, source.defaults.role)
+    places = (metadata, _object(trace.get("metadata")))
+    names = [place.get(name) for place in places for name in ("agent_role", "role")]
+    tags = [tag for tag in _list(trace.get("tags")) if isinstance(tag, str)]
+    names += [tag.removeprefix("role:") for tag in tags if tag.startswith("role:")]
+    return known_role(names, source.defaults.role)
 
 
 def _request(observation: Row, metadata: Row) -> Row:

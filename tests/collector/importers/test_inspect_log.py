@@ -160,10 +160,14 @@ def test_calls_of_a_scorer_and_of_a_model_role_are_not_the_agent_s(tmp_path: Pat
         {"event": "span_begin", "id": "s2", "type": "scorer", "parent_id": "s1"},
         event(),
         event(span_id="s2"),
+        event(role="grader"),
+        event(role="tester"),
         event(role="red_team"),
     ]
     found = records(write(tmp_path / "a.json", [sample(events=events)]))
-    assert [record["role"] for record in found] == ["coder", "judge", "red_team"]
+    assert [record["role"] for record in found] == [
+        *("coder", "reviewer", "reviewer", "tester", "coder")
+    ]
 
 
 def test_failed_and_cancelled_calls_say_so(tmp_path: Path) -> None:

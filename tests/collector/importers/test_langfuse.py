@@ -137,6 +137,13 @@ def test_calls_inside_calls_are_linked_over_the_steps_between(tmp_path: Path) ->
     assert "parent_id" not in found[1].interaction
 
 
+def test_a_role_that_is_none_of_ours_does_not_cost_the_record(tmp_path: Path) -> None:
+    rows = [CALL | {"metadata": {"role": "admin"}}, CALL | {"metadata": {"agent_role": "reviewer"}}]
+    for row, role in zip(rows, ("tester", "reviewer"), strict=True):
+        document = {"trace": TRACE, "observations": [row]}
+        assert read_one(write(tmp_path / "t.json", document))["role"] == role
+
+
 def test_a_ring_of_parents_ends(tmp_path: Path) -> None:
     rows = [
         CALL | {"parentObservationId": "o0"},
