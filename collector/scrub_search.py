@@ -1,0 +1,340 @@
+"""Find everything to remove from a text: cheap tests of the whole first, rules where they may hold.
+
+The text is read once as bytes, one per character, so that literals, runs of token characters and
+rows of digits are found at the speed of `memchr`. A rule's expression is tried only at the literals
+and runs found, within a bounded stretch, so that time grows with the text's length and hostile
+text costs no more.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from collector import scrub_checks as checks
+from collector.scrub_assignments import assigned_at
+from collector.scrub_rules import (
+    ASSIGNMENT,
+    DOTTED_RULES,
+    EMAIL,
+    IPV4,
+    IPV6,
+    LONG_RULES,
+    NUMBER_RULES,
+    RULES,
+    SECRETS,
+    TOKEN_RULES,
+    TOKEN_START,
+    WORD_RULES,
+    Rule,
+)
+
+
+class ScrubFailed(Exception):
+    """A rule or a check raised: what it was given is not known to be clean and must not pass."""
+
+    def __init__(self, rule: str, cause: Exception) -> None:
+        self.rule = rule
+        super().__init__(
+            f"scrubbing: the rule {rule} raised {type(cause).__name__}, expected an answer. "
+            "The text is held back; repair the rule."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to remove: its kind and its place, `[start, end)` in characters."""
+
+    kind: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What one rule found; the rule with the lowest `rank` names what overlaps."""
+
+    start: int
+    end: int
+    rank: int
+    kind: str
+
+
+_RANKS = {id(rule): rank for rank, rule in enumerate(RULES)}
+_FIRST_PERSONAL = len(SECRETS)
+compiled = lru_cache(maxsize=None)(re.compile)
+
+
+def _table(inside: str, otherwise: str = " ", mark: str = "a") -> bytes:
+    """Return a table for `bytes.translate` that marks the characters of `inside`."""
+    return bytes(ord(mark if chr(code) in inside else otherwise) for code in range(256))
+
+
+_DIGITS = "0123456789"
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_RUNS = _table(_DIGITS + _LETTERS + "_-")
+_RUN = b"a" * 12
+_ROWS = _table(_DIGITS, mark="0")
+_ROW = b"0" * 7
+_ROW_SEPARATORS = b" ().-/\t"
+_HEXADECIMAL = b"abcdefABCDEF"
+_LETTERS_ONLY = frozenset((b"AB", b"AC", b"AK", b"AP", b"AS", b"SK"))
+"""First letters of tokens that may do without a digit."""
+_NO_NAME = 24
+"""A run of so many characters is looked at without a digit in it too."""
+
+
+def _starts(rules: Sequence[Rule]) -> re.Pattern[bytes]:
+    """Return what finds, in the bytes of a text, where one of these tokens may begin."""
+    words = sorted({word for rule in rules for word in rule.keywords}, reverse=True)
+    return re.compile(
+        TOKEN_START.encode() + b"(?:" + "|".join(map(re.escape, words)).encode() + b")"
+    )
+
+
+def _by_start(rules: Sequence[Rule]) -> dict[bytes, tuple[Rule, ...]]:
+    """Return the rules by the first two characters of their tokens."""
+    found: dict[bytes, list[Rule]] = {}
+    for rule in rules:
+        for head in dict.fromkeys(word[:2].encode() for word in rule.keywords):
+            found.setdefault(head, []).append(rule)
+    return {head: tuple(rules) for head, rules in found.items()}
+
+
+_TOKEN_STARTS = _starts(TOKEN_RULES)
+_TOKENS_BY_START = _by_start(TOKEN_RULES)
+_DOTTED_STARTS = frozenset(b"MNOp")
+
+Words = tuple[tuple[bytes, tuple[tuple[bytes, Rule], ...]], ...]
+
+
+def _by_neighbour(rules: Sequence[Rule]) -> Words:
+    """Return each rule's keywords under the literal that they need beside them."""
+    found: dict[bytes, list[tuple[bytes, Rule]]] = {}
+    for rule in rules:
+        words = found.setdefault(rule.beside.encode(), [])
+        words += [(word.encode(), rule) for word in rule.keywords]
+    return tuple((beside, tuple(words)) for beside, words in found.items())
+
+
+_LONG_WORDS = _by_neighbour(LONG_RULES)
+_WORDS = _by_neighbour(WORD_RULES)
+_ASSIGNED_WORDS = tuple(word.encode() for word in ASSIGNMENT.keywords)
+
+
+def candidates_in(text: str) -> list[Candidate]:
+    """Return what the built-in rules find in `text`, in no order, overlaps included.
+
+    Raises:
+        ScrubFailed: a rule's check raised.
+    """
+    if len(text) < _SHORTEST:
+        return []
+    octets = text.encode("latin-1", "replace")
+    lowered = octets.lower()
+    candidates = [
+        *_near(_WORDS, text, lowered),
+        *_assignments(text, lowered),
+        *_tokens(text, octets, lowered),
+    ]
+    if b"@" in octets:
+        candidates += _mail(text, octets)
+    rows = octets.translate(_ROWS, _ROW_SEPARATORS)
+    if _ROW in rows:
+        candidates += _numbers(text)
+    without_digits = octets.translate(None, _DIGITS.encode())
+    if b"..." in without_digits:
+        candidates += _everywhere(IPV4, text)
+    if b":::" in without_digits.translate(None, _HEXADECIMAL):
+        candidates += _everywhere(IPV6, text)
+    return candidates
+
+
+_SHORTEST = 6
+"""No rule finds anything in fewer characters."""
+
+
+def _occurrences(octets: bytes, word: bytes) -> Iterator[int]:
+    position = octets.find(word)
+    while position >= 0:
+        yield position
+        position = octets.find(word, position + len(word))
+
+
+def _accepted(rule: Rule, match: re.Match[str]) -> Candidate | None:
+    """Return the candidate of a match that the rule accepts.
+
+    Raises:
+        ScrubFailed: the rule's check raised.
+    """
+    group = "value" if "value" in match.re.groupindex and match["value"] is not None else 0
+    value = match[group]
+    try:
+        if rule.entropy and checks.entropy_bits(value) < rule.entropy:
+            return None
+        if not rule.accept(match):
+            return None
+    except Exception as error:  # whatever a check raises, its text is not known to be clean
+        raise ScrubFailed(rule.kind, error) from error
+    return Candidate(match.start(group), match.end(group), _RANKS[id(rule)], rule.kind)
+
+
+def _at(rule: Rule, text: str, position: int) -> Candidate | None:
+    """Return what `rule` finds at or around one of its keywords."""
+    pattern = compiled(rule.pattern)
+    if rule.around is None:
+        match = pattern.match(text, position)
+    else:
+        before, after = rule.around
+        match = pattern.search(text, max(0, position - before), position + after)
+    return _accepted(rule, match) if match is not None else None
+
+
+def _near(words: Words, text: str, lowered: bytes) -> Iterator[Candidate]:
+    for beside, rules in words:
+        if beside not in lowered:
+            continue
+        for word, rule in rules:
+            if word in lowered:
+                yield from _at_each(word, rule, text, lowered)
+
+
+def _at_each(word: bytes, rule: Rule, text: str, lowered: bytes) -> Iterator[Candidate]:
+    end = 0
+    for position in _occurrences(lowered, word):
+        found = _at(rule, text, position) if position >= end else None
+        if found is not None:
+            yield found
+            end = found.end
+
+
+def _assignments(text: str, lowered: bytes) -> Iterator[Candidate]:
+    for word in _ASSIGNED_WORDS:
+        end = 0
+        for position in _occurrences(lowered, word):
+            found = assigned_at(text, position) if position >= end else None
+            if found is not None:
+                (start, end), is_password = found
+                kind = "password" if is_password else ASSIGNMENT.kind
+                yield Candidate(start, end, _RANKS[id(ASSIGNMENT)], kind)
+
+
+def _long_runs(octets: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where twelve and more letters, digits, `_` and `-` stand together.
+
+    Words without a digit are left out, unless a token may begin so or they are very long.
+    """
+    marked = octets.translate(_RUNS) + b" "
+    digits = octets.translate(_ROWS) + b"0"
+    digit = 0
+    start = marked.find(_RUN)
+    while start >= 0:
+        end = marked.find(b" ", start)
+        if digit < start:
+            digit = digits.find(b"0", start)
+        if (
+            start <= digit < end
+            or end - start >= _NO_NAME
+            or octets[start : start + 2] in _LETTERS_ONLY
+        ):
+            yield start, end
+        start = marked.find(_RUN, end)
+
+
+def _tokens(text: str, octets: bytes, lowered: bytes) -> Iterator[Candidate]:
+    any_run = False
+    for start, end in _long_runs(octets):
+        any_run = True
+        position = start
+        while match := _TOKEN_STARTS.search(octets, position, end):
+            found = _token_at(text, match.start(), octets[match.start() : match.start() + 2])
+            if found is not None:
+                yield found
+            position = found.end if found is not None else match.start() + 1
+        if octets[end : end + 1] == b"." and octets[start] in _DOTTED_STARTS:
+            yield from filter(None, (_at(rule, text, start) for rule in DOTTED_RULES))
+    if any_run:
+        yield from _near(_LONG_WORDS, text, lowered)
+
+
+def _token_at(text: str, position: int, head: bytes) -> Candidate | None:
+    for rule in _TOKENS_BY_START[head]:
+        found = _at(rule, text, position)
+        if found is not None:
+            return found
+    return None
+
+
+_MAIL_NAME = frozenset((_DIGITS + _LETTERS + "_.%+-").encode())
+_LONGEST_NAME, _LONGEST_ADDRESS = 65, 400
+
+
+def _mail(text: str, octets: bytes) -> Iterator[Candidate]:
+    pattern = compiled(EMAIL.pattern)
+    for position in _occurrences(octets, b"@"):
+        if position == 0 or octets[position - 1] not in _MAIL_NAME:
+            continue
+        start = position - 1
+        while start and octets[start - 1] in _MAIL_NAME and position - start < _LONGEST_NAME:
+            start -= 1
+        match = pattern.search(text, start, position + _LONGEST_ADDRESS)
+        found = _accepted(EMAIL, match) if match is not None else None
+        if found is not None:
+            yield found
+
+
+_ROW_OF_DIGITS = re.compile(r"\d(?:[ ().\-/\t]{0,3}\d){6,}")
+_NUMBER_BEFORE, _NUMBER_AFTER = 34, 40
+
+
+def _numbers(text: str) -> Iterator[Candidate]:
+    for row in _ROW_OF_DIGITS.finditer(text):
+        low, high = max(0, row.start() - _NUMBER_BEFORE), row.end() + _NUMBER_AFTER
+        for rule in NUMBER_RULES:
+            yield from _everywhere(rule, text, low, high)
+
+
+def _everywhere(
+    rule: Rule, text: str, low: int = 0, high: int | None = None
+) -> Iterator[Candidate]:
+    pattern = compiled(rule.pattern)
+    high = len(text) if high is None else high
+    while match := pattern.search(text, low, high):
+        found = _accepted(rule, match)
+        if found is not None:
+            yield found
+        low = match.end() if found is not None else match.start() + 1
+
+
+def resolve(candidates: Sequence[Candidate]) -> tuple[Finding, ...]:
+    """Return findings without overlap that leave nothing of a secret standing.
+
+    Secrets that overlap become one finding under the name of the more specific rule; personal data
+    within or across a secret gives way to it.
+    """
+    secrets = _merged([c for c in candidates if c.rank < _FIRST_PERSONAL])
+    personal = _merged([c for c in candidates if c.rank >= _FIRST_PERSONAL])
+    kept = secrets + [c for c in personal if not _overlaps(c, secrets)]
+    return tuple(Finding(c.kind, c.start, c.end) for c in sorted(kept, key=_place))
+
+
+def _place(candidate: Candidate) -> tuple[int, int]:
+    return candidate.start, candidate.rank
+
+
+def _merged(candidates: list[Candidate]) -> list[Candidate]:
+    merged: list[Candidate] = []
+    for new in sorted(candidates, key=_place):
+        last = merged[-1] if merged else None
+        if last is None or new.start >= last.end:
+            merged.append(new)
+            continue
+        best = min(last, new, key=lambda c: c.rank)
+        merged[-1] = Candidate(last.start, max(last.end, new.end), best.rank, best.kind)
+    return merged
+
+
+def _overlaps(candidate: Candidate, sorted_secrets: list[Candidate]) -> bool:
+    index = bisect_left(sorted_secrets, candidate.end, key=lambda c: c.start)
+    return index > 0 and sorted_secrets[index - 1].end > candidate.start
