@@ -1,19 +1,28 @@
-"""Routes of the collector: take batches, show what became of the records."""
+"""Routes of the collector: take batches, show what became of the records, settle the refused."""
 
-from typing import Any
+from mimetypes import guess_extension
+from typing import Annotated, Any
+from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 
 from collector.bodies import NDJSON, inflated, read_body, too_large
+from collector.dead_letters import get_letter, letters, open_by_code
 from collector.ingest import DATABASE_AWAY, ingest_counts, store
-from collector.schemas import Account, IngestAnswer, IngestBatch, SourceCounts
+from collector.media import find
+from collector.metrics import CONTENT_TYPE, collector_families, exposition
+from collector.reconcile import reconciliation
+from collector.replay import replay
+from collector.schemas import Account, IngestAnswer, IngestBatch, RecordResult, SourceCounts
+from collector.tables import DeadLetter
 from foundation.database import session_scope
 from foundation.errors import DatabaseUnavailable
 from foundation.settings import get_settings
 
-routes = APIRouter(prefix="/v1/ingest", tags=["collector"])
+routes = APIRouter(tags=["collector"])
 
 
 def _batch_schema() -> dict[str, Any]:
@@ -34,7 +43,7 @@ _BODY = {
 }
 
 
-@routes.post("", response_model=IngestAnswer, openapi_extra=_BODY)
+@routes.post("/v1/ingest", response_model=IngestAnswer, openapi_extra=_BODY)
 async def ingest(request: Request) -> Response:
     """Store a batch of records in one transaction and answer for each of them.
 
@@ -78,8 +87,57 @@ def _ingest(body: bytes, content_type: str, encoding: str) -> bytes:
     return orjson.dumps({"results": [result.__dict__ for result in results]})
 
 
-@routes.get("/counts")
+@routes.get("/v1/ingest/counts")
 def counts() -> list[SourceCounts]:
     """Records of every source by what became of them: stored, duplicate, rejected, dropped."""
     with session_scope() as session:
         return ingest_counts(session)
+
+
+@routes.get("/v1/ingest/reconciliation")
+def reconciled() -> list[dict[str, Any]]:
+    """The books of every source: what its writers saw beside what arrived, and what is missing."""
+    with session_scope() as session:
+        return [books.as_dict() for books in reconciliation(session)]
+
+
+@routes.get("/metrics", response_class=PlainTextResponse)
+def metrics() -> Response:
+    """The books as Prometheus counters."""
+    with session_scope() as session:
+        families = collector_families(reconciliation(session), open_by_code(session))
+    return Response(exposition(families), media_type=CONTENT_TYPE)
+
+
+@routes.get("/v1/dead-letters")
+def list_dead_letters(
+    code: str | None = None,
+    settled: bool = False,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> list[DeadLetter]:
+    """Refused records, newest first: those that wait, or with `settled` all."""
+    with session_scope() as session:
+        return letters(session, code, settled, limit)
+
+
+@routes.post("/v1/dead-letters/{letter_id}/replay")
+def replay_dead_letter(letter_id: UUID) -> RecordResult:
+    """Try a refused record again, now that its cause may be mended."""
+    with session_scope() as session:
+        return replay(session, get_letter(session, letter_id))
+
+
+@routes.get("/v1/media/{content_hash}", response_class=FileResponse)
+def media_content(content_hash: str) -> FileResponse:
+    """A content that a record refers to, for download: it came from outside, so none opens it."""
+    with session_scope() as session:
+        media, path = find(session, content_hash)
+    return FileResponse(
+        path,
+        media_type=media.media_type,
+        filename=f"{content_hash[:16]}{guess_extension(media.media_type) or '.bin'}",
+        headers={
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "sandbox; default-src 'none'",
+        },
+    )

@@ -101,6 +101,14 @@ def letters(
     return list(session.exec(query))
 
 
+def open_ids(session: Session, code: str | None = None) -> list[UUID]:
+    """Return the ids of the letters that wait, oldest first."""
+    query = select(DeadLetter.id).where(col(DeadLetter.settled_at).is_(None))
+    if code is not None:
+        query = query.where(DeadLetter.code == code)
+    return list(session.exec(query.order_by(col(DeadLetter.id))))
+
+
 def open_by_code(session: Session) -> dict[str, int]:
     """Return how many letters wait, by code, the most frequent first."""
     rows = session.exec(

@@ -5,6 +5,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlmodel import col, select
 
+from collector.dead_letters import open_by_code
+from collector.reconcile import reconciliation
 from foundation.database import session_scope
 from foundation.settings import get_settings
 from foundation.tables import QUEUED, RUNNING, Run
@@ -34,7 +36,7 @@ def newest_run(kind: str) -> Run | None:
 
 
 def wheel_status() -> dict[str, Any]:
-    """Return per role what was logged, learned and decided, and the runs under way."""
+    """Return per role what was logged, learned and decided, the runs under way, and the books."""
     with session_scope() as session:
         roles: dict[str, dict[str, Any]] = {}
         for row in session.execute(_COUNTS, {"roles": get_settings().roles}).mappings():
@@ -49,4 +51,9 @@ def wheel_status() -> dict[str, Any]:
         runs = session.exec(
             select(Run).where(col(Run.status).in_((QUEUED, RUNNING))).order_by(col(Run.id))
         ).all()
-        return {"roles": roles, "runs": [run.model_dump(mode="json") for run in runs]}
+        return {
+            "roles": roles,
+            "runs": [run.model_dump(mode="json") for run in runs],
+            "capture": [books.as_dict() for books in reconciliation(session)],
+            "dead_letters": open_by_code(session),
+        }

@@ -6,7 +6,7 @@ base install.
 
 import typer
 
-from flywheel.cli import data, decisions, models, services, traffic
+from flywheel.cli import data, dead_letters, decisions, models, services, traffic
 from flywheel.cli.demo import demo
 from flywheel.cli.turn import turn
 
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 services.register(app)
 data.register(app)
+dead_letters.register(app)
 models.register(app)
 traffic.register(app)
 decisions.register(app)

@@ -34,14 +34,18 @@ def _print_addresses(addresses: dict[str, str | None]) -> None:
     console.print("Ctrl-C stops everything.")
 
 
-def serve(port: Port = None, as_json: AsJson = False) -> None:
+def serve(
+    port: Port = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
+    as_json: AsJson = False,
+) -> None:
     """Serve the ingest and stage APIs and the admin view."""
-    from flywheel.app import create_app
     from flywheel.schema import require_current
     from foundation.settings import get_settings
 
     require_current()
-    _run_server("serve", create_app(), get_settings().port if port is None else port, as_json)
+    port = get_settings().port if port is None else port
+    _run_server("serve", "flywheel.app:create_app", port, as_json, workers)
 
 
 def gateway(port: Port = None, as_json: AsJson = False) -> None:
@@ -116,6 +120,24 @@ def status(as_json: AsJson = False) -> None:
         [(UUID(r["id"]), r["kind"], r["role"], r["status"], _progress(r)) for r in found["runs"]],
         "No runs under way.",
     )
+    console.print()
+    _print_books(found)
+
+
+def _print_books(found: dict[str, Any]) -> None:
+    """Print what became of the records of each source, and how many letters wait."""
+    written = ("source", "seen", "delivered", "waiting", "held", "damaged", "dropped")
+    columns = (*written, "stored", "duplicate", "rejected", "unaccounted")
+    rows = [
+        [sum(cell.values()) if isinstance(cell, dict) else cell for cell in map(books.get, columns)]
+        for books in found["capture"]
+    ]
+    print_table(columns, rows, "No record has arrived yet.")
+    letters = found["dead_letters"]
+    if letters:
+        by_code = ", ".join(f"{n} {code}" for code, n in letters.items())
+        console.print(f"{sum(letters.values())} refused records wait: {by_code}. ", end="")
+        console.print("See: flywheel dead-letters list")
 
 
 def upgrade(as_json: AsJson = False) -> None:
@@ -147,7 +169,8 @@ def _progress(run: dict[str, Any]) -> str:
     return f"{progress['done']:g}/{progress['total']:g} {progress['unit']}" if progress else "–"
 
 
-def _run_server(name: str, app: Any, port: int, as_json: bool) -> None:
+def _run_server(name: str, app: Any, port: int, as_json: bool, workers: int = 1) -> None:
+    """Run an application, or with its factory's address in `workers` processes, until stopped."""
     import uvicorn
 
     from foundation.settings import get_settings, require_safe_binding
@@ -156,4 +179,11 @@ def _run_server(name: str, app: Any, port: int, as_json: bool) -> None:
     require_safe_binding(settings.host, settings.api_key)
     if as_json:
         print_json({"service": name, "url": f"http://{settings.host}:{port}"})
-    uvicorn.run(app, host=settings.host, port=port, log_level=settings.log_level.lower())
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=port,
+        log_level=settings.log_level.lower(),
+        factory=isinstance(app, str),
+        workers=workers,
+    )
