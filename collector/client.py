@@ -5,8 +5,8 @@
         interaction_id = flywheel.record(request=request, response=response)
         flywheel.outcome(True, interaction_id)          # its tests passed
 
-Records are scrubbed, then written to a local spool before `record` returns; a thread ships them.
-What goes wrong on our side is counted and logged, never raised into the agent's call; what the
+A record is in a local spool when `record` returns, some 30 microseconds later; threads scrub it
+within about a second, and ship it. What goes wrong on our side is counted and logged, never raised into the agent's call; what the
 caller gets wrong (no role, an unknown kind of feedback) is raised as `BadInput` at once.
 
 Read from the environment, where an argument does not say otherwise:
@@ -14,6 +14,10 @@ Read from the environment, where an argument does not say otherwise:
 - `FLYWHEEL_URL` the service, such as http://127.0.0.1:8710; without it records stay in the spool.
 - `FLYWHEEL_API_KEY` its key, if it has one.
 - `FLYWHEEL_SPOOL` folder of the spool; default `FLYWHEEL_HOME/spool/client`, in `.flywheel`.
+- `FLYWHEEL_FSYNC` `always`, `interval` (default) or `never`: against a loss of power; no kill of a
+  process loses a record with any of them.
+- `FLYWHEEL_SPOOL_MAX_BYTES` bound of what waits in the spool; default 1 GiB.
+- `FLYWHEEL_SPOOL_DROP` what goes beyond it: `new` records (default) or the `oldest`; counted.
 - `FLYWHEEL_PROJECT` project of the records; default `default`.
 - `FLYWHEEL_GATEWAY_URL` OpenAI-compatible base URL that `completion` goes through, such as
   http://127.0.0.1:8711/v1; without it `completion` uses litellm.
@@ -22,38 +26,38 @@ Imports nothing beyond the standard library until it must: httpx in the sender's
 `completion`.
 """
 
-import asyncio
 import atexit
-import functools
 import os
 import socket
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from collector.context import (
     Episode,
     acting_as,
+    bound,
     current_episode,
     entered,
     last_interaction,
+    observed,
 )
 from collector.record import (
     FEEDBACK_KINDS,
     FEEDBACK_SOURCES,
     feedback_record,
-    interaction_record,
+    snapshot,
 )
-from collector.scrub import Scrubber, scrub_record
 from collector.sender import FEEDBACK, INTERACTION, Sender
-from collector.spool import Spool
+from collector.spool import MAX_BYTES, Spool
 from collector.transport import HttpTransport, Transport
 from foundation.errors import BadInput
 from foundation.http import ThreadClients
-from foundation.ids import new_id
+from foundation.ids import keyed_episode_id, new_id
 
 if TYPE_CHECKING:
     from collector.calls import Completion, CompletionStream
@@ -61,6 +65,8 @@ if TYPE_CHECKING:
 AT_EXIT_S = 3.0
 """Longest time that the end of the process waits for the spool to be shipped."""
 
+P = ParamSpec("P")
+R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 Client = TypeVar("Client")
 
@@ -75,7 +81,12 @@ class Flywheel:
         role: role of records that name none.
         project: project of the records.
         transport: how batches are delivered, instead of HTTP to `url`.
-        durable: wait for the disk at each record (against power loss, not only kills).
+        fsync: `always`, `interval` or `never`.
+        max_bytes: bound of what waits in the spool.
+        drop: what goes beyond the bound, `new` records or the `oldest`.
+
+    Raises:
+        BadInput: an unknown policy, or a bound that is not a number of bytes.
     """
 
     def __init__(
@@ -87,7 +98,9 @@ class Flywheel:
         project: str | None = None,
         transport: Transport | None = None,
         *,
-        durable: bool = False,
+        fsync: str | None = None,
+        max_bytes: int | None = None,
+        drop: str | None = None,
     ) -> None:
         env = os.environ
         self.role = role
@@ -97,7 +110,13 @@ class Flywheel:
             transport = HttpTransport(url, api_key or env.get("FLYWHEEL_API_KEY"))
         home = Path(env.get("FLYWHEEL_HOME") or ".flywheel")
         folder = spool or env.get("FLYWHEEL_SPOOL") or home / "spool" / "client"
-        self.spool = Spool(Path(folder).absolute(), durable=durable)
+        self.spool = Spool(
+            Path(folder).absolute(),
+            fsync=fsync or env.get("FLYWHEEL_FSYNC") or "interval",
+            max_bytes=_bytes_of(max_bytes, env.get("FLYWHEEL_SPOOL_MAX_BYTES")),
+            drop=drop or env.get("FLYWHEEL_SPOOL_DROP") or "new",
+            reads=transport is not None,
+        )
         self.sender = Sender(self.spool, transport, source=f"{self.project}@{socket.gethostname()}")
         self._closed = False
         self.connections = ThreadClients()
@@ -140,10 +159,16 @@ class Flywheel:
                 "Pass role=…, or give it to episode(), as_role() or Flywheel().",
             )
         identifier = id or new_id()
-        settled = self._settled_columns(episode, columns)
         self._keep(
-            INTERACTION,
-            lambda: interaction_record(identifier, acting, request, response, **settled),
+            {
+                "kind": INTERACTION,
+                "id": str(identifier),
+                "role": acting,
+                "at": time.time(),
+                "columns": self._settled_columns(episode, columns),
+                "request": request,
+                "response": response,
+            },
             episode,
         )
         return identifier
@@ -160,17 +185,19 @@ class Flywheel:
             settled["attributes"] = {"task": episode.task, **(settled.get("attributes") or {})}
         return settled
 
-    def _keep(
-        self, kind: str, build: Callable[[], dict[str, Any]], episode: Episode | None
-    ) -> None:
-        """Build, scrub and spool a record; whatever fails is counted and logged, not raised."""
+    def _keep(self, line: dict[str, Any], episode: Episode | None) -> None:
+        """Spool a raw line; whatever fails is counted and logged, not raised."""
+        if episode is not None:
+            line["episode"] = str(episode.id)
         try:
-            record = scrub_record(build(), episode.scrubber if episode else Scrubber())
+            payload = snapshot(line)
         except Exception as error:  # the agent's own call has succeeded: our fault must not undo it
             self.spool.drop("client_error", f"{type(error).__name__}: {error}")
             return
-        self.spool.append({"kind": kind, "record": record})
-        if not self._closed:
+        self.spool.append_line(payload)
+        if self._closed:
+            self.spool.prepare_all()  # no thread will
+        else:
             self.sender.ensure_running()
 
     # Feedback
@@ -180,11 +207,16 @@ class Flywheel:
         kind: str,
         *,
         interaction_id: UUID | None = None,
+        interaction_key: str | None = None,
+        response_id: str | None = None,
         episode_id: UUID | None = None,
+        episode_key: str | None = None,
         name: str | None = None,
         value: float | None = None,
         text: str | None = None,
         loser_interaction_id: UUID | None = None,
+        loser_interaction_key: str | None = None,
+        loser_response_id: str | None = None,
         source: str = "human",
         actor: str | None = None,
         details: Mapping[str, Any] | None = None,
@@ -192,37 +224,52 @@ class Flywheel:
     ) -> UUID:
         """Say something about an interaction or an episode, at once or weeks later; return its id.
 
-        With neither id, it speaks of the episode that this code runs in. It may be sent before the
-        record it speaks of.
+        An interaction is named by our id, by the `key` it was recorded with, or by the provider's
+        id of the answer; an episode by its id or the `key` it was opened with. With none of these,
+        it speaks of the episode that this code runs in. It may be sent before the record it speaks
+        of.
 
         Raises:
             BadInput: unknown kind or source, or nothing that it speaks of.
         """
-        episode = current_episode()
-        if interaction_id is None and episode_id is None and episode is not None:
-            episode_id = episode.id
         _require_one_of("kind of feedback", kind, FEEDBACK_KINDS)
         _require_one_of("source of feedback", source, FEEDBACK_SOURCES)
-        if interaction_id is None and episode_id is None:
+        episode = current_episode()
+        if episode_key is not None and episode_id is None:
+            episode_id = keyed_episode_id(self.project, episode_key)
+        named = (interaction_id, interaction_key, response_id, episode_id)
+        if episode is not None and named == (None, None, None, None):
+            episode_id = episode.id
+        elif named == (None, None, None, None):
             raise BadInput(
                 "subject of feedback",
                 None,
-                "interaction_id or episode_id",
+                "interaction_id, interaction_key, response_id, episode_id or episode_key",
                 "Pass the id that record() returned, or call it inside episode().",
             )
         identifier = id or new_id()
         columns = {
+            "project": self.project,
             "interaction_id": interaction_id,
+            "interaction_key": interaction_key,
+            "response_id": response_id,
             "episode_id": episode_id,
             "name": name,
             "value": value,
             "text": text,
             "loser_interaction_id": loser_interaction_id,
+            "loser_interaction_key": loser_interaction_key,
+            "loser_response_id": loser_response_id,
             "source": source,
             "actor": actor,
             "details": details,
         }
-        self._keep(FEEDBACK, lambda: feedback_record(identifier, kind, **columns), episode)
+        try:
+            record = feedback_record(identifier, kind, **columns)
+        except Exception as error:  # as in `_keep`
+            self.spool.drop("client_error", f"{type(error).__name__}: {error}")
+            return identifier
+        self._keep({"kind": FEEDBACK, "record": record}, episode)
         return identifier
 
     def rate(self, stars: float, interaction_id: UUID | None = None, **columns: Any) -> UUID:
@@ -256,43 +303,41 @@ class Flywheel:
         unit: str | None = None,
         role: str | None = None,
         id: UUID | None = None,
+        key: str | None = None,
     ) -> AbstractContextManager[Episode]:
         """Open an agent task: what is recorded in the block shares its id. Blocks may be nested.
 
-        Pass `id` to go on with an episode of another process.
+        Pass `id` to go on with an episode of another process, or your own `key`, such as a pull
+        request's address: the same key means the same episode, everywhere in the project.
         """
         outer = current_episode()
         acting = role or (outer.role if outer else None)
-        return entered(
-            Episode(id or new_id(), role=acting, task=task, task_type=task_type, unit=unit)
-        )
+        if id is None:
+            id = keyed_episode_id(self.project, key) if key is not None else new_id()
+        return entered(Episode(id, role=acting, task=task, task_type=task_type, unit=unit))
 
     def as_role(self, role: str, parent_id: UUID | None = None) -> AbstractContextManager[Episode]:
         """Let another role act in the present episode, caused by `parent_id`."""
         return entered(acting_as(role, parent_id))
 
     def observe(self, role: str, task_type: str | None = None) -> Callable[[F], F]:
-        """Decorate a function (sync or async): its calls are made by `role`, in an episode."""
+        """Decorate a function: what it calls is called by `role`, in an episode.
+
+        Sync and async functions, generators and async generators. Inside an episode only the role
+        changes; elsewhere each call opens an episode.
+        """
 
         def entering() -> AbstractContextManager[Episode]:
             if current_episode() is None:
                 return self.episode(task_type=task_type, role=role)
             return self.as_role(role)
 
-        def decorate(function: F) -> F:
-            @functools.wraps(function)
-            def call(*args: Any, **kwargs: Any) -> Any:
-                with entering():
-                    return function(*args, **kwargs)
+        return lambda function: observed(function, entering)
 
-            @functools.wraps(function)
-            async def acall(*args: Any, **kwargs: Any) -> Any:
-                with entering():
-                    return await function(*args, **kwargs)
-
-            return acall if asyncio.iscoroutinefunction(function) else call  # type: ignore[return-value]
-
-        return decorate
+    @staticmethod
+    def bound(function: Callable[P, R]) -> Callable[P, R]:
+        """Return `function` for another thread, such as an executor's: it keeps this episode."""
+        return bound(function)
 
     # Calling models
 
@@ -312,6 +357,22 @@ class Flywheel:
         from collector import wrappers
 
         return wrappers.wrap(self, client, role, embeddings=embeddings)
+
+    def langchain_handler(
+        self, role: str | None = None, roles: Mapping[str, str] | None = None
+    ) -> Any:
+        """Return a callback handler that logs the model calls of LangChain and LangGraph.
+
+        Args:
+            role: of calls that neither their tags, metadata and node nor the episode give one.
+            roles: node of a LangGraph graph, to the role that acts there.
+
+        Raises:
+            MissingExtra: langchain-core is not installed.
+        """
+        from collector.wrappers.langchain import langchain_handler
+
+        return langchain_handler(self, role, roles)
 
     def last_interaction_id(self) -> UUID | None:
         """Return the id of the call that a wrapped client made last in this thread or task."""
@@ -385,12 +446,18 @@ class Flywheel:
     # Delivery
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Ship what waits; return whether all of it arrived in time. The rest stays spooled."""
+        """Ship what waits; return whether nothing waits any more. What does stays spooled.
+
+        Without a service to ship to, records are only scrubbed, and wait.
+        """
         return self.sender.flush(timeout_s)
 
     def counts(self) -> dict[str, Any]:
-        """Return what became of the records seen by this process, and the bytes that wait."""
-        return self.spool.counts.as_dict() | {"waiting_bytes": self.spool.waiting_bytes()}
+        """Return what became of the records seen by this process, and the bytes that wait.
+
+        seen = delivered + waiting + held + damaged + dropped; `rejected` ones are delivered too.
+        """
+        return self.spool.counts()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Flush, stop the sender and release the spool. Later records are still spooled."""
@@ -401,6 +468,20 @@ class Flywheel:
         self.sender.stop()
         self.spool.close()
         self.connections.close()
+
+
+def _bytes_of(given: int | None, from_environment: str | None) -> int:
+    if given is not None or not from_environment:
+        return MAX_BYTES if given is None else given
+    try:
+        return int(from_environment)
+    except ValueError:
+        raise BadInput(
+            "FLYWHEEL_SPOOL_MAX_BYTES",
+            from_environment,
+            "a number of bytes",
+            "Leave it unset for 1 GiB, 1073741824.",
+        ) from None
 
 
 def _require_one_of(what: str, value: str, known: tuple[str, ...]) -> None:

@@ -1,35 +1,68 @@
-"""The thread that ships a spool: batches, retries with backoff, an answer for each record.
+"""The threads behind a spool: one prepares what agents' threads appended, one ships it.
 
-It never holds up the agent: `append` is all that the agent's thread does. A server that is away
-costs a growing pause (up to 30 s, jittered), never a record.
+They never hold up the agent: `append` is all that its threads do. The preparer waits for a gap
+between their records and lets go of the interpreter after each. A server that is away costs a
+growing pause (up to 30 s, jittered, or what it asks for), never a record.
+
+A batch that the collector fails over again and again may hold a record that breaks it. It is then
+split; a record that fails alone, while others pass, is held back and the rest goes on. Where
+nothing passes the collector is broken, and everything waits.
 """
 
+import json
 import logging
 import random
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
+from collector.books import Account
+from collector.prepare import FEEDBACK, INTERACTION
+from collector.reader import Batch, Reader, Settlement
 from collector.spool import Spool
-from collector.transport import Batch, Refused, Result, Transport, Unreachable
+from collector.transport import (
+    Failing,
+    LineTransport,
+    Refused,
+    Result,
+    Transport,
+    Unreachable,
+    batch_of,
+)
+
+__all__ = ["FEEDBACK", "INTERACTION", "Sender"]
 
 log = logging.getLogger(__name__)
 
-INTERACTION, FEEDBACK = "interaction", "feedback"
-"""Kinds of spooled lines: `{"kind": …, "record": …}`."""
-
 LONGEST_PAUSE_S = 30.0
+LONGEST_ASKED_PAUSE_S = 300.0
 ADOPT_EVERY_S = 10.0
+FAILURES_BEFORE_SPLIT = 5
+BREAKING_RECORDS = 8
+"""Records that fail alone, with none that passes, after which the collector counts as broken."""
+
+QUIET_S = 0.002
+"""Time without a new record after which the agent counts as busy elsewhere."""
+
+PATIENCE_S = 0.005
+"""Longest time that the preparer waits for that before the next record."""
+
+CROWD = 2_000
+"""Raw records from which on it hurries."""
+
+BREATH_S = 0.0001
+"""Pause after each prepared record, in which the agent's threads may run."""
+
+IDLE_S, LONG_IDLE_S = 0.05, 0.25
 
 
 class Sender:
-    """Ships what is in a spool from a daemon thread, started by the first `wake`.
+    """Prepares and ships what is in a spool from daemon threads, started by `ensure_running`.
 
     Args:
         spool: shared with the appending threads.
-        transport: None only syncs the spool to disk, each `interval_s`.
+        transport: None only prepares, and syncs the spool to disk each `interval_s`.
         source: name of this writer in the server's counts.
         interval_s: longest time a record waits for company.
         batch_size: records of one batch.
@@ -45,138 +78,265 @@ class Sender:
     ) -> None:
         self.spool, self.transport, self.source = spool, transport, source
         self.interval_s, self.batch_size = interval_s, batch_size
+        spool.tells = transport is not None
         self._reset()
 
     def _reset(self) -> None:
-        self._thread: threading.Thread | None = None
+        self._threads: tuple[threading.Thread, ...] = ()
         self._start_lock = threading.Lock()
         self._sending = threading.Lock()
         self._wake, self._stop = threading.Event(), threading.Event()
         self._pause_s = 0.0
-        self._reported: Counter[str] = Counter()
+        self._not_before = 0.0
+        self._failures = 0
         self._next_adoption = 0.0
 
     def ensure_running(self) -> None:
-        """Start the thread if it does not run (first record, after a fork, or after its death)."""
-        if self._thread is None or not self._thread.is_alive():
-            with self._start_lock:
-                if self._thread is None or not self._thread.is_alive():
-                    self._stop.clear()
-                    thread = threading.Thread(target=self._run, name="flywheel-sender", daemon=True)
-                    thread.start()
-                    self._thread = thread
+        """Start the threads if they do not run (first record, after a fork, or after a death)."""
+        threads = self._threads
+        if threads and threads[0].is_alive() and threads[1].is_alive():
+            return
+        with self._start_lock:
+            alive = {thread.name: thread for thread in self._threads if thread.is_alive()}
+            self._stop.clear()
+            self._threads = (
+                alive.get("flywheel-preparer")
+                or _started("flywheel-preparer", self._keep_preparing),
+                alive.get("flywheel-sender") or _started("flywheel-sender", self._keep_shipping),
+            )
 
-    def _run(self) -> None:
+    # Preparing
+
+    def _keep_preparing(self) -> None:
+        while not self._stop.is_set():
+            waiting = self.spool.raw_records()
+            if waiting:
+                self._let_pass()
+            try:
+                self.spool.prepare(pause=self._let_pass)  # also deletes what is prepared and old
+            except OSError as error:
+                log.warning("spool %s: records stay raw: %s", self.spool.folder, error)
+                self._stop.wait(1.0)
+            if not waiting:
+                active = time.monotonic() - self.spool.last_append < 1.0
+                self._stop.wait(IDLE_S if active else LONG_IDLE_S)
+
+    def _let_pass(self) -> None:
+        """Let the agent's threads run, and wait a little for a gap between their records."""
+        time.sleep(BREATH_S)
+        patience_s = PATIENCE_S if self.spool.raw_records() < CROWD else BREATH_S
+        until = time.monotonic() + patience_s
+        while self.spool.last_append > (now := time.monotonic()) - QUIET_S and now < until:
+            time.sleep(BREATH_S * 5)
+
+    # Shipping
+
+    def _keep_shipping(self) -> None:
         while not self._stop.is_set():
             self._wake.wait(self._pause_s or self.interval_s)
             self._wake.clear()
             self.spool.sync()
-            if self.transport is not None:
+            if self.transport is not None and time.monotonic() >= self._not_before:
                 self._ship_all()
 
     def _ship_all(self) -> None:
-        while not self._stop.is_set() and self.ship_once():
+        while not self._stop.is_set() and self.ship_once(prepare=False):
             continue
 
-    def ship_once(self) -> bool:
-        """Send one batch, adopting first what dead processes left; False if nothing was shipped."""
+    def ship_once(self, prepare: bool = True) -> bool:
+        """Send one batch, adopting first what dead processes left; False if nothing was shipped.
+
+        With `prepare`, scrub first what is raw, at once.
+        """
         if self.transport is None:
             return False
         with self._sending:
-            if time.monotonic() >= self._next_adoption:
-                self.spool.adopt()
-                self._next_adoption = time.monotonic() + ADOPT_EVERY_S
-            taken = self.spool.take(self.batch_size)
-            if taken is None and not self._unreported():
-                return False
             try:
-                sent = self._deliver(list(taken.records) if taken else [])
+                self._adopt()
+                batch = self.spool.take(self.batch_size, prepare=prepare)
+                if batch is None:
+                    self._tell_books()
+                    return False
+                return self._ship(batch)
+            except OSError as error:
+                log.warning("spool %s: %s", self.spool.folder, error)
+                self._pause_s = self.interval_s
+                return False
+
+    def _adopt(self) -> None:
+        if time.monotonic() >= self._next_adoption:
+            self.spool.adopt()
+            self._next_adoption = time.monotonic() + ADOPT_EVERY_S
+
+    def _ship(self, batch: Batch) -> bool:
+        books = self.spool.account(batch.reader.name)
+        delivery = _Delivery(splitting=self._failures >= FAILURES_BEFORE_SPLIT)
+        try:
+            self._deliver(batch.payloads, books, delivery)
+        except Unreachable as error:
+            self._failures += isinstance(error, Failing)
+            batch.reader.put_back(batch)
+            self._back_off(error)
+            return False
+        self._pause_s, self._failures = 0.0, 0
+        for payload, reason in delivery.rejected:
+            self.spool.set_aside(batch.reader.name, payload, reason)
+        self.spool.settle(batch, delivery.settlement(), books)
+        return True
+
+    def _deliver(self, lines: Sequence[bytes], books: Account, delivery: "_Delivery") -> None:
+        """Send lines, in halves if the collector refuses them together."""
+        if not lines:
+            return
+        try:
+            results = self._send(lines, books)
+        except Refused as error:
+            reason = str(error)
+            if len(lines) == 1:
+                delivery.refused.append((reason, lines[0]))
+                return
+        except Failing as error:
+            if not delivery.splitting:
+                raise
+            if len(lines) == 1:
+                self._suspect(lines[0], error, books, delivery)
+                return
+        else:
+            delivery.note(lines, results)
+            return
+        middle = len(lines) // 2
+        self._deliver(lines[:middle], books, delivery)
+        self._deliver(lines[middle:], books, delivery)
+
+    def _suspect(self, line: bytes, error: Failing, books: Account, delivery: "_Delivery") -> None:
+        """Hold back a record that the collector fails over, if it does not fail over everything."""
+        if not delivery.delivered:
+            if len(delivery.refused) >= BREAKING_RECORDS:
+                raise error
+            self._send([], books)  # a collector that fails over nothing at all is broken
+        delivery.refused.append((str(error), line))
+
+    def _send(self, lines: Sequence[bytes], books: Account) -> list[Result]:
+        assert self.transport is not None
+        head = {"source": self.source, "account": books}
+        if isinstance(self.transport, LineTransport):
+            return self.transport.send_lines(head, lines)
+        return self.transport.send(batch_of(head, lines))
+
+    def _tell_books(self) -> None:
+        """Report the books that changed since the collector was told."""
+        for books in self.spool.untold():
+            try:
+                self._send([], books)
+            except Refused as error:
+                log.warning("collector refuses the books of %s: %s", books["writer"], error)
             except Unreachable as error:
                 self._back_off(error)
-                return False
-            self._pause_s = 0.0
-            if taken is not None:
-                self.spool.acknowledge(taken, sent)
-            return taken is not None
-
-    def _deliver(self, lines: Sequence[Mapping[str, Any]]) -> int:
-        """Send lines, in halves if the server refuses them together; return how many it kept."""
-        assert self.transport is not None
-        batch = self._batch(lines)
-        dropped = batch["dropped"]
-        try:
-            results = self.transport.send(batch)
-        except Refused as error:
-            if not lines:
-                log.warning("collector refuses the counts of dropped records: %s", error)
-                return 0
-            if len(lines) == 1:
-                self.spool.reject(lines[0], f"refused: {error}")
-                return 0
-            middle = len(lines) // 2
-            return self._deliver(lines[:middle]) + self._deliver(lines[middle:])
-        self._reported.update(dropped)
-        return self._settle(lines, results)
-
-    def _batch(self, lines: Sequence[Mapping[str, Any]]) -> Batch:
-        return {
-            "source": self.source,
-            "interactions": [x["record"] for x in lines if x.get("kind") == INTERACTION],
-            "feedback": [x["record"] for x in lines if x.get("kind") == FEEDBACK],
-            "dropped": self._unreported(),
-        }
-
-    def _unreported(self) -> dict[str, int]:
-        return dict(Counter(self.spool.counts.dropped) - self._reported)
-
-    def _settle(self, lines: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> int:
-        """Put refused records aside; return how many were kept."""
-        reasons = {
-            str(result.get("id")): str(result.get("reason"))
-            for result in results
-            if result.get("status") == "rejected"
-        }
-        kept = 0
-        for line in lines:
-            reason = reasons.get(str(line["record"].get("id")))
-            if reason is None:
-                kept += 1
-            else:
-                self.spool.reject(line, reason)
-        return kept
+                return
+            self.spool.told(books["writer"], books)
 
     def _back_off(self, error: Unreachable) -> None:
         if not self._pause_s:
             log.warning("collector not reachable, records wait in the spool: %s", error)
         longest = min(max(self._pause_s * 2, self.interval_s), LONGEST_PAUSE_S)
         self._pause_s = longest * random.uniform(0.7, 1.0)
+        if error.retry_after_s is not None:
+            self._pause_s = max(self._pause_s, min(error.retry_after_s, LONGEST_ASKED_PAUSE_S))
+            self._not_before = time.monotonic() + self._pause_s
+
+    # Held records
+
+    def retry_held(self) -> int:
+        """Scrub and send again what was held back; return how many records are held still.
+
+        Raises:
+            OSError: the disk refuses.
+            Unreachable: the collector does not take them now; they stay held.
+        """
+        with self._sending:
+            for reader in self.spool.retry_held():
+                self._retry_refused(reader)
+        return sum(self.spool.account(name)["held"] for name in self.spool.names())
+
+    def _retry_refused(self, reader: Reader) -> None:
+        held = reader.held()
+        lines = [line["line"].encode() for line in held]
+        delivery = _Delivery(splitting=True)
+        self._deliver(lines, self.spool.account(reader.name), delivery)
+        for payload, reason in delivery.rejected:
+            self.spool.set_aside(reader.name, payload, reason)
+        reader.settle_held(delivery.settlement())
+
+    # Ends
 
     def flush(self, timeout_s: float) -> bool:
-        """Ship everything now; return whether nothing waits any more.
+        """Prepare and ship everything now; return whether nothing waits any more.
 
-        Returns early when there is no transport, and keeps trying an absent server until the time
-        is over.
+        Keeps trying an absent server until the time is over; without a transport it only prepares.
+        Records that are held back do not wait: see `counts()`.
         """
-        if self.transport is None:
-            self.spool.sync()
-            return False
         deadline = time.monotonic() + timeout_s
+        self.spool.prepare_all(timeout_s)
+        self.spool.sync()
+        if self.transport is None:
+            return not self.spool.waiting_bytes()
         self.ensure_running()
-        while self.spool.waiting_bytes() and time.monotonic() < deadline:
+        while self._unfinished() and time.monotonic() < deadline:
             self._wake.set()
             time.sleep(0.01 if not self._pause_s else 0.1)
         return not self.spool.waiting_bytes()
 
+    def _unfinished(self) -> bool:
+        return bool(self.spool.waiting_bytes() or self.spool.untold())
+
     def stop(self) -> None:
-        """Stop the thread after the batch it is sending, waiting at most 2 s for it."""
+        """Stop the threads after what they are doing, waiting at most 2 s for each."""
         self._stop.set()
         self._wake.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=2.0)
-        self._thread = None
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(timeout=2.0)
+        self._threads = ()
         if self.transport is not None:
             self.transport.close()
 
     def after_fork(self) -> None:
-        """Forget the parent's thread and locks in a forked child."""
+        """Forget the parent's threads and locks in a forked child."""
         self._reset()
+
+
+@dataclass
+class _Delivery:
+    """What became of the lines of a batch so far."""
+
+    splitting: bool
+    delivered: int = 0
+    rejected: list[tuple[bytes, str]] = field(default_factory=list)
+    refused: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def note(self, lines: Sequence[bytes], results: Sequence[Result]) -> None:
+        """Take in the collector's answers."""
+        self.delivered += len(lines)
+        reasons = {
+            str(result.get("id")): str(result.get("reason"))
+            for result in results
+            if result.get("status") == "rejected"
+        }
+        if reasons:
+            self.rejected += [
+                (line, reasons[found]) for line in lines if (found := _id_of(line)) in reasons
+            ]
+
+    def settlement(self) -> Settlement:
+        return Settlement(self.delivered, len(self.rejected), self.refused)
+
+
+def _id_of(line: bytes) -> str:
+    record = json.loads(line)["record"]
+    return str(record.get("id"))
+
+
+def _started(name: str, target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    return thread

@@ -1,7 +1,11 @@
 """How batches reach the collector: over HTTP; `collector.direct` writes to the database itself."""
 
+import json
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+import time
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from foundation.errors import FlywheelError
 
@@ -9,10 +13,12 @@ if TYPE_CHECKING:
     import httpx
 
 Batch = dict[str, Any]
-"""`{"source", "interactions": [...], "feedback": [...], "dropped": {reason: n}}`."""
+"""`{"source", "interactions": [...], "feedback": [...], "account": {…}}`."""
 
 Result = dict[str, Any]
 """`{"id", "status": stored|duplicate|rejected, "reason"}`, one per record, in the batch's order."""
+
+NDJSON = "application/x-ndjson"
 
 
 class Transport(Protocol):
@@ -23,6 +29,7 @@ class Transport(Protocol):
 
         Raises:
             Unreachable: not now; the same batch may be sent again.
+            Failing: as Unreachable, but perhaps because of what is in the batch.
             Refused: never as it is; smaller batches may pass.
         """
         ...
@@ -32,14 +39,42 @@ class Transport(Protocol):
         ...
 
 
+@runtime_checkable
+class LineTransport(Protocol):
+    """A transport that takes spooled lines as they are."""
+
+    def send_lines(self, head: Mapping[str, Any], lines: Sequence[bytes]) -> list[Result]:
+        """Deliver `{"kind", "record"}` lines after a head of `source` and `account`; as `send`."""
+        ...
+
+
 class Unreachable(FlywheelError):
-    """The collector does not take batches now: down, too busy, or the key is not accepted."""
+    """The collector does not take batches now: down, too busy, or the key is not accepted.
+
+    Attributes:
+        retry_after_s: seconds that the collector asks to be left alone; None if it does not say.
+    """
 
     http_status = 503
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class Failing(Unreachable):
+    """The collector fails over this batch (status 500): broken, or one of the records breaks it."""
 
 
 class Refused(FlywheelError):
     """The collector refuses this batch as a whole: too large, or not well-formed."""
+
+
+REFUSALS = frozenset({400, 413, 415, 422})
+"""Statuses that a smaller or another batch may not get."""
+
+BUSY = frozenset({502, 503, 504})
+"""Statuses of a server that is away, whatever it was sent."""
 
 
 class HttpTransport:
@@ -56,22 +91,37 @@ class HttpTransport:
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._client: httpx.Client | None = None
         self._pid = 0
+        self._takes_lines = True
 
     def send(self, batch: Batch) -> list[Result]:
         """Post a batch; raises as `Transport.send`."""
+        return self._post(json.dumps(batch).encode(), "application/json")
+
+    def send_lines(self, head: Mapping[str, Any], lines: Sequence[bytes]) -> list[Result]:
+        """Post spooled lines as they are; as JSON where a server knows nothing of NDJSON."""
+        if self._takes_lines:
+            body = b"\n".join((json.dumps(head).encode(), *lines))
+            try:
+                return self._post(body, NDJSON)
+            except Refused:
+                results = self.send(batch_of(head, lines))  # refused too, unless by its form only
+                self._takes_lines = False
+                return results
+        return self.send(batch_of(head, lines))
+
+    def _post(self, body: bytes, content_type: str) -> list[Result]:
         import httpx  # a tenth of a second, in the sender's thread and not in the agent's start
 
         if self._client is None or self._pid != os.getpid():  # a parent's sockets are not ours
             self._pid = os.getpid()
             self._client = httpx.Client(headers=self._headers, timeout=self.timeout_s)
         try:
-            answer = self._client.post(f"{self.url}/v1/ingest", json=batch)
+            answer = self._client.post(
+                f"{self.url}/v1/ingest", content=body, headers={"content-type": content_type}
+            )
         except httpx.HTTPError as error:
             raise Unreachable(f"{self.url}: {type(error).__name__}: {error}") from error
-        if answer.status_code in (400, 413, 422):
-            raise Refused(f"{answer.status_code}: {answer.text[:300]}")
-        if answer.status_code != 200:
-            raise Unreachable(f"{self.url}: status {answer.status_code}: {answer.text[:300]}")
+        _require_taken(self.url, answer)
         try:
             results: list[Result] = answer.json()["results"]
         except (ValueError, KeyError, TypeError) as error:
@@ -83,3 +133,40 @@ class HttpTransport:
         if self._client is not None and self._pid == os.getpid():
             self._client.close()
         self._client = None
+
+
+def batch_of(head: Mapping[str, Any], lines: Sequence[bytes]) -> Batch:
+    """Return spooled lines as a batch."""
+    parsed = [json.loads(line) for line in lines]
+    return {
+        **head,
+        "interactions": [line["record"] for line in parsed if line.get("kind") == "interaction"],
+        "feedback": [line["record"] for line in parsed if line.get("kind") == "feedback"],
+    }
+
+
+def _require_taken(url: str, answer: "httpx.Response") -> None:
+    """Raise what a status other than 200 means."""
+    status = answer.status_code
+    if status == 200:
+        return
+    told = f"{url}: status {status}: {answer.text[:300]}"
+    if status in REFUSALS:
+        raise Refused(told)
+    if status >= 500 and status not in BUSY:
+        raise Failing(told)
+    raise Unreachable(told, retry_after_s(answer.headers.get("retry-after")))
+
+
+def retry_after_s(header: str | None) -> float | None:
+    """Return the seconds of a `Retry-After` header, a number or a date; None if there is none."""
+    if not header:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except ValueError:
+        return None

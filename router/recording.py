@@ -1,17 +1,16 @@
 """What the gateway writes down of each call: into the spool at once, from there into the database.
 
-A record is built, scrubbed and appended by one writer thread, off the event loop, and is in the
-spool before the last byte of the answer leaves: whoever has seen an answer will find its record,
-also when the gateway is killed right after. A second thread ships the spool through
-`collector.ingest` and counts the call for its experiment in the same transaction, so a record that
-is sent twice counts once.
+A record is built and appended by one writer thread, off the event loop, and is in the spool before
+the last byte of the answer leaves: whoever has seen an answer will find its record, also when the
+gateway is killed right after. The spool's own threads scrub it, and ship it through
+`collector.ingest`, which counts the call for its experiment in the same transaction, so a record
+that is sent twice counts once.
 """
 
 import asyncio
-import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,13 +23,11 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from collector.ingest import STORED, store_batch
 from collector.record import interaction_record
 from collector.schemas import IngestBatch
-from collector.scrub import scrub_record
 from collector.sender import INTERACTION, Sender
 from collector.spool import Spool
 from collector.streams import assemble
 from collector.tables import CUT, ERROR, SUCCESS
 from collector.transport import Batch, Result, Unreachable
-from foundation.chat import answer_text, prompt_messages, text_of, tool_calls
 from foundation.database import session_scope
 from foundation.errors import DatabaseUnavailable
 from foundation.ids import new_id
@@ -42,7 +39,6 @@ from router.wire import ChatBody, read_answer, read_stream
 log = logging.getLogger(__name__)
 
 SOURCE = "gateway"
-CHARACTERS_PER_TOKEN = 4
 SHIP_EVERY_S = 0.5
 
 
@@ -94,7 +90,7 @@ def record_of(call: Call, ending: Ending, latency_ms: float) -> dict[str, Any]:
     """Return the wire record of a finished call, unscrubbed; pure.
 
     A stream that did not end as it should is `cut`, and one that says an error is an `error`,
-    whatever the bytes around it. Usage that the upstream does not state is estimated from lengths.
+    whatever the bytes around it.
     """
     response, status, error_type = None, ending.status, ending.error_type
     if ending.is_stream:
@@ -125,23 +121,9 @@ def record_of(call: Call, ending: Ending, latency_ms: float) -> dict[str, Any]:
         "source": SOURCE,
         "attributes": {"error": ending.error} if ending.error else None,
     }
-    if response is not None and not response.get("usage"):
-        columns |= estimated_usage(call.chat.values, response)
     return interaction_record(
         call.id, call.role, call.chat.values, response, started_at=call.started_at, **columns
     )
-
-
-def estimated_usage(request: Mapping[str, Any], response: dict[str, Any]) -> dict[str, Any]:
-    """Return token counts guessed from lengths, four characters to a token, marked as such."""
-    asked = sum(len(text_of(m.get("content"))) for m in prompt_messages(dict(request)))
-    said = len(answer_text(response))
-    said += sum(len(json.dumps(part.get("function"))) for part in tool_calls(response))
-    return {
-        "gen_ai_usage_input_tokens": -(-asked // CHARACTERS_PER_TOKEN),
-        "gen_ai_usage_output_tokens": -(-said // CHARACTERS_PER_TOKEN),
-        "usage_estimated": True,
-    }
 
 
 class IngestTransport:
@@ -154,6 +136,8 @@ class IngestTransport:
             with session_scope() as session:
                 results = store_batch(session, checked)
                 for record, result in zip(batch["interactions"], results, strict=False):
+                    if record.get("source") != SOURCE:
+                        continue
                     counts = counts_for_version(record["status"], record.get("error_type"))
                     if counts and result.status == STORED and record.get("experiment_id"):
                         record_call(
@@ -201,12 +185,15 @@ class Recorder:
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             log.exception("call %s: its answer cannot be read and is left out", call.id)
             record = record_of(call, Ending(ERROR, error_type="unreadable_answer"), latency_ms)
-        self.spool.append({"kind": INTERACTION, "record": scrub_record(record)})
+        line: dict[str, Any] = {"kind": INTERACTION, "record": record}
+        if call.episode_id is not None:
+            line["episode"] = str(call.episode_id)
+        self.spool.append(line)
         self._sender.ensure_running()
 
     def counts(self) -> dict[str, Any]:
         """Return what became of the calls of this process."""
-        return self.spool.counts.as_dict() | {"waiting_bytes": self.spool.waiting_bytes()}
+        return self.spool.counts()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write and ship what is left; what does not get through waits for the next gateway."""

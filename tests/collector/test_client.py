@@ -22,9 +22,10 @@ from collector import api
 from collector.client import Flywheel
 from collector.direct import DirectTransport
 from collector.ingest import ingest_counts
-from collector.spool import inspect
+from collector.inspection import inspect, total
 from collector.streams import assemble
 from collector.tables import Feedback, Interaction, InteractionPayload
+from collector.transport import Refused, Unreachable
 from foundation.errors import BadInput
 from foundation.ids import new_id
 
@@ -41,8 +42,14 @@ RESPONSE = {
 
 
 def spooled(client):
+    """The records that wait, scrubbed; they stay."""
     batch = client.spool.take(1000)
     return list(batch.records) if batch else []
+
+
+def inside(folder):
+    """Every byte of the files in a folder."""
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.fixture
@@ -119,7 +126,7 @@ def test_without_a_url_records_wait_scrubbed_in_the_spool(client, tmp_path):
     assert record["role"] == "coder"
     assert record["gen_ai_usage_input_tokens"] == 3
     assert record["scrub"] == {"email": 1}
-    assert b"jo@x.org" not in b"".join(p.read_bytes() for p in (tmp_path / "spool").iterdir())
+    assert b"jo@x.org" not in inside(tmp_path / "spool")
     assert client.flush(0.1) is False
     assert client.counts()["spooled"] == 1
 
@@ -225,12 +232,13 @@ def test_records_and_feedback_reach_the_database(session: Session, tmp_path):
         bad = flywheel.record(request=REQUEST, role="wizard")
         assert flywheel.flush(20)
         counts = flywheel.counts()
-        assert (counts["seen"], counts["sent"], counts["rejected"]) == (4, 3, 1)
+        assert (counts["seen"], counts["delivered"], counts["rejected"]) == (4, 4, 1)
         served = httpx.get(f"{url}/v1/ingest/counts").json()
         flywheel.close()
     (aside,) = (tmp_path / "rejected").iterdir()
-    assert json.loads(aside.read_text())["record"]["record"]["id"] == str(bad)
-    assert inspect(tmp_path).records == 0
+    refused = json.loads(json.loads(aside.read_text())["record"])
+    assert refused["record"]["id"] == str(bad)
+    assert inspect(tmp_path) == []
     assert served[0]["counts"] == {"stored": 3, "rejected:unknown_role": 1}
     (row,) = session.exec(select(Interaction)).all()
     assert (row.id, row.project, row.task_type) == (good, "p", "feature")
@@ -245,7 +253,7 @@ def test_an_absent_server_costs_nothing_but_time(session: Session, tmp_path):
     for _ in range(20):
         flywheel.record(request=REQUEST, response=RESPONSE)
     assert flywheel.flush(0.5) is False
-    assert inspect(tmp_path).records == 20
+    assert total(inspect(tmp_path)).waiting == 20
     with serving(ingest_app(), port=int(url.rpartition(":")[2])):
         assert flywheel.flush(60)
     flywheel.close()
@@ -258,20 +266,20 @@ def test_a_batch_refused_whole_is_split_until_the_faulty_record_stands_alone(
     class Picky(DirectTransport):
         """Refuses batches that hold a record of a certain size, as a proxy's limit does."""
 
-        def send(self, batch):
-            from collector.transport import Refused
-
-            if len(json.dumps(batch)) > 20_000:
+        def send_lines(self, head, lines):
+            if sum(map(len, lines)) > 20_000:
                 raise Refused("413: too large")
-            return super().send(batch)
+            return super().send_lines(head, lines)
 
     flywheel = Flywheel(spool=tmp_path, role="coder", transport=Picky())
     for size in (10, 10, 30_000, 10, 10):
         flywheel.record(request={"x": "a" * size})
     assert flywheel.flush(20)
-    assert flywheel.counts()["sent"] == 4
-    assert inspect(tmp_path).rejected == 1
+    counts = flywheel.counts()
+    assert (counts["seen"], counts["delivered"], counts["held"]) == (5, 4, 1)
     flywheel.close()
+    (left,) = inspect(tmp_path)
+    assert (left.books["held"], left.difference) == (1, 0)
     assert len(session.exec(select(Interaction)).all()) == 4
 
 
@@ -281,11 +289,9 @@ def test_a_lost_answer_of_the_server_doubles_nothing(session: Session, tmp_path)
 
         first = True
 
-        def send(self, batch):
-            from collector.transport import Unreachable
-
-            results = super().send(batch)
-            if self.first:
+        def send_lines(self, head, lines):
+            results = super().send_lines(head, lines)
+            if self.first and lines:
                 self.first = False
                 raise Unreachable("connection reset")
             return results
@@ -323,7 +329,7 @@ def test_killed_client_loses_nothing(session: Session, tmp_path):
         successor = Flywheel(url, spool=tmp_path, role="coder")
         successor.record(request=REQUEST)
         assert successor.flush(30)
-        while inspect(tmp_path).records:
+        while total(inspect(tmp_path)).waiting:
             successor.sender.ship_once()
         successor.close()
     stored = {str(row) for row in session.exec(select(Interaction.id)).all()}

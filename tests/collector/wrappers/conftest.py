@@ -34,7 +34,7 @@ def records(flywheel):
         taken = flywheel.spool.take(1000)
         if taken is None:
             return []
-        flywheel.spool.acknowledge(taken, len(taken.records))
+        flywheel.spool.settle(taken)
         return [line["record"] for line in taken.records]
 
     return read
