@@ -32,7 +32,7 @@ test: $(READY)
 
 # The clients of other people, in virtual environments of their own: beside the light install of
 # this project, so that it is tested too.
-CLIENTS := openai1 openai3
+CLIENTS := openai1 openai3 langchain
 
 test-clients: $(CLIENTS:%=.venv-clients-%/.installed)
 	@for client in $(CLIENTS); do echo "$$client:"; \
