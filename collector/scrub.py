@@ -13,6 +13,7 @@ check that raises stops the record with `ScrubFailed`; nothing half scrubbed com
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
@@ -231,10 +232,39 @@ def scrub_json(value: Any) -> tuple[Any, dict[str, int]]:
     return clean, dict(counts)
 
 
-_EXACT_COLUMNS = frozenset(
-    "id episode_id parent_id experiment_id model_version_id interaction_id loser_interaction_id "
-    "started_at created_at scrub scrub_version".split()
-)
+_ID_OR_TIME = re.compile(r"[0-9A-Fa-f-]{32,36}|\d{4}-\d\d-\d\d[T ][0-9:.,+Z-]{2,30}")
+_EXACT_COLUMNS = {
+    **dict.fromkeys(
+        "id episode_id parent_id experiment_id model_version_id interaction_id "
+        "loser_interaction_id started_at created_at".split(),
+        _ID_OR_TIME,
+    ),
+    "scrub_version": re.compile(r"[\w.-]{1,40}"),
+}
+"""Columns that are not searched, as long as they hold what belongs there."""
+
+
+def _is_exact(name: str, value: Any) -> bool:
+    if value is None or name == "scrub":
+        return True
+    shape = _EXACT_COLUMNS.get(name)
+    return shape is not None and isinstance(value, str) and bool(shape.fullmatch(value))
+
+
+def _counted(stated: Any) -> Counter[str]:
+    """Return what a record says was removed from it, if it says kinds and numbers."""
+    if not isinstance(stated, Mapping):
+        return Counter()
+    return Counter(
+        {
+            kind: n
+            for kind, n in stated.items()
+            if isinstance(n, int) and isinstance(kind, str) and _KIND.fullmatch(kind)
+        }
+    )
+
+
+_KIND = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 
 
 def scrub_record(record: Mapping[str, Any], scrubber: Scrubber | None = None) -> dict[str, Any]:
@@ -248,16 +278,16 @@ def scrub_record(record: Mapping[str, Any], scrubber: Scrubber | None = None) ->
     """
     own = scrubber or Scrubber()
     clean: dict[str, Any] = {}
-    counts: Counter[str] = Counter(record.get("scrub") or {})
+    counts = _counted(record.get("scrub"))
     for name, value in record.items():
-        if value is None or name in _EXACT_COLUMNS:
+        if _is_exact(name, value):
             clean[name] = value
             continue
         clean[name], found = own.json(value)
         counts.update(found)
         if name == "unit_id" and found:
             clean[name] = f"unit-{sha256(str(value).encode()).hexdigest()[:16]}"
-    if counts:
-        clean["scrub"] = dict(counts)
+    if counts or "scrub" in clean:
+        clean["scrub"] = dict(counts) or None
     clean["scrub_version"] = own.version
     return clean
