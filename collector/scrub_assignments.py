@@ -11,18 +11,18 @@ from collector import scrub_checks as checks
 _OPERATOR = re.compile(
     r"(?P<tail>[\w.-]{0,40}(?:\[\])?)(?P<close>\\{0,3}[\"'`]?\]?)"
     r"(?:\s{0,3}:\s{0,3}(?:str|string|String)\b(?=\s{0,3}=))?"
-    r"(?P<operator>\s{0,3}(?:=>|:=|={1,3}|!={1,2}|:=?|,|\(|>)|)\s{0,4}"
+    r"(?P<operator>\s{0,3}(?:=>|={1,3}|!={1,2}|:{1,2}=?|,|\(|>)|)\s{0,4}"
 )
 _QUOTED = re.compile(
     r"[@bruflLBRUF]{0,2}\\{0,3}(?:"
-    r"\"(?P<double>(?:[^\"\n\\]|\\[^\"\n]){4,512})(?=\\{0,3}\")"
-    r"|'(?P<single>(?:[^'\n\\]|\\[^'\n]){4,512})(?=\\{0,3}')"
-    r"|`(?P<back>[^`\n]{4,512})(?=`))"
+    r"\"(?P<double>(?:[^\"\n\\]|\\[^\"\n]){4,4096})(?=\\{0,3}\")"
+    r"|'(?P<single>(?:[^'\n\\]|\\[^'\n]){4,4096})(?=\\{0,3}')"
+    r"|`(?P<back>[^`\n]{4,4096})(?=`))"
 )
-_PLAIN = re.compile(r"[^\s\"'`,;(){}<>\[\]$\\]{4,512}(?=[\s,;)}\]\"'`\\]|$)")
-_ODD = re.compile(r"[^\s\"'`\\]{8,128}")
-_LINE = re.compile(r"[^\s\"'`\\]{4,512}(?=\r?\n|$)")
-_ELEMENT = re.compile(r"[^<>\s]{4,256}(?=</)")
+_PLAIN = re.compile(r"[^\s\"'`,;(){}<>\[\]$\\]{4,512}+(?=[\s,;)}\]\"'`\\]|$)")
+_ODD = re.compile(r"[^\s\"'`\\]{8,128}+")
+_LINE = re.compile(r"[^\s\"'`\\]{4,512}+(?=\r?\n|$)")
+_ELEMENT = re.compile(r"[^<>\s]{4,256}+(?=</)")
 _REVERSED = re.compile(r"[\"'`]\s{0,2}[!=]={1,2}\s{0,2}[\w.]{0,20}$")
 _NAME_CHARACTERS = re.compile(r"[\w.$-]*$")
 
@@ -44,7 +44,7 @@ def assigned_at(text: str, position: int) -> tuple[Span, bool] | None:
         return None
     operator = match["operator"].strip()
     span = _quoted(text, match, operator) if operator else _directive(text, match)
-    if span is None and operator in ("=", ":", ":=", "=>"):
+    if span is None and operator in ("=", ":", ":=", "=>", "::"):
         span = _bare(text, match, operator)
     if span is None and operator == ">":
         span = _element(text, match)
@@ -72,6 +72,8 @@ def _quoted(text: str, match: re.Match[str], operator: str) -> Span | None:
         return None
     start, end = _value_of(quoted)
     name = _name(text, match)
+    if operator == "," and not _is_first_argument(text, match, name):
+        return None
     if operator in (",", "("):
         return (start, end) if _stands_alone(name, text[start:end]) else None
     if match["tail"].endswith("[]") and quoted.lastgroup != "double":
@@ -79,13 +81,21 @@ def _quoted(text: str, match: re.Match[str], operator: str) -> Span | None:
     return (start, end) if checks.assigned_secret(name, text[start:end]) else None
 
 
+def _is_first_argument(text: str, match: re.Match[str], name: str) -> bool:
+    """Say whether the name is quoted and comes first, as in `putenv("TOKEN", "value")`."""
+    start = match.end("tail") - len(name)
+    before = text[max(0, start - 4) : start].replace("\\", "")
+    return before[-1:] in ('"', "'") and before[-2:-1] in ("(", "{", "[")
+
+
 def _stands_alone(name: str, value: str) -> bool:
     """Say whether `value` is a secret even where the name before it may be an ordinary word."""
     if " " in value or checks.name_strength(name) is None or checks.is_placeholder(value):
         return False
-    return checks.assigned_secret(name, value) and (
-        checks.looks_generated(value) or checks.looks_typed(value, kinds=6)
-    )
+    if not checks.assigned_secret(name, value):
+        return False
+    typed = checks.looks_typed(value, kinds=6) and not checks.brackets_balance(value)
+    return typed or checks.looks_generated(value)
 
 
 def _directive(text: str, match: re.Match[str]) -> Span | None:

@@ -70,18 +70,14 @@ def is_common_card(value: str) -> bool:
     return bool(_COMMON_CARD.fullmatch(re.sub(r"[^0-9]", "", value)))
 
 
-_DOCUMENTATION = tuple(
-    ipaddress.ip_network(network)
-    for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
-)
 _PUBLIC_RESOLVERS = frozenset("1.1.1.1 1.0.0.1 8.8.8.8 8.8.4.4 9.9.9.9".split())
 
 
 def is_public_address(value: str) -> bool:
     """Say whether an IP address could lead to somebody.
 
-    Private, loopback, link-local and reserved ranges could not, nor do the well-known public
-    resolvers; the documentation ranges stand in for public addresses and count as such.
+    Private, loopback, link-local, documentation and other reserved ranges could not (`is_global`),
+    nor could the well-known public resolvers.
     """
     if value in _PUBLIC_RESOLVERS:
         return False
@@ -89,9 +85,7 @@ def is_public_address(value: str) -> bool:
         address = ipaddress.ip_address(value)
     except ValueError:
         return False
-    if address.is_multicast:
-        return False
-    return address.is_global or any(address in network for network in _DOCUMENTATION)
+    return address.is_global and not address.is_multicast
 
 
 def is_jwt(value: str) -> bool:
@@ -163,7 +157,7 @@ _PLACEHOLDER = re.compile(
 _ORDINARY_WORDS = frozenset(
     "password passwd passphrase secret token string none null true false key value text bearer "
     "basic access refresh auth apikey api_key undefined required optional default hidden "
-    "user username email submit input name type prod test username_or_password".split()
+    "user username email submit input name type prod test pass username_or_password".split()
 )
 _NAME_WORDS = re.compile(r"(?i)passw(?:or)?d|passphrase|secret|token|credential|api[-_ ]?key")
 _PATH = re.compile(r"(?:~|\.{1,2})?/[\w./ -]*$|[A-Za-z]:\\")
@@ -191,12 +185,12 @@ def is_slot(value: str) -> bool:
 
 PASSWORD, KEY, TOKEN = "password", "key", "token"
 _PASSWORD_NAME = re.compile(
-    r"(?i)passw(?:or)?d|passphrase|passcode|contrase[nñ]a"
+    r"(?i)passw(?:or)?d|passphrase|passcode|keypass|contrase[nñ]a"
     r"|(?<![a-z])pass(?![a-z])|pwd|(?<![a-z0-9])pw(?![a-z0-9])"
 )
 _PASS_CAMEL = re.compile(r"(?<=[a-z])Pass(?![a-z])")
 _KEY_NAME = re.compile(
-    r"(?i)secret|(?:api|app|access|private|priv|auth|encryption|service|account|client|db|database"
+    r"(?i)secret|(?:api|app|application|access|private|priv|auth|encryption|service|account|client|db|database"
     r"|signing|master|subscription|license|storage)[_-]?key"
     r"|(?:ibm|iam|softlayer|cloudant|(?<![a-z])(?:sl|cl|cos))[\w-]{0,12}?(?:key|api)"
 )
@@ -289,7 +283,7 @@ def bare_secret(name: str, value: str) -> bool:
         return False
     if looks_typed(value, kinds=6):
         return True
-    return looks_random(value) if strength == PASSWORD else looks_generated(value)
+    return looks_generated(value) or (strength == PASSWORD and looks_random(value))
 
 
 def _is_no_expression(value: str) -> bool:
@@ -317,14 +311,15 @@ _NOWHERE = re.compile(
 def is_mail_address(value: str) -> bool:
     """Say whether `value` is an address of somebody.
 
-    The top-level domain must be one that mail is written to: `a@b.transpose` is a matrix product.
+    The top-level domain must be one that mail is written to: `a@b.transpose` is a matrix product,
+    `a@b.py` a file.
     An SSH remote (`git@github.com`) and an address of nobody nowhere (`user@example.com`) are none.
     """
     local, _, domain = value.rpartition("@")
     top = domain.rpartition(".")[2].lower()
     if top not in scrub_domains.ALL and not top.startswith("xn--"):
         return False
-    if local in ("git", "hg"):
+    if local in ("git", "hg") or (top == "py" and domain.count(".") == 1):
         return False
     return not (local.lower() in _NOBODY and _NOWHERE.match(domain))
 
@@ -345,16 +340,30 @@ _DATE = re.compile(
 )
 
 
+_FEW_DOTTED = re.compile(r"\d{1,3}(?:\.\d{1,3}){2,3}")  # an IP address or a version
+
+
+_NO_WORDS = " \t\n,.;:|()[]{}<>+-*/=0123456789"
+
+
 def is_named_phone(text: str, start: int, end: int) -> bool:
     """Say whether the words around `text[start:end]` call a row of digits a telephone number."""
     value = text[start:end]
-    if _DATE.match(value) or not 7 <= sum(c.isdigit() for c in value) <= 22:
+    if _DATE.match(value) or _FEW_DOTTED.fullmatch(value):
+        return False
+    if not 7 <= sum(c.isdigit() for c in value) <= 22:
         return False
     before = text[max(0, start - 48) : start]
-    return bool(_PHONE_BEFORE.search(before) or _PHONE_AFTER.match(text, end, end + 16))
+    called_before = before.strip(_NO_WORDS) and _PHONE_BEFORE.search(before)
+    return bool(called_before or _PHONE_AFTER.match(text, end, end + 16))
 
 
 def is_phone(value: str) -> bool:
-    """Say whether the digits of a strictly formatted number are 9 to 22, extension included."""
+    """Say whether a strictly formatted number may be dialled: 9 to 22 digits with an extension.
+
+    Written without any separator it has at most 15 (E.164).
+    """
     digits = [character for character in value if character.isdigit()]
-    return 9 <= len(digits) <= 22 and len(set(digits)) > 2 and not _DATE.match(value)
+    if _DATE.match(value) or _FEW_DOTTED.fullmatch(value) or len(set(digits)) <= 2:
+        return False
+    return 9 <= len(digits) <= (15 if value.lstrip("+").isdigit() else 22)

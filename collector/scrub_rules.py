@@ -322,7 +322,7 @@ WORD_RULES: tuple[Rule, ...] = (
 ASSIGNMENT = Rule(
     "secret",
     "name, operator, value: see scrub_assignments",
-    ("pass", "pw", "secret", "token", "key", "cred"),
+    ("pass", "pw", "secret", "token", "key", "cred", "contrase"),
 )
 """A value assigned to a telling name; `password` if the name is a password's."""
 
@@ -333,7 +333,7 @@ def _email(match: re.Match[str]) -> bool:
 
 EMAIL = Rule(
     "email",
-    r"(?<![\w.%+-])[A-Za-z0-9_][\w.%+-]{0,63}@"
+    r"(?<!\w)[A-Za-z0-9_][\w.%+-]{0,63}@"
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,5}[A-Za-z][A-Za-z0-9-]{1,23}(?![\w(\[])",
     ("@",),
     accept=_email,
@@ -373,13 +373,13 @@ _EXTENSION = r"(?: ?(?:x|ext\.?) ?\d{1,6})?"
 _NOT_IN_NUMBER = r"(?<![\w.-])"
 _NUMBER_ENDS = r"(?![\w-]|\.\d)"
 
+IBAN = Rule(
+    "iban",
+    r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])",
+    accept=_iban,
+)
+
 NUMBER_RULES: tuple[Rule, ...] = (
-    Rule(
-        "iban",
-        r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?"
-        r"(?![A-Za-z0-9])",
-        accept=_iban,
-    ),
     Rule(
         "card",
         _NOT_IN_NUMBER + r"(?:\d{12,19}|\d{4}(?:[ -]\d{4}){2,3}(?:[ -]\d{1,4})?"
@@ -395,15 +395,19 @@ NUMBER_RULES: tuple[Rule, ...] = (
         _NOT_IN_NUMBER + r"(?!000|666|9)\d{3} ?(?!00)\d{2} ?(?!0000)\d{4}" + _NUMBER_ENDS,
         accept=_named_ssn,
     ),
+)
+"""Personal numbers; tried where at least seven digits follow each other, separators aside."""
+
+PHONE_RULES: tuple[Rule, ...] = (
     Rule(
         "phone",
-        r"(?<![\w.+/-])(?:"
-        r"\+[1-9]\d{0,2}(?:[ .-]?(?:\(\d{1,4}\)\d{0,5}|\d{2,5})){2,6}"
+        r"(?<![\w.+/-])(?<!\d )(?:"
+        r"(?<!=)(?<!= )\+[1-9]\d{0,2}(?:[ .-]?(?:\(\d{1,4}\)\d{0,5}|\d{2,5})){2,6}"
         r"|00[1-9]\d{0,2}(?:[ .-](?:\(\d{1,4}\)|\d{2,5})){2,6}"
         r"|(?:1[ .-])?\(\d{2,4}\)[ .-]?\d{2,4}[ .-]?\d{3,4}(?:[ .-]?\d{1,4})?"
         r"|(?:1[ .-]|001-)?[2-9]\d{2}(?:-\d{3}-|\.\d{3}\.| \d{3} |-\d{3} )\d{4}"
         r"|0\d{1,4}(?:[ .-]\d{2,4}){2,4}"
-        r")" + _EXTENSION + r"(?!\w|[.-]\d)",
+        r")" + _EXTENSION + r"(?!\w|[ .-]\d)",
         accept=_phone,
     ),
     Rule(
@@ -412,7 +416,7 @@ NUMBER_RULES: tuple[Rule, ...] = (
         accept=_named_phone,
     ),
 )
-"""Personal numbers; tried where at least seven digits follow each other, separators aside."""
+"""Telephone numbers: strictly formatted, or called so by the words around; tried as the above."""
 
 _VERSION_BEFORE = re.compile(r"(?i)(?:\bv|version|release|[=<>~!]=)[\s:\"'=]{0,4}$")
 _ADDRESS_WORD = re.compile(r"(?i)\bip\b|\bip_|_ip\b|client|remote|visitor|peer|ssh|ping")
@@ -438,6 +442,6 @@ IPV6 = Rule(
 )
 
 SECRETS: tuple[Rule, ...] = TOKEN_RULES + DOTTED_RULES + LONG_RULES + WORD_RULES + (ASSIGNMENT,)
-PERSONAL: tuple[Rule, ...] = (EMAIL, *NUMBER_RULES, IPV4, IPV6)
+PERSONAL: tuple[Rule, ...] = (EMAIL, IBAN, *NUMBER_RULES, *PHONE_RULES, IPV4, IPV6)
 RULES: tuple[Rule, ...] = SECRETS + PERSONAL
 """All built-in rules, in order of precedence."""

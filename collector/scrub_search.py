@@ -18,14 +18,15 @@ from collector.scrub_rules import (
     ASSIGNMENT,
     DOTTED_RULES,
     EMAIL,
+    IBAN,
     IPV4,
     IPV6,
     LONG_RULES,
     NUMBER_RULES,
+    PHONE_RULES,
     RULES,
     SECRETS,
     TOKEN_RULES,
-    TOKEN_START,
     WORD_RULES,
     Rule,
 )
@@ -78,19 +79,13 @@ _RUN = b"a" * 12
 _ROWS = _table(_DIGITS, mark="0")
 _ROW = b"0" * 7
 _ROW_SEPARATORS = b" ().-/\t"
+_DOTS = bytes(code if chr(code) in "." else mark for code, mark in enumerate(_ROWS))
+_DOTTED = b"0.0"
 _HEXADECIMAL = b"abcdefABCDEF"
 _LETTERS_ONLY = frozenset((b"AB", b"AC", b"AK", b"AP", b"AS", b"SK"))
 """First letters of tokens that may do without a digit."""
 _NO_NAME = 24
 """A run of so many characters is looked at without a digit in it too."""
-
-
-def _starts(rules: Sequence[Rule]) -> re.Pattern[bytes]:
-    """Return what finds, in the bytes of a text, where one of these tokens may begin."""
-    words = sorted({word for rule in rules for word in rule.keywords}, reverse=True)
-    return re.compile(
-        TOKEN_START.encode() + b"(?:" + "|".join(map(re.escape, words)).encode() + b")"
-    )
 
 
 def _by_start(rules: Sequence[Rule]) -> dict[bytes, tuple[Rule, ...]]:
@@ -102,7 +97,6 @@ def _by_start(rules: Sequence[Rule]) -> dict[bytes, tuple[Rule, ...]]:
     return {head: tuple(rules) for head, rules in found.items()}
 
 
-_TOKEN_STARTS = _starts(TOKEN_RULES)
 _TOKENS_BY_START = _by_start(TOKEN_RULES)
 _DOTTED_STARTS = frozenset(b"MNOp")
 
@@ -118,7 +112,14 @@ def _by_neighbour(rules: Sequence[Rule]) -> Words:
     return tuple((beside, tuple(words)) for beside, words in found.items())
 
 
-_LONG_WORDS = _by_neighbour(LONG_RULES)
+_LONG_WORDS = re.compile(
+    b"|".join(re.escape(word.encode()) for rule in LONG_RULES for word in rule.keywords)
+)
+_LONG_RULES_OF: dict[bytes, list[Rule]] = {}
+for _rule in LONG_RULES:
+    for _word in _rule.keywords:
+        _LONG_RULES_OF.setdefault(_word.encode(), []).append(_rule)
+_LONG_BEFORE, _LONG_AFTER = 72, 8
 _WORDS = _by_neighbour(WORD_RULES)
 _ASSIGNED_WORDS = tuple(word.encode() for word in ASSIGNMENT.keywords)
 
@@ -129,7 +130,7 @@ def candidates_in(text: str) -> list[Candidate]:
     Raises:
         ScrubFailed: a rule's check raised.
     """
-    if len(text) < _SHORTEST:
+    if len(text) < _SHORTEST or (len(text) <= _LONGEST_ID and _ID.fullmatch(text)):
         return []
     octets = text.encode("latin-1", "replace")
     lowered = octets.lower()
@@ -144,7 +145,7 @@ def candidates_in(text: str) -> list[Candidate]:
     if _ROW in rows:
         candidates += _numbers(text)
     without_digits = octets.translate(None, _DIGITS.encode())
-    if b"..." in without_digits:
+    if b"..." in without_digits and _DOTTED in octets.translate(_DOTS):
         candidates += _everywhere(IPV4, text)
     if b":::" in without_digits.translate(None, _HEXADECIMAL):
         candidates += _everywhere(IPV6, text)
@@ -153,6 +154,13 @@ def candidates_in(text: str) -> list[Candidate]:
 
 _SHORTEST = 6
 """No rule finds anything in fewer characters."""
+_ID = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    r"|\d{4}-\d\d-\d\d[T ][\d:.]{5,15}(?:Z|[+-][\d:]{4,6})?"
+    r"|(?:chatcmpl|cmpl|call|msg|toolu|resp|run|req|fc|rs|fp|gen)[-_][A-Za-z0-9]{8,48}"
+)
+_LONGEST_ID = 64
+"""A UUID, a time or a provider's id alone is nothing to remove: every record has several."""
 
 
 def _occurrences(octets: bytes, word: bytes) -> Iterator[int]:
@@ -243,23 +251,38 @@ def _long_runs(octets: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _tokens(text: str, octets: bytes, lowered: bytes) -> Iterator[Candidate]:
-    any_run = False
+    looked = 0
     for start, end in _long_runs(octets):
-        any_run = True
-        position = start
-        while match := _TOKEN_STARTS.search(octets, position, end):
-            found = _token_at(text, match.start(), octets[match.start() : match.start() + 2])
+        found_end = 0
+        for position in _starts(octets, start, end):
+            found = _token_at(text, position, octets) if position >= found_end else None
             if found is not None:
                 yield found
-            position = found.end if found is not None else match.start() + 1
+                found_end = found.end
         if octets[end : end + 1] == b"." and octets[start] in _DOTTED_STARTS:
             yield from filter(None, (_at(rule, text, start) for rule in DOTTED_RULES))
-    if any_run:
-        yield from _near(_LONG_WORDS, text, lowered)
+        low = max(looked, start - _LONG_BEFORE)
+        for word in _LONG_WORDS.finditer(lowered, low, end + _LONG_AFTER):
+            looked = word.end()
+            rules = _LONG_RULES_OF[word[0]]
+            yield from filter(None, (_at(rule, text, word.start()) for rule in rules))
 
 
-def _token_at(text: str, position: int, head: bytes) -> Candidate | None:
-    for rule in _TOKENS_BY_START[head]:
+def _starts(octets: bytes, start: int, end: int) -> list[int]:
+    """Return where in a run a token may start: at once, after an escape, after `_` or `-`."""
+    starts = [start]
+    if start and octets[start - 1] in b"\\%":
+        starts += (start + 1, start + 2, start + 3, start + 5)
+    for mark in (b"_", b"-"):
+        position = octets.find(mark, start, end)
+        while position >= 0:
+            starts.append(position + 1)
+            position = octets.find(mark, position + 1, end)
+    return starts
+
+
+def _token_at(text: str, position: int, octets: bytes) -> Candidate | None:
+    for rule in _TOKENS_BY_START.get(octets[position : position + 2], ()):
         found = _at(rule, text, position)
         if found is not None:
             return found
@@ -267,6 +290,7 @@ def _token_at(text: str, position: int, head: bytes) -> Candidate | None:
 
 
 _MAIL_NAME = frozenset((_DIGITS + _LETTERS + "_.%+-").encode())
+_MAIL_START = frozenset((_DIGITS + _LETTERS + "_@").encode())
 _LONGEST_NAME, _LONGEST_ADDRESS = 65, 400
 
 
@@ -278,21 +302,30 @@ def _mail(text: str, octets: bytes) -> Iterator[Candidate]:
         start = position - 1
         while start and octets[start - 1] in _MAIL_NAME and position - start < _LONGEST_NAME:
             start -= 1
-        match = pattern.search(text, start, position + _LONGEST_ADDRESS)
+        while octets[start] not in _MAIL_START:
+            start += 1
+        match = pattern.match(text, start, position + _LONGEST_ADDRESS)
         found = _accepted(EMAIL, match) if match is not None else None
         if found is not None:
             yield found
 
 
 _ROW_OF_DIGITS = re.compile(r"\d(?:[ ().\-/\t]{0,3}\d){6,}")
-_NUMBER_BEFORE, _NUMBER_AFTER = 34, 40
+_DATE_ROW = re.compile(r"(?:19|20)\d\d([-./]?)[01]\d\1[0-3]\d(?: [0-2]\d)?")
+_IBAN_BEFORE, _NUMBER_BEFORE, _NUMBER_AFTER = 34, 3, 24
+_LONGEST_ROW = 64
+"""A longer row of digits is a table and holds no telephone number."""
 
 
 def _numbers(text: str) -> Iterator[Candidate]:
     for row in _ROW_OF_DIGITS.finditer(text):
-        low, high = max(0, row.start() - _NUMBER_BEFORE), row.end() + _NUMBER_AFTER
-        for rule in NUMBER_RULES:
-            yield from _everywhere(rule, text, low, high)
+        start, end = row.span()
+        if _DATE_ROW.fullmatch(text, start, end):
+            continue
+        yield from _everywhere(IBAN, text, max(0, start - _IBAN_BEFORE), end + _NUMBER_AFTER)
+        rules = NUMBER_RULES if end - start > _LONGEST_ROW else NUMBER_RULES + PHONE_RULES
+        for rule in rules:
+            yield from _everywhere(rule, text, max(0, start - _NUMBER_BEFORE), end + _NUMBER_AFTER)
 
 
 def _everywhere(
