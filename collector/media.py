@@ -35,10 +35,7 @@ INLINE_BYTES = 1024
 UNKNOWN_TYPE = "application/octet-stream"
 _FILE = "content"
 
-_MARKS = (
-    *(b"base64", b"input_audio", b"b64_json", b"file_data", b"inline_data", b"inlineData"),
-    *(b"transcript", b"image_generation_call"),
-)
+_MARKS = (b";base64,", b'"data"', b'"file_data"', b"b64", b'"image_generation_call"')
 """One of these is in every JSON text that holds what `extracted` would take."""
 
 _DATA_URL = re.compile(
