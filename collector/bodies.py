@@ -114,6 +114,15 @@ def read_json(body: bytes, max_record_bytes: int) -> Delivery:
     return replace(delivery, lines=[_bounded(line, max_record_bytes) for line in delivery.lines])
 
 
+def read_records(body: bytes, kind: str, max_record_bytes: int) -> list[Line]:
+    """Return the records of one JSON object, or of a list of them; raises as `read_body`."""
+    parsed, exact = _parsed(body)
+    records = parsed if isinstance(parsed, list) else [parsed]
+    _require_number(len(records))
+    lines = [line_of(kind, record, storable=exact) for record in records]
+    return [_bounded(line, max_record_bytes) for line in lines]
+
+
 def _parsed(body: bytes) -> tuple[Any, bool]:
     """Return what a JSON text says, and whether PostgreSQL can surely hold it."""
     if _is_plain(body):

@@ -23,8 +23,6 @@ from pydantic import AwareDatetime, BaseModel, ValidationError
 from collector.record import feedback_record
 from foundation.errors import BadInput, FlywheelError
 
-MAX_REPORT_BYTES = 32 * 1024 * 1024
-"""Size of a JUnit report or webhook that is read."""
 MAX_FAILING = 50
 """Failing tests that are named; the others are only counted."""
 MAX_NAME, MAX_MESSAGE = 300, 500

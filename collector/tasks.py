@@ -1,10 +1,12 @@
-"""Jobs of the collector: keep partitions ahead of time, import recorded work."""
+"""Jobs of the collector: partitions ahead of time, joins that were missed, imports."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from collector.direct import DirectTransport
 from collector.importers.run import run_import
+from collector.joining import join_waiting
 from collector.partitions import ensure_partitions
 from foundation.database import session_scope
 from foundation.runs import RunHandle, job
@@ -18,6 +20,18 @@ def maintain(run: RunHandle) -> dict[str, Any]:
     with session_scope() as session:
         made = ensure_partitions(session.connection(), now(), get_settings().partitions_ahead)
     return {"partitions_made": made}
+
+
+def join(window: timedelta) -> int:
+    """Join feedback that came within `window` and missed its call; return how many statements."""
+    with session_scope() as session:
+        return join_waiting(session, now() - window)
+
+
+@job("collector.join", queue="ingest")
+def join_job(run: RunHandle, hours: float = 24.0) -> dict[str, Any]:
+    """Join what came in the last hours, and credit it by the rules as they are now."""
+    return {"joined": join(timedelta(hours=hours))}
 
 
 @job("collector.import", queue="ingest")

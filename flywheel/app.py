@@ -7,26 +7,36 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from sqlalchemy import text
 
 import collector.api
+import collector.feedback_api
 import collector.otel.api
 import curation.api
 import evaluator.api
 import router.api
 import trainer.api
 from admin.pages import create_admin_app
+from collector.credit_rules import get_rules
+from collector.feedback_api import GITHUB_PATH
 from flywheel.schema import require_current
 from foundation.access import require_key
 from foundation.database import get_engine
 from foundation.errors import FlywheelError, NotAuthorised
+from foundation.settings import get_settings
 
 OPEN_PATHS = ("/healthz", "/readyz")
 
 
 def create_app() -> FastAPI:
-    """Return the service: ingest and stage APIs under /v1, the admin view under /admin."""
+    """Return the service: ingest and stage APIs under /v1, the admin view under /admin.
+
+    Raises:
+        BadSetting: the rules of credit cannot be used, which a batch should not have to find out.
+    """
+    get_rules()
     app = FastAPI(title="Flywheel", docs_url="/docs", redoc_url=None)
     for room in (collector.api, curation.api, trainer.api, evaluator.api, router.api):
         app.include_router(room.routes)
     app.include_router(collector.otel.api.routes)
+    app.include_router(collector.feedback_api.routes)
     app.mount("/admin", create_admin_app())
     app.middleware("http")(check_key)
     app.add_exception_handler(FlywheelError, answer_error)
@@ -47,8 +57,8 @@ def ready() -> dict[str, str]:
 async def check_key(
     request: Request, call_next: Callable[[Request], Awaitable[Response]]
 ) -> Response:
-    """Ask for the key on every path but the health checks."""
-    if request.url.path not in OPEN_PATHS:
+    """Ask for the key on every path but the health checks and what GitHub signs."""
+    if request.url.path not in OPEN_PATHS and not _is_signed(request):
         try:
             require_key(request.headers)
         except NotAuthorised as error:
@@ -56,6 +66,11 @@ async def check_key(
             answer.headers["WWW-Authenticate"] = 'Basic realm="flywheel"'
             return answer
     return await call_next(request)
+
+
+def _is_signed(request: Request) -> bool:
+    """Say whether the route itself checks a signature, which opens it instead of the key."""
+    return request.url.path == GITHUB_PATH and get_settings().github_secret is not None
 
 
 def answer_error(_: Request, error: Exception) -> JSONResponse:

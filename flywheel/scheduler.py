@@ -9,12 +9,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 import flywheel.worker  # noqa: F401  the sweeper must know every room's jobs
 from collector.partitions import ensure_partitions
+from collector.tasks import join
 from flywheel.adapters import keep_adapters_loaded
 from foundation.database import get_engine
 from foundation.errors import FlywheelError
@@ -46,6 +49,8 @@ def duties() -> list[Duty]:
         Duty("sweep lost runs", min(5.0, settings.lost_after_s / 2), sweep),
         Duty("watch experiments and guards", 5.0, watch),
         Duty("keep adapters loaded", 5.0, keep_adapters_loaded),
+        Duty("join feedback", 10.0, partial(join, timedelta(minutes=10))),
+        Duty("join feedback of an outage", 3600.0, partial(join, timedelta(days=1))),
         Duty("make partitions ahead", 3600.0, _partitions),
         Duty("forget delivered messages", 3600.0, forget_delivered),
     ]

@@ -1,0 +1,114 @@
+"""Say something about a call or an episode, and read what was said.
+
+One door into the table: `collector.ingest.store`. A statement without an id gets one. With a key of
+the caller's it is the same each time, so that saying it again stores nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+from uuid import UUID, uuid5
+
+from sqlmodel import Session, col, or_, select
+
+from collector.delivery import FEEDBACK, Delivery, Line, line_of
+from collector.tables import Feedback, Interaction
+from foundation.errors import BadInput
+from foundation.ids import keyed_episode_id, new_id
+
+_STATEMENTS = UUID("c1a7f2de-54b0-5c9e-9a1d-3f0e8f6b7a22")
+"""Namespace of ids made of a caller's key."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a statement speaks of: a call or an episode, by any of its names."""
+
+    interaction_id: UUID | None = None
+    interaction_key: str | None = None
+    response_id: str | None = None
+    episode_id: UUID | None = None
+    episode_key: str | None = None
+    project: str | None = None
+    """Where keys are looked up; None: `default`."""
+
+    def columns(self) -> dict[str, str]:
+        """Return what is named, as columns of a feedback record.
+
+        Raises:
+            BadInput: nothing is.
+        """
+        if not self.is_named:
+            raise BadInput(
+                "subject of feedback",
+                None,
+                f"one of {', '.join(SUBJECT_NAMES)}",
+                "Say what the statement speaks of.",
+            )
+        return {name: str(value) for name, value in vars(self).items() if value}
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it is a call or an episode at all."""
+        return any(getattr(self, name) for name in SUBJECT_NAMES)
+
+
+SUBJECT_NAMES = tuple(field.name for field in fields(Subject) if field.name != "project")
+
+
+def with_ids(lines: Sequence[Line], key: str | None = None) -> list[Line]:
+    """Return statements with ids: those without get one made of `key` and their place, or new."""
+    return [
+        replace(line, record={**line.record, "id": str(_id(key, place))})
+        if isinstance(line.record, Mapping) and line.record.get("id") is None
+        else line
+        for place, line in enumerate(lines)
+    ]
+
+
+def _id(key: str | None, place: int) -> UUID:
+    return new_id() if key is None else uuid5(_STATEMENTS, f"{key}\x1f{place}")
+
+
+def of_statements(statements: Sequence[Mapping[str, Any]], source: str) -> Delivery:
+    """Return statements ready for `collector.ingest.store`; `source` is counted as their sender."""
+    return Delivery(source, with_ids([line_of(FEEDBACK, one) for one in statements]))
+
+
+def said_about(session: Session, subject: Subject, limit: int) -> list[Feedback]:
+    """Return what was said about a call, or about an episode and each call in it, oldest first.
+
+    What waits for a call of the name asked for is among it.
+
+    Raises:
+        BadInput: nothing is named.
+    """
+    subject.columns()
+    project = subject.project or "default"
+    episode_id = subject.episode_id or (
+        keyed_episode_id(project, subject.episode_key) if subject.episode_key else None
+    )
+    names = (
+        (subject.interaction_id, Interaction.id, Feedback.interaction_id),
+        (subject.interaction_key, Interaction.key, Feedback.interaction_key),
+        (subject.response_id, Interaction.gen_ai_response_id, Feedback.response_id),
+        (episode_id, Interaction.episode_id, Feedback.episode_id),
+    )
+    given = [(value, of_call, said) for value, of_call, said in names if value]
+    calls = select(Interaction.id).where(
+        or_(*(col(of_call) == value for value, of_call, _ in given))
+    )
+    if subject.interaction_key:
+        calls = calls.where(Interaction.project == project)
+    found = session.exec(
+        select(Feedback)
+        .where(
+            or_(
+                col(Feedback.interaction_id).in_(session.exec(calls).all()),
+                *(col(said) == value for value, _, said in given),
+            )
+        )
+        .order_by(col(Feedback.created_at), col(Feedback.id))
+        .limit(limit)
+    )
+    return list(found.all())
