@@ -245,7 +245,7 @@ _EXACT_COLUMNS = {
 
 
 def _is_exact(name: str, value: Any) -> bool:
-    if value is None or name == "scrub":
+    if name == "scrub":
         return True
     shape = _EXACT_COLUMNS.get(name)
     return shape is not None and isinstance(value, str) and bool(shape.fullmatch(value))
@@ -279,11 +279,13 @@ def scrub_record(record: Mapping[str, Any], scrubber: Scrubber | None = None) ->
     own = scrubber or Scrubber()
     clean: dict[str, Any] = {}
     counts = _counted(record.get("scrub"))
-    for name, value in record.items():
-        if _is_exact(name, value):
-            clean[name] = value
+    for stated, value in record.items():
+        if _is_exact(stated, value):
+            clean[stated] = value
             continue
+        name, in_name = own.text(stated)
         clean[name], found = own.json(value)
+        counts.update(in_name)
         counts.update(found)
         if name == "unit_id" and found:
             clean[name] = f"unit-{sha256(str(value).encode()).hexdigest()[:16]}"
