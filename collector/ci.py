@@ -191,6 +191,12 @@ def statements(
     ]
 
 
+def run_key(digest: str, subject: Mapping[str, str], actor: str) -> str:
+    """Return the key of a run that has none: the same report about the same subject is the same."""
+    named = (f"{name}={subject[name]}" for name in sorted(subject))
+    return "\x1f".join((digest, actor, *named))
+
+
 def _unreadable(found: str, expected: str) -> UnreadableReport:
     return UnreadableReport(
         "JUnit report", found, expected, "Send the file that the test runner wrote, whole."

@@ -171,9 +171,7 @@ def add_junit(
     The same report about the same subject again stores nothing.
     """
     named = about.columns()
-    key = idempotency_key or "\x1f".join(
-        (sha256(body).hexdigest(), actor, *(f"{name}={named[name]}" for name in sorted(named)))
-    )
+    key = idempotency_key or ci.run_key(sha256(body).hexdigest(), named, actor)
     statements = ci.statements(ci.read_junit(body), named, actor, key)
     return CiAnswer(results=_stored(of_statements(statements, "ci")))
 

@@ -6,7 +6,18 @@ base install.
 
 import typer
 
-from flywheel.cli import data, dead_letters, decisions, models, services, traffic
+from flywheel.cli import (
+    campaign,
+    data,
+    dead_letters,
+    decisions,
+    feedback,
+    models,
+    otel,
+    services,
+    spool,
+    traffic,
+)
 from flywheel.cli.demo import demo
 from flywheel.cli.turn import turn
 
@@ -18,9 +29,13 @@ app = typer.Typer(
 )
 services.register(app)
 data.register(app)
+campaign.register(app)
 dead_letters.register(app)
+feedback.register(app)
+spool.register(app)
 models.register(app)
 traffic.register(app)
 decisions.register(app)
+otel.register(app)
 app.command()(turn)
 app.command()(demo)
