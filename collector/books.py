@@ -41,6 +41,7 @@ class Written:
         dropped: by reason.
         segment, size: the end of the scrubbed stage, bytes of its last segment.
         held_file, held_size: the file of held records and its bytes.
+        source: the name that the collector counts the records under.
     """
 
     taken: int = 0
@@ -53,6 +54,7 @@ class Written:
     size: int = 0
     held_file: int = 1
     held_size: int = 0
+    source: str = ""
 
 
 @dataclass

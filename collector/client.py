@@ -6,8 +6,9 @@
         flywheel.outcome(True, interaction_id)          # its tests passed
 
 A record is in a local spool when `record` returns, some 30 microseconds later; threads scrub it
-within about a second, and ship it. What goes wrong on our side is counted and logged, never raised into the agent's call; what the
-caller gets wrong (no role, an unknown kind of feedback) is raised as `BadInput` at once.
+within about a second, and ship it. What goes wrong on our side is counted and logged, never raised
+into the agent's call; what the caller gets wrong (no role, an unknown kind of feedback) is raised
+as `BadInput` at once.
 
 Read from the environment, where an argument does not say otherwise:
 
@@ -116,8 +117,9 @@ class Flywheel:
             max_bytes=_bytes_of(max_bytes, env.get("FLYWHEEL_SPOOL_MAX_BYTES")),
             drop=drop or env.get("FLYWHEEL_SPOOL_DROP") or "new",
             reads=transport is not None,
+            source=f"{self.project}@{socket.gethostname()}",
         )
-        self.sender = Sender(self.spool, transport, source=f"{self.project}@{socket.gethostname()}")
+        self.sender = Sender(self.spool, transport)
         self._closed = False
         self.connections = ThreadClients()
         myself = weakref.ref(self)

@@ -82,6 +82,11 @@ class Reader:
         cut_uncommitted(folder, REFUSED, self.state.held_file, self.state.held_size)
         self._delete_before(self.state.segment)
 
+    @property
+    def source(self) -> str:
+        """The name that the collector counts these records under."""
+        return self.horizon().source
+
     def take(self, limit: int, max_bytes: int) -> Batch | None:
         """Return the oldest records that are not settled, or None; again until they are."""
         with self._lock:

@@ -41,7 +41,7 @@ def read_lines(descriptor: int, start: int, end: int, most_bytes: int) -> tuple[
         reaches_end = start + len(data) >= end or len(data) < wanted
         cut = len(data) if reaches_end else data.rfind(b"\n") + 1
         if cut:
-            return [line for line in data[:cut].split(b"\n") if line], start + cut
+            return data[:cut].removesuffix(b"\n").split(b"\n"), start + cut
         if not data:  # the file is shorter than it should be
             return [], end
         wanted = min(2 * wanted, end - start)

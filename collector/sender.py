@@ -16,8 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from collector.books import Account
 from collector.prepare import FEEDBACK, INTERACTION
 from collector.reader import Batch, Reader, Settlement
 from collector.spool import Spool
@@ -34,6 +34,9 @@ from collector.transport import (
 __all__ = ["FEEDBACK", "INTERACTION", "Sender"]
 
 log = logging.getLogger(__name__)
+
+Head = dict[str, Any]
+"""`{"source", "account"}`: whose records a batch holds, and how the books stand."""
 
 LONGEST_PAUSE_S = 30.0
 LONGEST_ASKED_PAUSE_S = 300.0
@@ -63,7 +66,6 @@ class Sender:
     Args:
         spool: shared with the appending threads.
         transport: None only prepares, and syncs the spool to disk each `interval_s`.
-        source: name of this writer in the server's counts.
         interval_s: longest time a record waits for company.
         batch_size: records of one batch.
     """
@@ -72,12 +74,12 @@ class Sender:
         self,
         spool: Spool,
         transport: Transport | None,
-        source: str,
         interval_s: float = 1.0,
         batch_size: int = 500,
     ) -> None:
-        self.spool, self.transport, self.source = spool, transport, source
+        self.spool, self.transport = spool, transport
         self.interval_s, self.batch_size = interval_s, batch_size
+        self.settled = 0
         spool.tells = transport is not None
         self._reset()
 
@@ -169,10 +171,10 @@ class Sender:
             self._next_adoption = time.monotonic() + ADOPT_EVERY_S
 
     def _ship(self, batch: Batch) -> bool:
-        books = self.spool.account(batch.reader.name)
+        head = self._head(batch.reader)
         delivery = _Delivery(splitting=self._failures >= FAILURES_BEFORE_SPLIT)
         try:
-            self._deliver(batch.payloads, books, delivery)
+            self._deliver(batch.payloads, head, delivery)
         except Unreachable as error:
             self._failures += isinstance(error, Failing)
             batch.reader.put_back(batch)
@@ -181,15 +183,19 @@ class Sender:
         self._pause_s, self._failures = 0.0, 0
         for payload, reason in delivery.rejected:
             self.spool.set_aside(batch.reader.name, payload, reason)
-        self.spool.settle(batch, delivery.settlement(), books)
+        self.spool.settle(batch, delivery.settlement(), head["account"])
+        self.settled += len(batch.payloads)
         return True
 
-    def _deliver(self, lines: Sequence[bytes], books: Account, delivery: "_Delivery") -> None:
+    def _head(self, reader: Reader) -> Head:
+        return {"source": reader.source, "account": self.spool.account(reader.name)}
+
+    def _deliver(self, lines: Sequence[bytes], head: Head, delivery: "_Delivery") -> None:
         """Send lines, in halves if the collector refuses them together."""
         if not lines:
             return
         try:
-            results = self._send(lines, books)
+            results = self._send(lines, head)
         except Refused as error:
             reason = str(error)
             if len(lines) == 1:
@@ -199,41 +205,45 @@ class Sender:
             if not delivery.splitting:
                 raise
             if len(lines) == 1:
-                self._suspect(lines[0], error, books, delivery)
+                self._suspect(lines[0], error, head, delivery)
                 return
         else:
             delivery.note(lines, results)
             return
         middle = len(lines) // 2
-        self._deliver(lines[:middle], books, delivery)
-        self._deliver(lines[middle:], books, delivery)
+        self._deliver(lines[:middle], head, delivery)
+        self._deliver(lines[middle:], head, delivery)
 
-    def _suspect(self, line: bytes, error: Failing, books: Account, delivery: "_Delivery") -> None:
+    def _suspect(self, line: bytes, error: Failing, head: Head, delivery: "_Delivery") -> None:
         """Hold back a record that the collector fails over, if it does not fail over everything."""
         if not delivery.delivered:
             if len(delivery.refused) >= BREAKING_RECORDS:
                 raise error
-            self._send([], books)  # a collector that fails over nothing at all is broken
+            self._send([], head)  # a collector that fails over nothing at all is broken
         delivery.refused.append((str(error), line))
 
-    def _send(self, lines: Sequence[bytes], books: Account) -> list[Result]:
+    def _send(self, lines: Sequence[bytes], head: Head) -> list[Result]:
         assert self.transport is not None
-        head = {"source": self.source, "account": books}
         if isinstance(self.transport, LineTransport):
             return self.transport.send_lines(head, lines)
         return self.transport.send(batch_of(head, lines))
 
     def _tell_books(self) -> None:
         """Report the books that changed since the collector was told."""
-        for books in self.spool.untold():
+        for reader, books in self.spool.untold():
             try:
-                self._send([], books)
+                self._send([], {"source": reader.source, "account": books})
             except Refused as error:
                 log.warning("collector refuses the books of %s: %s", books["writer"], error)
             except Unreachable as error:
                 self._back_off(error)
                 return
-            self.spool.told(books["writer"], books)
+            self.spool.told(reader, books)
+
+    @property
+    def pause_s(self) -> float:
+        """How long it leaves the collector alone, in seconds; 0 while that answers."""
+        return self._pause_s
 
     def _back_off(self, error: Unreachable) -> None:
         if not self._pause_s:
@@ -262,7 +272,7 @@ class Sender:
         held = reader.held()
         lines = [line["line"].encode() for line in held]
         delivery = _Delivery(splitting=True)
-        self._deliver(lines, self.spool.account(reader.name), delivery)
+        self._deliver(lines, self._head(reader), delivery)
         for payload, reason in delivery.rejected:
             self.spool.set_aside(reader.name, payload, reason)
         reader.settle_held(delivery.settlement())

@@ -77,6 +77,7 @@ class Spool:
         drop: what goes beyond the bound: `new` records, or the `oldest` whole segments. Counted.
         prepare: builds and scrubs a raw line.
         reads: whether this process ships; if not, another may read while this one writes.
+        source: the name that the collector counts this process's records under.
 
     Raises:
         BadInput: an unknown policy, or a bound that is not positive.
@@ -92,6 +93,7 @@ class Spool:
         drop: str = "new",
         prepare: Prepare | None = None,
         reads: bool = True,
+        source: str = "spool",
     ) -> None:
         _require_one_of("fsync policy of the spool", fsync, FSYNC_POLICIES)
         _require_one_of("drop policy of the spool", drop, DROP_POLICIES)
@@ -101,6 +103,7 @@ class Spool:
         self.fsync, self.max_bytes, self.drop_policy, self.reads = fsync, max_bytes, drop, reads
         self.segment_bytes = min(segment_bytes, max(max_bytes // 8, 1))
         self.tells = False
+        self.source = source
         self._prepare = prepare or Preparer()
         self._start()
 
@@ -186,7 +189,7 @@ class Spool:
         reading = Book.make(making / READER_BOOK)
         making.rename(folder)
         book.path, reading.path = folder / WRITER_BOOK, folder / READER_BOOK
-        writer = Writer.make(folder, book, self.fsync, self.segment_bytes)
+        writer = Writer.make(folder, book, self.fsync, self.segment_bytes, self.source)
         self._writers[self.name] = writer
         if self.reads:
             self._readers[self.name] = Reader(folder, reading, writer.written)
@@ -208,7 +211,7 @@ class Spool:
     # Preparing
 
     def prepare(self, limit: int = 64, pause: Callable[[], None] | None = None) -> int:
-        """Scrub up to `limit` raw records; return how many were dealt with.
+        """Scrub up to `limit` raw records of each writer; return how many lines were read.
 
         Raises:
             OSError: the disk refuses; they stay raw.
@@ -330,15 +333,15 @@ class Spool:
         self._measure()
         self._let_go_if_done(batch.reader.name)
 
-    def told(self, name: str, books: Account) -> None:
+    def told(self, reader: Reader, books: Account) -> None:
         """Note that the collector knows these books; raises OSError."""
-        self._readers[name].report(books)
-        self._let_go_if_done(name)
+        reader.report(books)
+        self._let_go_if_done(reader.name)
 
-    def untold(self) -> list[Account]:
-        """Return the books of the writers read here that the collector does not know."""
+    def untold(self) -> list[tuple[Reader, Account]]:
+        """Return the writers read here whose books the collector does not know, and the books."""
         books = [(reader, self.account(reader.name)) for reader in tuple(self._readers.values())]
-        return [each for reader, each in books if reader.state.reported != each]
+        return [(reader, each) for reader, each in books if reader.state.reported != each]
 
     def set_aside(self, name: str, payload: bytes, reason: str) -> None:
         """Keep a record that the collector answered with a refusal, for a person to look at."""

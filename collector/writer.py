@@ -84,9 +84,13 @@ class Writer:
         self._descriptors: dict[Path, int] = {}
 
     @classmethod
-    def make(cls, folder: Path, book: Book, fsync: str, segment_bytes: int) -> "Writer":
+    def make(
+        cls, folder: Path, book: Book, fsync: str, segment_bytes: int, source: str
+    ) -> "Writer":
         """Begin a new writer in its folder; raises OSError."""
         writer = cls(folder, book, fsync, segment_bytes)
+        writer.state.source = source
+        book.commit(vars(writer.state))
         writer._raws.append(writer._new_raw())
         return writer
 
@@ -103,6 +107,8 @@ class Writer:
             writer._made_files = int(path.name.rpartition("-")[2])
             writer.raw_bytes += raw.size
             writer.sequence = last_number(raw.descriptor, raw.size, writer.sequence)
+        if not writer._raws:  # it died before its first record
+            writer._raws.append(writer._new_raw())
         return writer
 
     # Appending
@@ -144,7 +150,7 @@ class Writer:
     def prepare(
         self, scrub: Prepare, limit: int = 64, pause: Callable[[], None] | None = None
     ) -> int:
-        """Move up to `limit` raw lines to the scrubbed stage; return how many were dealt with.
+        """Move up to `limit` raw lines to the scrubbed stage; return how many lines were read.
 
         `pause` is called after each. A line that `scrub` fails on is held back, never passed on.
 
@@ -152,22 +158,23 @@ class Writer:
             OSError: the disk refuses; what is not prepared stays raw.
         """
         with self.preparing:
-            before = self.state.taken
+            done = 0
             for raw in tuple(self._raws):
-                most = limit - (self.state.taken - before)
-                if most > 0:
-                    self._prepare_from(raw, scrub, most, pause)
+                if done < limit:
+                    done += self._prepare_from(raw, scrub, limit - done, pause)
+                if raw.offset < raw.size:
+                    break  # in order: a later number would make these look lost
             self._count_missing()
             self._free_raw()
-            return self.state.taken - before
+            return done
 
     def _prepare_from(
         self, raw: _Raw, scrub: Prepare, limit: int, pause: Callable[[], None] | None
-    ) -> None:
+    ) -> int:
         with self.lock:
             end = raw.size
         if raw.offset >= end:
-            return
+            return 0
         lines, offset = read_lines(raw.descriptor, raw.offset, end, READ_BYTES)
         if len(lines) > limit:
             lines = lines[:limit]
@@ -181,6 +188,7 @@ class Writer:
         with self.lock:
             self.raw_bytes -= offset - raw.offset
             raw.offset = offset
+        return len(lines)
 
     def _prepare_line(self, line: bytes, scrub: Prepare, outcome: "_Outcome") -> None:
         numbered = unframe(line)

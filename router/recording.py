@@ -159,8 +159,8 @@ class Recorder:
     """Keeps the calls of one gateway process in a spool and ships them into the database."""
 
     def __init__(self, folder: Path) -> None:
-        self.spool = Spool(folder)
-        self._sender = Sender(self.spool, IngestTransport(), SOURCE, interval_s=SHIP_EVERY_S)
+        self.spool = Spool(folder, source=SOURCE)
+        self._sender = Sender(self.spool, IngestTransport(), interval_s=SHIP_EVERY_S)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="gateway-records")
 
     def start(self) -> None:
