@@ -229,11 +229,16 @@ def imports(world, canary) -> None:
     for format, row in rows.items():
         file = world.files / f"{format}.jsonl"
         file.write_text(f"{json.dumps(row)}\n{canary(f'{format} rejected line')}\n")
-        rejects = world.home / f"{format}.rejects.jsonl"
+        rejects = world.files / f"{format}.rejects.jsonl"
         run_import(
             format, [file], DirectTransport(), Options(Defaults(role="coder"), rejects_path=rejects)
         )
         assert rejects.exists()
+
+
+def searched(world: SimpleNamespace) -> list[Path]:
+    rejects = world.files.glob("*.rejects.jsonl")
+    return [path for path in (*world.home.rglob("*"), *rejects) if path.is_file()]
 
 
 def leaks(world: SimpleNamespace, canaries: dict[str, str]) -> list[str]:
@@ -248,13 +253,9 @@ def leaks(world: SimpleNamespace, canaries: dict[str, str]) -> list[str]:
             rows = connection.execute(f'SELECT t::text FROM "{table}" t').fetchall()
             text = "\n".join(row for (row,) in rows)
             found += [f"{name} in table {table}" for name, c in canaries.items() if c in text]
-    for file in (p for p in world.home.rglob("*") if p.is_file()):
+    for file in searched(world):
         content = file.read_bytes()
-        found += [
-            f"{name} in {file.relative_to(world.home)}"
-            for name, c in canaries.items()
-            if c.encode() in content
-        ]
+        found += [f"{name} in {file}" for name, c in canaries.items() if c.encode() in content]
     return found
 
 
