@@ -15,7 +15,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from collector.schemas import FeedbackRecord, InteractionRecord
-from collector.scrub import scrub_record
+from collector.scrub import Scrubber, scrub_record, server_rules
 from foundation.ids import time_of
 from foundation.prices import cost_usd
 
@@ -42,7 +42,7 @@ def scrubbed(raw: Mapping[str, Any]) -> dict[str, Any]:
         Refusal: it is nested too deeply, or scrubbing failed: then it must not be kept anywhere.
     """
     try:
-        return scrub_record(raw)
+        return scrub_record(raw, Scrubber(server_rules()))
     except RecursionError:
         raise too_deep() from None
     except Exception as error:  # whatever went wrong, unscrubbed text must not get further

@@ -21,12 +21,14 @@ from hashlib import sha256
 from typing import Any
 
 from collector import scrub_checks as checks
+from collector import scrub_names as names
 from collector.scrub_custom import VARIABLE, CustomRules, load
 from collector.scrub_rules import RULES, Rule
 from collector.scrub_search import Finding, ScrubFailed, candidates_in, resolve
 
 __all__ = [
     "ACTIVE",
+    "RULES",
     "RULES_VERSION",
     "Finding",
     "Rule",
@@ -37,6 +39,7 @@ __all__ = [
     "scrub_json",
     "scrub_record",
     "scrub_text",
+    "server_rules",
 ]
 
 _CACHED_LENGTH = 16_384
@@ -53,12 +56,16 @@ class RuleSet:
 
     Attributes:
         custom: what a team's rule file added.
+        find_names: what finds names in prose, if that is wanted.
         version: 12 hexadecimal digits that change when any rule changes.
     """
 
-    def __init__(self, custom: CustomRules | None = None) -> None:
+    def __init__(
+        self, custom: CustomRules | None = None, find_names: names.Finder | None = None
+    ) -> None:
         self.custom = custom or CustomRules()
-        self.version = rules_version(self.custom)
+        self.find_names = find_names
+        self.version = rules_version(self.custom, find_names is not None)
         self._short = lru_cache(maxsize=_SHORT_TEXTS)(self.search)
         self._recent = lru_cache(maxsize=_CACHED_TEXTS)(self.search)
 
@@ -80,23 +87,47 @@ class RuleSet:
             lowered = text.lower()
             for rule in self.custom.rules:
                 candidates.extend(rule.search(text, lowered))
+        if self.find_names is not None:
+            candidates.extend(self.find_names(text))
         if not candidates:
             return ()
         allow = self.custom.allow
         return tuple(f for f in resolve(candidates) if not allow.holds(text[f.start : f.end]))
 
 
-def rules_version(custom: CustomRules) -> str:
+def rules_version(custom: CustomRules, with_names: bool = False) -> str:
     """Return the hash of the built-in rules, their checks' revision and the custom rules."""
     table = [
         (rule.kind, rule.pattern, rule.keywords, rule.around, rule.entropy, rule.accept.__name__)
         for rule in RULES
     ]
-    return sha256(repr((checks.REVISION, table, custom.source)).encode()).hexdigest()[:12]
+    return sha256(repr((checks.REVISION, table, custom.source, with_names)).encode()).hexdigest()[
+        :12
+    ]
 
 
-ACTIVE = RuleSet(load(os.environ.get(VARIABLE)))
+def _names(in_client: bool) -> names.Finder | None:
+    if not names.wanted(os.environ, in_client):
+        return None
+    return names.presidio(os.environ.get(names.MODEL_VARIABLE) or names.DEFAULT_MODEL)
+
+
+ACTIVE = RuleSet(load(os.environ.get(VARIABLE)), _names(in_client=True))
+"""The rules of this process."""
+
 RULES_VERSION = ACTIVE.version
+
+
+@lru_cache(maxsize=1)
+def server_rules() -> RuleSet:
+    """Return the rules where records are stored: those of any process, and names if wanted.
+
+    Raises:
+        MissingExtra: names are wanted and Presidio is not installed.
+        BadInput: its model is not on this machine.
+    """
+    find_names = _names(in_client=False)
+    return ACTIVE if find_names is ACTIVE.find_names else RuleSet(ACTIVE.custom, find_names)
 
 
 def findings(text: str) -> tuple[Finding, ...]:
@@ -110,10 +141,11 @@ _EXACT_SCALARS = (bool, float, type(None))
 class Scrubber:
     """Scrubs texts with one numbering: the same value gets the same placeholder every time."""
 
-    def __init__(self, rules: RuleSet = ACTIVE) -> None:
+    def __init__(self, rules: RuleSet = ACTIVE, after: Mapping[str, int] | None = None) -> None:
+        """Start a numbering: at 1, or after the numbers that `after` says are taken, by kind."""
         self._rules = rules
         self._placeholders: dict[tuple[str, str], int] = {}
-        self._numbers: Counter[str] = Counter()
+        self._numbers: Counter[str] = Counter(after)
 
     @property
     def version(self) -> str:

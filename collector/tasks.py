@@ -1,6 +1,6 @@
 """Jobs of the collector: partitions ahead of time, joins that were missed, imports."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from collector.direct import DirectTransport
 from collector.importers.run import run_import
 from collector.joining import join_waiting
 from collector.partitions import ensure_partitions
+from collector.rescan import Scope, rescan
 from foundation.database import session_scope
 from foundation.runs import RunHandle, job
 from foundation.settings import get_settings
@@ -44,3 +45,13 @@ def import_files(run: RunHandle, format: str, paths: list[str]) -> dict[str, Any
         progress=lambda place: run.progress(place.done_bytes, place.total_bytes, "bytes"),
     )
     return report.as_dict()
+
+
+@job("collector.rescan", queue="cpu")
+def rescan_job(run: RunHandle, role: str | None = None, since: str | None = None) -> dict[str, Any]:
+    """Scrub again what other rules scrubbed; started again, it goes on with what is left."""
+    report = rescan(
+        Scope(role, datetime.fromisoformat(since) if since else None),
+        progress=lambda done, total: run.progress(done, total, "rows"),
+    )
+    return report.as_dict() | {"changed_interactions": [str(id) for id in report.interactions]}

@@ -14,6 +14,7 @@ from flywheel.cli import (
     feedback,
     models,
     otel,
+    scrub,
     services,
     spool,
     traffic,
@@ -32,6 +33,7 @@ data.register(app)
 campaign.register(app)
 dead_letters.register(app)
 feedback.register(app)
+scrub.register(app)
 spool.register(app)
 models.register(app)
 traffic.register(app)
