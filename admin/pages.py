@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from admin import (
+    capture,
     datasets,
     decisions,
     evaluations,
@@ -31,7 +32,17 @@ from foundation.errors import FlywheelError
 
 log = logging.getLogger(__name__)
 
-NOUNS = (overview, interactions, datasets, runs, models, evaluations, experiments, decisions)
+NOUNS = (
+    overview,
+    interactions,
+    capture,
+    datasets,
+    runs,
+    models,
+    evaluations,
+    experiments,
+    decisions,
+)
 """The noun files, in the order of the wheel; a new page joins here and in `_base.html`."""
 
 

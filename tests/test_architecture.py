@@ -26,6 +26,7 @@ TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "toke
 MEETING_POINTS = {
     "collector": {
         *("tables", "ingest", "client", "partitions"),
+        *("dead_letters", "metrics", "reconcile"),
         *("record", "schemas", "scrub", "sender", "spool", "streams", "transport"),
     },
     "curation": {"tables", "build", "export", "recipe"},

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flywheel.cli.output import AsJson, as_uuid, print_fields, print_json, print_table
+from flywheel.cli.output import AsJson, as_uuid, console, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -48,14 +48,14 @@ def list_letters(
     if as_json:
         print_json([letter.model_dump(mode="json", exclude={"record"}) for letter in found])
         return
-    print_table(
-        ("letter", "received", "source", "kind", "reason", "outcome"),
-        [
-            (x.id, f"{x.received_at:%Y-%m-%d %H:%M:%S}", x.source, x.kind, x.reason, x.outcome)
-            for x in found
-        ],
-        "No refused record waits.",
-    )
+    for letter in found:
+        settled_as = f", settled as {letter.outcome}" if letter.outcome else ""
+        received = f"{letter.received_at:%Y-%m-%d %H:%M:%S}"
+        console.print(f"[bold]{letter.id}[/bold]  {received}{settled_as}")
+        console.out(f"  {letter.kind} from {letter.source}", highlight=False)
+        console.out(f"  {letter.reason}", highlight=False)
+    if not found:
+        console.print("No refused record waits.")
 
 
 def show(

@@ -126,18 +126,31 @@ def status(as_json: AsJson = False) -> None:
 
 def _print_books(found: dict[str, Any]) -> None:
     """Print what became of the records of each source, and how many letters wait."""
-    written = ("source", "seen", "delivered", "waiting", "held", "damaged", "dropped")
-    columns = (*written, "stored", "duplicate", "rejected", "unaccounted")
-    rows = [
-        [sum(cell.values()) if isinstance(cell, dict) else cell for cell in map(books.get, columns)]
-        for books in found["capture"]
-    ]
-    print_table(columns, rows, "No record has arrived yet.")
+    print_table(
+        ("source", "seen", "spooled", "dropped", "stored", "again", "rejected", "missing"),
+        [_books_row(books) for books in found["capture"]],
+        "No record has arrived yet.",
+    )
     letters = found["dead_letters"]
     if letters:
         by_code = ", ".join(f"{n} {code}" for code, n in letters.items())
         console.print(f"{sum(letters.values())} refused records wait: {by_code}. ", end="")
         console.print("See: flywheel dead-letters list")
+
+
+def _books_row(books: dict[str, Any]) -> tuple[Any, ...]:
+    """Return a source's line; what only writers' accounts tell is unknown without them."""
+    told = books["writers"] > 0
+    return (
+        books["source"],
+        books["seen"] if told else None,
+        books["waiting"] + books["held"] if told else None,
+        sum(books["dropped"].values()),
+        books["stored"],
+        books["duplicate"],
+        sum(books["rejected"].values()),
+        books["unaccounted"] if told else None,
+    )
 
 
 def upgrade(as_json: AsJson = False) -> None:
