@@ -10,7 +10,7 @@ from typing import Any
 
 from collector.importers.answers import one_per_answer
 from collector.importers.lines import Imported, Malformed, NoAnswer, Reject, parsed, read_rows
-from collector.importers.messages import with_system
+from collector.importers.messages import asked_with, with_system
 from collector.importers.row import Row
 from collector.importers.source import Source
 from foundation.chat import Message, message, text_of
@@ -66,5 +66,5 @@ def _translate(raw: dict[str, Any], place: int, source: Source) -> list[Imported
         raise NoAnswer("output: is empty")
     messages = [*history_of(raw), (asked, False), (message("assistant", answer), True)]
     kept = {name: raw[name] for name in _KEPT if raw.get(name)}
-    request = {"model": raw.get("model")}
+    request = asked_with(raw.get("model"), raw.get("tools"))
     return one_per_answer(row, request, with_system(messages, raw), attributes=kept or None)

@@ -87,7 +87,7 @@ def preferred(
         NoAnswer: one of the answers is empty.
     """
     statement = row.feedback(
-        0, "preference", "chosen", loser_interaction_id=row.id("1"), source="human"
+        0, "preference", "chosen", loser_interaction_id=row.interaction_id(1), source="human"
     )
     return [
         last_answer(row, request, [*prompt, *said[:-1]], said[-1], number, feedback, **columns)

@@ -14,12 +14,12 @@ from typing import Any
 
 from collector.importers.answers import one_per_answer, preferred
 from collector.importers.lines import Imported, Reject, read_rows
-from collector.importers.messages import openai_messages, openai_tools
+from collector.importers.messages import asked_with, openai_messages
 from collector.importers.row import Row
 from collector.importers.source import Source
 
 FORMAT = "chat_jsonl"
-_ASKED_WITH = ("model", "temperature", "max_tokens", "parallel_tool_calls", "response_format")
+_PARAMETERS = ("temperature", "max_tokens", "parallel_tool_calls", "response_format")
 
 
 def read(source: Source) -> Iterator[Imported | Reject]:
@@ -54,6 +54,5 @@ def _pair(row: Row, raw: dict[str, Any]) -> Sequence[Imported]:
 
 def request_of(raw: dict[str, Any]) -> dict[str, Any]:
     """Return what a chat was asked with besides its messages."""
-    request = {name: raw[name] for name in _ASKED_WITH if raw.get(name) is not None}
-    tools = openai_tools(raw.get("tools") or raw.get("functions"))
-    return request | ({"tools": tools} if tools else {})
+    request = {name: raw[name] for name in _PARAMETERS if raw.get(name) is not None}
+    return request | asked_with(raw.get("model"), raw.get("tools") or raw.get("functions"))

@@ -13,7 +13,7 @@ from typing import Any
 from collector.importers.alpaca import history_of, instruction_of
 from collector.importers.answers import preferred
 from collector.importers.lines import Imported, Malformed, Reject, parsed, read_rows
-from collector.importers.messages import openai_messages, openai_tools, with_system
+from collector.importers.messages import asked_with, openai_messages, with_system
 from collector.importers.row import Row
 from collector.importers.source import Source
 from foundation.chat import Message, message
@@ -51,11 +51,10 @@ def _translate(raw: dict[str, Any], place: int, source: Source) -> list[Imported
     prompt = winner[:common] if begins_alike else _prompt(raw)
     if begins_alike:
         winner, loser = winner[common:], loser[common:]
-    if not winner or not loser:
-        raise Malformed("chosen and rejected: are the same, expected two different answers")
+    if winner == loser or not winner or not loser:
+        raise Malformed("chosen, rejected: hold the same answer, expected two")
     prompt = [m for m, _ in with_system([(m, False) for m in prompt], raw)]
-    tools = openai_tools(raw.get("tools"))
-    request = {"model": None, **({"tools": tools} if tools else {})}
+    request = asked_with(raw.get("model"), raw.get("tools"))
     kept = {name: raw[name] for name in _KEPT if raw.get(name)}
     pair = preferred(row, request, prompt, winner, loser, attributes=kept or None)
     for number, item in enumerate(pair):

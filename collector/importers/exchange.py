@@ -9,7 +9,7 @@ from typing import Any
 
 from collector.importers.chat_shapes import finish_reason_of, messages_of
 from collector.importers.lines import Malformed, parsed
-from collector.importers.messages import openai_messages, openai_tools
+from collector.importers.messages import asked_with, openai_messages
 from collector.importers.row import Row
 from foundation.chat import Message, message, text_of
 
@@ -33,8 +33,8 @@ def request_of(raw: Any, where: str = "request") -> dict[str, Any]:
     asked = _asked(value, where)
     if not asked and not kept.get("prompt"):
         raise Malformed(f"{where}: has no messages, prompt or input: {_fields(value)}")
-    tools = openai_tools(value.get("tools") or value.get("functions"))
-    return kept | ({"messages": asked} if asked else {}) | ({"tools": tools} if tools else {})
+    tools = asked_with(tools=value.get("tools") or value.get("functions"))
+    return kept | ({"messages": asked} if asked else {}) | tools
 
 
 def response_of(raw: Any, row: Row, number: int, model: Any = None) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from collector.importers.alpaca import history_of, instruction_of
 from collector.importers.answers import last_answer
 from collector.importers.lines import Imported, Malformed, NoAnswer, Reject, parsed, read_rows
-from collector.importers.messages import openai_messages, openai_tools, with_system
+from collector.importers.messages import asked_with, openai_messages, with_system
 from collector.importers.row import Row
 from collector.importers.source import Source
 from foundation.chat import Message, message
@@ -41,8 +41,7 @@ def _translate(raw: dict[str, Any], place: int, source: Source) -> list[Imported
     is_good = _label(raw)
     messages = _messages(raw)
     prompt = [m for m, _ in with_system([(m, False) for m in messages[:-1]], raw)]
-    tools = openai_tools(raw.get("tools"))
-    request = {"model": raw.get("model"), **({"tools": tools} if tools else {})}
+    request = asked_with(raw.get("model"), raw.get("tools"))
     statement = row.feedback(0, "success", "label", value=float(is_good), source="human")
     kept = {name: raw[name] for name in _KEPT if raw.get(name)}
     return [

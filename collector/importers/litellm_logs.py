@@ -17,7 +17,7 @@ from collector.importers.moments import milliseconds_between, moment_of
 from collector.importers.row import Row
 from collector.importers.source import Source
 from collector.record import ERROR, SUCCESS
-from foundation.ids import keyed_episode_id
+from foundation.chat import answer_text, prompt_messages, text_of
 from foundation.settings import get_settings
 
 FORMAT = "litellm"
@@ -64,13 +64,22 @@ def _translate(raw: dict[str, Any], place: int, source: Source) -> list[Imported
     request = _request(log)
     fault = _fault(log)
     response = None if fault else response_of(log.get("response"), row, 0, log.get("model"))
-    if _REDACTED in str(request.get("messages")) or _REDACTED in str(response):
+    if _REDACTED in (*_texts(request), answer_text(response)):
         raise _Redacted("messages or response were redacted by litellm's settings")
     if not fault and not says_something(response):
         raise NoAnswer(
             "response: is empty; a spend log keeps it only with store_prompts_in_spend_logs"
         )
-    return [row.interaction(0, request, response, **_columns(log, row, fault, started))]
+    session = log.get("session_id") or log.get("trace_id")
+    row = row.in_episode(str(session) if session else None)
+    columns = _columns(log, fault, started)
+    if session:
+        columns["gen_ai_conversation_id"] = str(session)
+    return [row.interaction(0, request, response, **columns)]
+
+
+def _texts(request: Mapping[str, Any]) -> list[str]:
+    return [text_of(said.get("content")) for said in prompt_messages(dict(request))]
 
 
 class _NotAChat(Malformed):
@@ -132,12 +141,9 @@ def _fault(log: Mapping[str, Any]) -> str | None:
     return str(name or log.get("error_str") or "failure")[:200]
 
 
-def _columns(
-    log: Mapping[str, Any], row: Row, fault: str | None, started: datetime | None
-) -> dict[str, Any]:
+def _columns(log: Mapping[str, Any], fault: str | None, started: datetime | None) -> dict[str, Any]:
     ended = _time(log, "endTime", "end_time")
     first = _time(log, "completionStartTime")
-    session = log.get("session_id") or log.get("trace_id")
     streamed = log.get("stream") is True and first != ended
     columns = {
         "status": ERROR if fault else SUCCESS,
@@ -149,8 +155,6 @@ def _columns(
         "gen_ai_provider_name": log.get("custom_llm_provider") or None,
         "gen_ai_usage_input_tokens": _tokens(log.get("prompt_tokens")),
         "gen_ai_usage_output_tokens": _tokens(log.get("completion_tokens")),
-        "gen_ai_conversation_id": str(session) if session else None,
-        "episode_id": keyed_episode_id(row.project, str(session)) if session else row.episode,
         "attributes": {n: log[n] for n in _KEPT if log.get(n) not in (None, "", [], {})} or None,
     }
     return {name: value for name, value in columns.items() if value is not None}

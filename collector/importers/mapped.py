@@ -11,12 +11,11 @@ from collector.importers.answers import last_answer, one_per_answer
 from collector.importers.exchange import request_of, response_of, says_something
 from collector.importers.lines import Imported, Malformed, NoAnswer, Reject, parsed, read_rows
 from collector.importers.mapping import NUMBERS, TEXTS, Column, RowMapping, read_mapping
-from collector.importers.messages import openai_messages, openai_tools
+from collector.importers.messages import asked_with, openai_messages
 from collector.importers.moments import RECORDED_AT, moment_of
 from collector.importers.row import Row
 from collector.importers.source import Source
 from foundation.chat import Message, message
-from foundation.ids import keyed_episode_id
 
 FORMAT = "mapped"
 
@@ -47,9 +46,8 @@ def _imported(
         role=texts.get("role") or source.defaults.role,
         moment=_started(columns.get("started_at"), raw),
     )
+    row = row.in_episode(texts.get("episode"))
     more = _more_columns(raw, mapping, texts)
-    if texts.get("episode"):
-        more["episode_id"] = keyed_episode_id(row.project, str(texts["episode"]))
     found = _interactions(row, raw, columns, texts.get("model"), more)
     found[-1].feedback.extend(_statements(row, raw, mapping, len(found) - 1))
     return found
@@ -62,8 +60,7 @@ def _interactions(
     model: str | None,
     more: dict[str, Any],
 ) -> list[Imported]:
-    tools = openai_tools(columns["tools"].value(raw)) if "tools" in columns else None
-    request: dict[str, Any] = {"model": model, **({"tools": tools} if tools else {})}
+    request = asked_with(model, columns["tools"].value(raw) if "tools" in columns else None)
     if "request" in columns:
         request |= request_of(columns["request"].value(raw), columns["request"].written)
         prompt: list[Message] = list(request.pop("messages", None) or [])

@@ -45,11 +45,11 @@ _CALL_PARTS = (*CALL, "tool_use")
 _RESULT_PARTS = ("tool_result", "function_response", "tool_response", "observation")
 
 
-def is_answer(message: Message) -> bool:
-    """Tell whether a message as it was written is an answer: said by a model, and not masked."""
-    name = next((message.get(key) for key in _ROLE_KEYS if message.get(key)), None)
-    masked = any(message.get(key) in (0, False) and key in message for key in _WEIGHT_KEYS)
-    return _ROLE_OF.get(str(name).lower()) == "assistant" and not masked
+def asked_with(model: Any = None, tools: Any = None) -> dict[str, Any]:
+    """Return a request's model and tools, those that there are."""
+    named = {"model": model} if isinstance(model, str) and model else {}
+    offered = openai_tools(tools)
+    return named | ({"tools": offered} if offered else {})
 
 
 def openai_messages(raw: Any, where: str = "messages") -> list[tuple[Message, bool]]:
@@ -70,7 +70,7 @@ def openai_messages(raw: Any, where: str = "messages") -> list[tuple[Message, bo
     for index, item in enumerate(items):
         for message in _read(item, f"{where}.{index}"):
             said = bool(text_of(message.get("content")).strip() or message.get("tool_calls"))
-            found.append((message, said and is_answer(item)))
+            found.append((message, said and _is_answer(item)))
     return _with_call_ids(_joined_calls(found))
 
 
@@ -78,48 +78,60 @@ def openai_tools(raw: Any) -> list[Any] | None:
     """Return tools as OpenAI's `tools`, from a list or its JSON text; None if there are none."""
     items = parsed(raw)
     items = [items] if isinstance(items, dict) else items
-    if not isinstance(items, list) or not items:
-        return None
-    return [
-        {"type": "function", "function": tool}
-        if isinstance(tool, dict) and "name" in tool and tool.get("type", "function") == "function"
-        else tool
-        for tool in items
-    ]
+    return [_tool(item) for item in items] if isinstance(items, list) and items else None
+
+
+def _tool(item: Any) -> Any:
+    """Return a bare function, Anthropic's with its `input_schema` too, inside OpenAI's wrapper."""
+    if not isinstance(item, dict) or "name" not in item:
+        return item
+    if str(item.get("type")).startswith(_HOSTED):
+        return item
+    function = {_TOOL_FIELDS.get(k, k): v for k, v in item.items() if k != "type"}
+    return {"type": "function", "function": function}
+
+
+_TOOL_FIELDS = {"input_schema": "parameters", "inputSchema": "parameters"}
+_HOSTED = ("web_search", "file_search", "code_interpreter", "computer_use", "mcp")
+"""Types of tools that the provider runs; they have no function."""
+
+
+def _role_name(item: Any) -> str:
+    """Return what a message calls its speaker, in lower case; empty if it names none."""
+    if not isinstance(item, dict):
+        return ""
+    return str(next((item[key] for key in _ROLE_KEYS if item.get(key)), "")).lower()
+
+
+def _is_answer(item: dict[str, Any]) -> bool:
+    """Tell whether a message as it was written was said by a model and is not masked."""
+    masked = any(key in item and item[key] in (0, False) for key in _WEIGHT_KEYS)
+    return _ROLE_OF.get(_role_name(item)) == "assistant" and not masked
 
 
 def _read(item: Any, where: str) -> list[Message]:
     """Return the OpenAI messages of one item: several where tool results hide in a user turn."""
-    name = (
-        next((item.get(k) for k in _ROLE_KEYS if item.get(k)), None) if _is_object(item) else None
-    )
-    role = _ROLE_OF.get(str(name).lower())
-    if role is None:
+    name = _role_name(item)
+    if name not in _ROLE_OF:
         raise Malformed(
             f"{where}: got {item!r:.80}, expected an object whose role is one of "
             + ", ".join(sorted(_ROLE_OF))
         )
-    message = {
-        k: v for k, v in item.items() if k not in (*_ROLE_KEYS, *_CONTENT_KEYS, *_WEIGHT_KEYS)
-    }
-    content = next((item[k] for k in _CONTENT_KEYS if k in item), None)
-    message = {"role": role, "content": content, **message}
-    if str(name).lower() in CALL:
-        calls = calls_of(content)
-        message |= {"content": None, "tool_calls": calls} if calls else {}
-    if isinstance(message.get("function_call"), dict):
+    content = next((item[key] for key in _CONTENT_KEYS if key in item), None)
+    known = (*_ROLE_KEYS, *_CONTENT_KEYS, *_WEIGHT_KEYS)
+    others = {key: value for key, value in item.items() if key not in known}
+    message: Message = {"role": _ROLE_OF[name], "content": content, **others}
+    if name in CALL and (calls := calls_of(content)):
+        message |= {"content": None, "tool_calls": calls}
+    elif isinstance(others.get("function_call"), dict):
         message["tool_calls"] = calls_of(message.pop("function_call"))
-    if "tool_calls" in message:
-        message["tool_calls"] = calls_of(message["tool_calls"]) or None
-    if isinstance(message["content"], list):
-        return _with_parts(message, message["content"])
+    elif "tool_calls" in others:
+        message["tool_calls"] = calls_of(others["tool_calls"]) or None
+    if isinstance(content, list) and message["content"] is not None:
+        return _with_parts(message, content)
     if isinstance(message["content"], dict):
-        message["content"] = json.dumps(message["content"], ensure_ascii=False)
+        message["content"] = json.dumps(content, ensure_ascii=False)
     return [message]
-
-
-def _is_object(item: Any) -> bool:
-    return isinstance(item, dict)
 
 
 def _with_parts(message: Message, parts: Sequence[Any]) -> list[Message]:
@@ -150,10 +162,12 @@ def _text_part(part: Any) -> Any:
     """Return an OpenAI text part; the very same object if it is one."""
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return part
-    return {"type": "text", "text": part if isinstance(part, str) else _part_text(part)}
+    return {"type": "text", "text": _part_text(part)}
 
 
-def _part_text(part: dict[str, Any]) -> str:
+def _part_text(part: Any) -> str:
+    if not isinstance(part, dict):
+        return part if isinstance(part, str) else json.dumps(part, ensure_ascii=False)
     names = ("text", "value", "thinking", "reasoning", "content", "arguments")
     value = next((part[name] for name in names if part.get(name) is not None), "")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

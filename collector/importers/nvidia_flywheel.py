@@ -22,9 +22,10 @@ def read(source: Source) -> Iterator[Imported | Reject]:
     def translate(raw: dict[str, Any], place: int, source: Source) -> list[Imported]:
         record = raw["_source"] if isinstance(raw.get("_source"), dict) else raw
         workload = record.get("workload_id")
-        role = workload if workload in roles else None
-        if isinstance(workload, str) and workload and role is None:
-            record = {"task_type": workload, **record}
+        name = workload if isinstance(workload, str) and workload else None
+        role = name if name in roles else None
+        if name and not role:
+            record = {"task_type": name, **record}
         client = record.get("client_id")
         unit = str(client) if client else None
         return [imported(FORMAT, record, place, source, role, unit_id=unit)]

@@ -12,11 +12,11 @@ from typing import Any
 
 from collector.importers.exchange import request_of, response_of, says_something
 from collector.importers.lines import Imported, Malformed, NoAnswer, Reject, parsed, read_rows
+from collector.importers.messages import asked_with
 from collector.importers.moments import milliseconds_between, moment_of
 from collector.importers.row import Row
 from collector.importers.source import Source
 from collector.record import ERROR, SUCCESS
-from foundation.ids import keyed_episode_id
 
 FORMAT = "pairs"
 
@@ -72,15 +72,14 @@ def imported(
     asked_by, answered_by = _names_in(raw)
     started = next((m for n in _STARTED if (m := moment_of(raw.get(n)))), None)
     row = Row.of(format, raw, place, source, role=role, moment=started)
-    request = request_of(raw[asked_by], asked_by)
-    request.setdefault("model", raw.get("model"))
+    request = asked_with(raw.get("model")) | request_of(raw[asked_by], asked_by)
     answer = parsed(raw[answered_by])
     fault = _fault(raw, answer)
-    response = None if fault else response_of(answer, row, 0, request["model"])
+    response = None if fault else response_of(answer, row, 0, request.get("model"))
     if not fault and not says_something(response):
         raise NoAnswer(f"{answered_by}: got {raw[answered_by]!r:.80}, expected an answer")
-    if episode := _text(raw, "episode_id") or _text(raw, "session_id") or _text(raw, "trace_id"):
-        columns["episode_id"] = keyed_episode_id(row.project, episode)
+    episodes = (_text(raw, name) for name in ("episode_id", "session_id", "trace_id"))
+    row = row.in_episode(next(filter(None, episodes), None))
     duration = next((d for n in _ENDED if (d := milliseconds_between(started, raw.get(n)))), None)
     return row.interaction(
         0,

@@ -6,7 +6,7 @@ and importing it for another role makes other records.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -17,6 +17,7 @@ from collector.importers.moments import RECORDED_AT, moment_of
 from collector.importers.source import Source
 from collector.record import derived_id, feedback_record, interaction_record
 from foundation.chat import Message
+from foundation.ids import keyed_episode_id
 
 _TIMES = ("timestamp", "created_at", "created", "started_at", "time", "date")
 
@@ -31,6 +32,7 @@ class Row:
         key: hash of the content.
         role, project, task_type: as the row says, else the defaults of the import.
         moment: its own time, else `RECORDED_AT`.
+        own_episode: the episode that the row names, if it names one.
     """
 
     format: str
@@ -40,6 +42,7 @@ class Row:
     project: str
     task_type: str | None
     moment: datetime
+    own_episode: UUID | None = None
 
     @classmethod
     def of(
@@ -69,14 +72,26 @@ class Row:
             moment or _own_time(raw) or RECORDED_AT,
         )
 
-    def id(self, *parts: str) -> UUID:
-        """Return the id of one of its records."""
-        return derived_id(self.moment, self.format, self.role, self.project, self.key, *parts)
+    def id(self, *parts: str, after_ms: int = 0) -> UUID:
+        """Return the id of one of its records, `after_ms` milliseconds after its moment."""
+        moment = self.moment + timedelta(milliseconds=after_ms)
+        return derived_id(moment, self.format, self.role, self.project, self.key, *parts)
+
+    def interaction_id(self, number: int) -> UUID:
+        """Return the id of its interaction number `number`: they are in order of time."""
+        return self.id(str(number), after_ms=number)
 
     @property
     def episode(self) -> UUID:
         """Id of the episode that its interactions share."""
-        return self.id("episode")
+        return self.own_episode or self.id("episode")
+
+    def in_episode(self, named: UUID | str | None) -> "Row":
+        """Return the row as a part of the episode of an id or of the caller's own key, if any."""
+        if not named:
+            return self
+        found = keyed_episode_id(self.project, named) if isinstance(named, str) else named
+        return replace(self, own_episode=found)
 
     def interaction(
         self,
@@ -89,7 +104,7 @@ class Row:
         """Return its interaction number `number`, a millisecond after the one before."""
         columns.setdefault("episode_id", self.episode)
         record = interaction_record(
-            self.id(str(number)),
+            self.interaction_id(number),
             self.role,
             request,
             response,
@@ -107,7 +122,7 @@ class Row:
             self.id("feedback", str(number), kind, name),
             kind,
             name=name,
-            interaction_id=self.id(str(number)),
+            interaction_id=self.interaction_id(number),
             episode_id=columns.pop("episode_id", self.episode),
             created_at=self.moment,
             **columns,
@@ -119,7 +134,7 @@ class Row:
         """Return a chat completion whose only choice is `answer`; its usage was not recorded."""
         reason = finish or ("tool_calls" if answer.get("tool_calls") else "stop")
         return {
-            "id": self.id(str(number)).hex,
+            "id": self.interaction_id(number).hex,
             "object": "chat.completion",
             "created": int(self.moment.timestamp()),
             "model": model,

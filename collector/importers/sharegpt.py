@@ -10,7 +10,7 @@ from typing import Any
 
 from collector.importers.answers import one_per_answer
 from collector.importers.lines import Imported, Malformed, Reject, read_rows
-from collector.importers.messages import openai_messages, openai_tools, with_system
+from collector.importers.messages import asked_with, openai_messages, with_system
 from collector.importers.row import Row
 from collector.importers.source import Source
 
@@ -36,8 +36,7 @@ def _translate(raw: dict[str, Any], place: int, source: Source) -> list[Imported
             f"got the fields {', '.join(sorted(raw))[:200]}, expected 'conversations' with turns"
         )
     row = Row.of(FORMAT, raw, place, source)
-    tools = openai_tools(raw.get("tools") or raw.get("functions"))
-    request = {"model": raw.get("model"), **({"tools": tools} if tools else {})}
+    request = asked_with(raw.get("model"), raw.get("tools") or raw.get("functions"))
     messages = with_system(openai_messages(raw[field], field), raw)
     kept = {name: raw[name] for name in _KEPT if raw.get(name)}
     return one_per_answer(row, request, messages, attributes=kept or None)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from collector.importers.answers import last_answer
 from collector.importers.lines import Imported, Malformed, NoAnswer, Reject, parsed, read_rows
-from collector.importers.messages import openai_messages, openai_tools
+from collector.importers.messages import asked_with, openai_messages
 from collector.importers.moments import moment_of
 from collector.importers.row import Row
 from collector.importers.source import Source
@@ -42,11 +42,13 @@ def _translate(raw: dict[str, Any], place: int, source: Source) -> list[Imported
     asked = parsed(raw.get("input"))
     if not isinstance(asked, Mapping):
         raise Malformed(f"input: got {raw.get('input')!r:.80}, expected an object")
-    function = raw.get("function_name")
+    named = raw.get("function_name")
+    function = named if isinstance(named, str) and named else None
     role = function if function in get_settings().roles else None
-    if isinstance(function, str) and function and role is None:
+    if function and not role:
         raw = {"task_type": function, **raw}
     row = Row.of(FORMAT, raw, place, source, role=role, moment=_moment(raw))
+    row = row.in_episode(_own_id(raw.get("episode_id")))
     output = parsed(raw.get("output"))
     if output is None or output in ("", [], {}):
         raise NoAnswer("output: is empty; a datapoint without one is a task, not a call")
@@ -56,8 +58,7 @@ def _translate(raw: dict[str, Any], place: int, source: Source) -> list[Imported
             _request(raw),
             _messages(asked),
             _answer(output),
-            episode_id=_own_id(raw.get("episode_id")) or row.episode,
-            gen_ai_prompt_name=function if isinstance(function, str) and function else None,
+            gen_ai_prompt_name=function,
             attributes={n: raw[n] for n in _KEPT if raw.get(n) not in (None, "", {}, [])},
         )
     ]
@@ -136,12 +137,11 @@ def _text(value: Any) -> str:
 
 def _request(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the model, the tools and the parameters that were asked with."""
-    request: dict[str, Any] = {"model": raw.get("model_name") or raw.get("variant_name")}
+    request = asked_with(raw.get("model_name") or raw.get("variant_name"))
     parameters = parsed(raw.get("tool_params"))
     if isinstance(parameters, Mapping):
         offered = parameters.get("tools_available") or parameters.get("additional_tools")
-        tools = openai_tools(offered)
-        request |= {"tools": tools} if tools else {}
+        request |= asked_with(tools=offered)
         for name in ("tool_choice", "parallel_tool_calls"):
             request |= {name: parameters[name]} if parameters.get(name) is not None else {}
     schema = parsed(raw.get("output_schema"))

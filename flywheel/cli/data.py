@@ -116,12 +116,12 @@ def _sink(url: str | None, dry_run: bool) -> "tuple[Transport, str]":
 
 
 def _where_it_stopped(place: "Place | None", dry_run: bool) -> str:
-    if place is None or dry_run:
-        return "Stopped; nothing was stored."
+    if dry_run:
+        return "Stopped; nothing was to be stored."
+    reached = f"after line {place.line} of {place.path}" if place else "in the first batch"
     return (
-        f"Stopped after line {place.line} of {place.path}: what was read up to there is stored. "
-        "The same command goes on there; --from-start reads it all again, which stores nothing "
-        "twice."
+        f"Stopped {reached}: what was read before is stored. The same command goes on there; "
+        "--from-start reads it all again, which stores nothing twice."
     )
 
 

@@ -132,7 +132,11 @@ def test_an_interrupted_import_is_started_again(session: Session, tmp_path, monk
 @pytest.mark.parametrize(
     ("format", "name", "match"),
     [
-        ("nonsense", "a.jsonl", "import format: got 'nonsense', expected one of alpaca, chat_jsonl"),
+        (
+            "nonsense",
+            "a.jsonl",
+            "import format: got 'nonsense', expected one of alpaca",
+        ),
         ("chat_jsonl", "absent.jsonl", "import path"),
         ("chat_jsonl", "empty", "import path"),
         ("chat_jsonl", "a.jsonl", "2 rejected of 2 lines"),
