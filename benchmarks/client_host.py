@@ -17,9 +17,7 @@ from typing import Any
 
 SENTENCE = "The parser must keep the order of the keys and refuse what it cannot read. "
 MODEL = "gpt-4o-mini"
-ANSWER = "def parse(text: str) -> dict[str, str]:\n    return dict(line.split('=') for line in text)"
-    "def parse(text: str) -> dict[str, str]:\n    return dict(line.split('=') for line in text)\n"
-)
+ANSWER = "def parse(text: str) -> dict[str, str]:\n    return dict(x.split('=') for x in text)\n"
 
 Log = Callable[[dict[str, Any], dict[str, Any]], None]
 
