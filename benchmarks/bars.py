@@ -8,6 +8,7 @@ line, and returns the exit status: 1 when a bar is missed, so that no miss can b
 import json
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -68,7 +69,7 @@ class Figure:
 
 def report(name: str, figures: Sequence[Figure], console: Console | None = None) -> int:
     """Print the table, write the JSON, end with one line; return 1 if a bar is missed, else 0."""
-    out = console or Console(soft_wrap=True)
+    out = console or Console(width=None if sys.stdout.isatty() else 140)
     out.print(_table(name, figures))
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +77,11 @@ def report(name: str, figures: Sequence[Figure], console: Console | None = None)
     missed = [figure.name for figure in figures if not figure.passed]
     barred = sum(figure.bar is not None for figure in figures)
     verdict = f"MISSED: {'; '.join(missed)}" if missed else "all bars met"
-    out.print(f"{name}: {barred - len(missed)} of {barred} bars met; {verdict}", highlight=False)
+    out.print(
+        f"{name}: {barred - len(missed)} of {barred} bars met; {verdict}",
+        highlight=False,
+        soft_wrap=True,
+    )
     return 1 if missed else 0
 
 

