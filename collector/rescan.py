@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, update
 from sqlmodel import Session, SQLModel, col, func, or_, select
 
+from collector.dead_letters import UNKEPT
 from collector.scrub import RuleSet, Scrubber, scrub_record, server_rules
 from collector.tables import DeadLetter, Feedback, Interaction, InteractionPayload
 from foundation.database import session_scope
@@ -132,6 +133,8 @@ class _Walk:
         if after is not None:
             query = query.where(id_ > after)
         rows: Sequence[Any] = session.exec(query.with_for_update()).all()
+        if not rows:
+            return None
         self.clean(session, rows, report)
         report.seen[self.name] += len(rows)
         last = rows[-1].id if len(rows) == BATCH else None
@@ -240,13 +243,16 @@ class _FeedbackRows(_Walk):
 
 
 class _Letters(_Walk):
-    """Dead letters: the version is inside the record's JSON text, where there is one."""
+    """Dead letters: the version is inside the record's JSON text.
+
+    Letters without it (nothing kept but the reason, or no object) are looked at every time.
+    """
 
     table = DeadLetter
 
     def wanted(self) -> list[ColumnElement[bool]]:
         mark = f'%"scrub_version": "{self.rules.version}"%'
-        conditions = [col(DeadLetter.record).not_like(mark), col(DeadLetter.record) != ""]
+        conditions: list[ColumnElement[bool]] = [col(DeadLetter.record).not_like(mark)]
         if self.scope.role is not None:
             conditions.append(
                 col(DeadLetter.record).like(f'%"role": {json.dumps(self.scope.role)}%')
@@ -257,7 +263,7 @@ class _Letters(_Walk):
 
     def clean(self, session: Session, rows: Sequence[DeadLetter], report: Report) -> None:
         for row in rows:
-            record = json.loads(row.record)
+            record = json.loads(row.record) if row.record != UNKEPT else None
             scrubber = numbered_after(self.rules, [record])
             if isinstance(record, dict):
                 after = scrub_record(record, scrubber)
@@ -265,7 +271,8 @@ class _Letters(_Walk):
             else:
                 after, removed = scrubber.json(record)
                 self.note(report, {}, {"scrub": removed})
-            row.record = json.dumps(after)
+            if record is not None:
+                row.record = json.dumps(after)
             row.reason = scrubber.text(row.reason)[0]
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from collector.scrub import RuleSet, ScrubFailed, Scrubber
+from collector.scrub import RuleSet, Scrubber, ScrubFailed
 from collector.scrub_names import finder, presidio, wanted
 from foundation.errors import BadInput, MissingExtra
 
