@@ -9,7 +9,7 @@ Method: pairs by assignment order within a stratum, see `router.stats`.
 import math
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -119,11 +119,46 @@ class Evidence:
     slow: dict[str, int]
     pairs: int
     wins: int
-    """Pairs won by the treatment only."""
+    """Pairs won by the treatment only, by the outcomes as they were first settled."""
     losses: int
     max_log_e: float
     """The highest log E of 'better' so far, for the always-valid p-value."""
     days: float
+    late: dict[str, int] = field(default_factory=dict)
+    """Units whose feedback came after they had timed out."""
+    late_wins: int | None = None
+    """Pairs won with late feedback taken for the outcome; None: recorded before that counted."""
+    late_losses: int | None = None
+
+    @property
+    def readings(self) -> tuple[tuple[int, int], ...]:
+        """Pairs won and lost as first settled, and with late feedback: a proof must hold in both.
+
+        Outcomes that change could make a proof of chance; the smaller of an e-process and anything
+        else cannot.
+        """
+        settled = (self.wins, self.losses)
+        if self.late_wins is None or self.late_losses is None:
+            return (settled,)
+        return (settled, (self.late_wins, self.late_losses))
+
+    @property
+    def log_e(self) -> float:
+        """Log E of 'the treatment is better'."""
+        return min(float(stats.log_e_pairs(wins, losses)) for wins, losses in self.readings)
+
+    @property
+    def log_e_harm(self) -> float:
+        """Log E of 'the treatment is worse'."""
+        return min(float(stats.log_e_pairs(losses, wins)) for wins, losses in self.readings)
+
+    @property
+    def score(self) -> str:
+        """The pairs in words."""
+        words = f"{self.wins} pairs won and {self.losses} lost of {self.pairs}"
+        if self.readings[-1] == self.readings[0]:
+            return words
+        return f"{words} ({self.late_wins} and {self.late_losses} with late feedback)"
 
 
 def start(
@@ -240,7 +275,7 @@ _COUNT_CALL = text(
 _SETTLE = text(
     """
     WITH open AS (
-        SELECT id, unit FROM assignment WHERE experiment_id = :experiment AND outcome IS NULL
+        SELECT id, unit FROM assignment WHERE experiment_id = :experiment AND {undecided}
     ), said AS (
         SELECT * FROM feedback
         WHERE kind = 'success' AND value IS NOT NULL AND ingested_at >= :since
@@ -259,18 +294,25 @@ _SETTLE = text(
     ), first AS (
         SELECT DISTINCT ON (id) id, value FROM found ORDER BY id, level, created_at, said_id
     )
-    UPDATE assignment SET outcome = first.value >= 0.5, outcome_at = :moment
-    FROM first WHERE assignment.id = first.id AND assignment.outcome IS NULL
-    """
+    UPDATE assignment SET
+        outcome = first.value >= 0.5,
+        outcome_at = coalesce(outcome_at, :moment),
+        late_at = CASE WHEN timed_out THEN CAST(:moment AS timestamptz) END
+    FROM first WHERE assignment.id = first.id AND {undecided}
+    """.format(undecided="(outcome IS NULL OR (timed_out AND late_at IS NULL))")
 )
-"""Feedback on the episode as a whole speaks for it; else the first on one of the role's calls."""
+"""Feedback on the episode as a whole speaks for it; else the first on one of the role's calls.
+
+A unit that had timed out keeps its `outcome_at`, and so its pair its place in the evidence.
+"""
 
 
 def collect_outcomes(session: Session, experiment: Experiment) -> int:
     """Settle the open units that have `success` feedback or waited too long; return how many.
 
-    A settled outcome is never changed: the statistics rest on outcomes that stand still. Feedback
-    about another role's call of the same episode says nothing about this role.
+    What feedback has settled is never changed. What a time-out has settled changes once, if
+    feedback comes after all; `Evidence.readings` keeps the statistics honest. Feedback about
+    another role's call of the same episode says nothing about this role.
     """
     moment = now()
     told = session.execute(
@@ -299,7 +341,8 @@ def collect_outcomes(session: Session, experiment: Experiment) -> int:
 def gather(session: Session, experiment: Experiment) -> tuple[Evidence, list[Assignment]]:
     """Return what an experiment has shown so far, and the units behind it."""
     units = _units(session, experiment)
-    pairs = stats.pair_evidence(stats.pair_outcomes(units))
+    pairs = stats.pair_evidence(stats.pair_outcomes(units, with_late=False))
+    told = stats.pair_evidence(stats.pair_outcomes(units))
     lasted = (experiment.ended_at or now()) - experiment.started_at
     known = [unit for unit in units if unit.outcome is not None]
     evidence = Evidence(
@@ -313,8 +356,11 @@ def gather(session: Session, experiment: Experiment) -> tuple[Evidence, list[Ass
         pairs=pairs.n_pairs,
         wins=pairs.wins,
         losses=pairs.losses,
-        max_log_e=pairs.max_log_e,
+        max_log_e=min(pairs.max_log_e, told.max_log_e),
         days=lasted / timedelta(days=1),
+        late=_per_arm(units, lambda unit: int(unit.late_at is not None)),
+        late_wins=told.wins,
+        late_losses=told.losses,
     )
     return evidence, units
 
@@ -347,8 +393,8 @@ def rule(inputs: dict[str, Any], thresholds: dict[str, Any]) -> Ruling:
         return Ruling(HALTED, uneven)
     if harm := _harm(seen, plan):
         return Ruling(ROLLED_BACK, harm)
-    e_value = stats.e_value(float(stats.log_e_pairs(seen.wins, seen.losses)))
-    score = f"{seen.wins} pairs won and {seen.losses} lost of {seen.pairs}: E = {e_value:.3g}"
+    e_value = stats.e_value(seen.log_e)
+    score = f"{seen.score}: E = {e_value:.3g}"
     per_arm = min(seen.analysed.values())
     if e_value >= 1 / plan.alpha:
         proof = f"{score}, at least {1 / plan.alpha:g}: the treatment is better"
@@ -380,8 +426,8 @@ def _harm(seen: Evidence, plan: ExperimentPlan) -> tuple[str, ...]:
     calls, errors, slow = (part[TREATMENT] for part in (seen.calls, seen.errors, seen.slow))
     checks = (
         (
-            stats.log_e_pairs(seen.losses, seen.wins),
-            f"{seen.losses} pairs lost and {seen.wins} won: the treatment is worse",
+            seen.log_e_harm,
+            f"{seen.score}: the treatment is worse",
         ),
         (
             stats.log_e_rate(errors, calls, plan.error_limit),
@@ -458,7 +504,7 @@ def _state(
     return {
         **asdict(seen),
         "ties": seen.pairs - seen.wins - seen.losses,
-        "e_value": stats.e_value(float(stats.log_e_pairs(seen.wins, seen.losses))),
+        "e_value": stats.e_value(seen.log_e),
         "p_value": stats.always_valid_p(seen.max_log_e),
         "difference": asdict(gain) if gain else None,
         "reasons": list(ruling.reasons),
@@ -538,8 +584,8 @@ def status(session: Session, experiment: Experiment) -> ExperimentStatus:
             arm: seen.successes[arm] / seen.analysed[arm] if seen.analysed[arm] else None
             for arm in ARMS
         },
-        e_value=stats.e_value(float(stats.log_e_pairs(seen.wins, seen.losses))),
-        harm_e_value=stats.e_value(float(stats.log_e_pairs(seen.losses, seen.wins))),
+        e_value=stats.e_value(seen.log_e),
+        harm_e_value=stats.e_value(seen.log_e_harm),
         p_value=stats.always_valid_p(seen.max_log_e),
         gain=gain.estimate if gain else None,
         gain_low=gain.low if gain else None,
@@ -565,7 +611,9 @@ def more_per_arm(seen: Evidence, plan: ExperimentPlan) -> int | None:
         return None
     for more in range(max(0, plan.max_per_arm - so_far) + 1):
         grown = (seen.pairs + more) / seen.pairs
-        log_e = float(stats.log_e_pairs(seen.wins * grown, seen.losses * grown))
+        log_e = min(
+            float(stats.log_e_pairs(wins * grown, losses * grown)) for wins, losses in seen.readings
+        )
         if log_e >= -math.log(plan.alpha):
             return max(more, plan.min_per_arm - so_far, 0)
     return None

@@ -55,6 +55,10 @@ class AssignedUnit(Protocol):
     def outcome_at(self) -> datetime | None:
         """When the outcome became known."""
 
+    @property
+    def late_at(self) -> datetime | None:
+        """When feedback came for a unit that had timed out; its outcome is that feedback's."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -101,13 +105,22 @@ class Difference:
     n_units: int
 
 
-def pair_outcomes(units: Iterable[AssignedUnit]) -> list[Pair]:
+def pair_outcomes(units: Iterable[AssignedUnit], with_late: bool = True) -> list[Pair]:
     """Pair the i-th treatment with the i-th control unit of each stratum, by assignment order.
 
     A pair exists once both outcomes are known. Pairing by completion order would favour the arm
     that answers faster. Pairs come in the order in which they became known, so that the evidence of
     a later look extends that of an earlier one. Empty if an arm is empty.
+
+    Args:
+        units: in any order.
+        with_late: take late feedback for the outcome of a unit that had timed out. Without it such
+            a unit stays a failure, and no pair ever changes.
     """
+
+    def succeeded(unit: AssignedUnit) -> bool:
+        return bool(unit.outcome) and (with_late or unit.late_at is None)
+
     arms: dict[str, dict[str, list[AssignedUnit]]] = defaultdict(
         lambda: {TREATMENT: [], CONTROL: []}
     )
@@ -116,8 +129,8 @@ def pair_outcomes(units: Iterable[AssignedUnit]) -> list[Pair]:
     pairs = [
         Pair(
             stratum,
-            bool(treated.outcome),
-            bool(control.outcome),
+            succeeded(treated),
+            succeeded(control),
             max(treated.outcome_at or _BEGINNING, control.outcome_at or _BEGINNING),
             max(treated.sequence or 0, control.sequence or 0),
         )

@@ -74,10 +74,10 @@ class Assignment(SQLModel, table=True):
     outcome: bool | None = Field(default=None, description="Success; None until known.")
     outcome_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
     timed_out: bool = False
-    corrected_at: datetime | None = Field(
+    late_at: datetime | None = Field(
         default=None,
         sa_type=DateTime(timezone=True),
-        description="When feedback made a success of a unit that had timed out.",
+        description="When feedback came that decides a unit which had timed out.",
     )
 
 

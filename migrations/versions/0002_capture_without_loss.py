@@ -69,6 +69,7 @@ def upgrade() -> None:
     sa.Column('endpoint', sa.String(), nullable=False),
     sa.Column('exported_until', sa.DateTime(timezone=True), nullable=False),
     sa.Column('last_id', sa.Uuid(), nullable=True),
+    sa.Column('unsettled', postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
     sa.Column('n_exported', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('endpoint', name=op.f('pk_otel_export'))
     )
@@ -116,7 +117,7 @@ def upgrade() -> None:
     op.create_index('ix_feedback_waiting_response_id', 'feedback', ['response_id'], unique=False, postgresql_where=sa.text('interaction_id IS NULL AND response_id IS NOT NULL'))
     op.create_index('ix_feedback_waiting_loser_key', 'feedback', ['loser_interaction_key'], unique=False, postgresql_where=sa.text('loser_interaction_id IS NULL AND loser_interaction_key IS NOT NULL'))
     op.create_index('ix_feedback_waiting_loser_response_id', 'feedback', ['loser_response_id'], unique=False, postgresql_where=sa.text('loser_interaction_id IS NULL AND loser_response_id IS NOT NULL'))
-    op.add_column('assignment', sa.Column('corrected_at', sa.DateTime(timezone=True), nullable=True))
+    op.add_column('assignment', sa.Column('late_at', sa.DateTime(timezone=True), nullable=True))
     op.add_column('interaction', sa.Column('key', sa.String(), nullable=True))
     op.add_column('interaction', sa.Column('gen_ai_request_top_p', sa.Float(), nullable=True))
     op.add_column('interaction', sa.Column('gen_ai_request_seed', sa.BigInteger(), nullable=True))
@@ -131,6 +132,7 @@ def upgrade() -> None:
     op.add_column('interaction', sa.Column('semconv_version', sa.String(), nullable=True))
     op.add_column('interaction', sa.Column('scrub_version', sa.String(), nullable=True))
     op.create_index('ix_interaction_gen_ai_response_id', 'interaction', ['gen_ai_response_id'], unique=False, postgresql_where=sa.text('gen_ai_response_id IS NOT NULL'))
+    op.create_index('ix_interaction_ingested_at', 'interaction', ['ingested_at'], unique=False, postgresql_using='brin')
     op.create_index('ix_interaction_key', 'interaction', ['key'], unique=False, postgresql_where=sa.text('key IS NOT NULL'))
     op.alter_column('interaction_payload', 'request',
                existing_type=postgresql.JSONB(astext_type=sa.Text()),
@@ -151,6 +153,7 @@ def downgrade() -> None:
                existing_type=postgresql.JSON(none_as_null=True, astext_type=sa.Text()),
                type_=postgresql.JSONB(astext_type=sa.Text()),
                existing_nullable=False)
+    op.drop_index('ix_interaction_ingested_at', table_name='interaction', postgresql_using='brin')
     op.drop_index('ix_interaction_key', table_name='interaction', postgresql_where=sa.text('key IS NOT NULL'))
     op.drop_index('ix_interaction_gen_ai_response_id', table_name='interaction', postgresql_where=sa.text('gen_ai_response_id IS NOT NULL'))
     op.drop_column('interaction', 'scrub_version')
@@ -166,7 +169,7 @@ def downgrade() -> None:
     op.drop_column('interaction', 'gen_ai_request_seed')
     op.drop_column('interaction', 'gen_ai_request_top_p')
     op.drop_column('interaction', 'key')
-    op.drop_column('assignment', 'corrected_at')
+    op.drop_column('assignment', 'late_at')
     op.drop_index('ix_feedback_waiting_loser_response_id', table_name='feedback', postgresql_where=sa.text('loser_interaction_id IS NULL AND loser_response_id IS NOT NULL'))
     op.drop_index('ix_feedback_waiting_loser_key', table_name='feedback', postgresql_where=sa.text('loser_interaction_id IS NULL AND loser_interaction_key IS NOT NULL'))
     op.drop_index('ix_feedback_waiting_response_id', table_name='feedback', postgresql_where=sa.text('interaction_id IS NULL AND response_id IS NOT NULL'))

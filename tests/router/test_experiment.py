@@ -3,6 +3,7 @@
 import threading
 from dataclasses import asdict, replace
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -191,6 +192,69 @@ def test_a_unit_without_outcome_times_out_as_a_failure(session, versions) -> Non
     session.refresh(young)
     assert (late.outcome, late.timed_out) == (False, True)
     assert young.outcome is None
+
+
+def say(session: Session, unit: Assignment, success: bool) -> None:
+    session.add(Feedback(episode_id=UUID(unit.unit), kind="success", value=float(success)))
+    session.flush()
+
+
+def test_late_feedback_decides_what_a_time_out_had_settled_once(session, versions) -> None:
+    running = begin(session, versions[1], replace(PLAN, outcome_timeout_s=0.0))
+    units = [ab.assign(session, running, str(new_id()), "") for _ in range(3)]
+    assert ab.collect_outcomes(session, running) == 3
+    session.refresh(units[0])
+    settled_at = units[0].outcome_at
+    say(session, units[0], True)
+    say(session, units[1], False)
+    assert ab.collect_outcomes(session, running) == 2
+    say(session, units[0], False)
+    say(session, units[1], True)
+    assert ab.collect_outcomes(session, running) == 0, "the first word stands"
+    for unit in units:
+        session.refresh(unit)
+    assert [unit.outcome for unit in units] == [True, False, False]
+    assert [unit.late_at is not None for unit in units] == [True, True, False]
+    assert all(unit.timed_out for unit in units)
+    assert units[0].outcome_at == settled_at, "its pair keeps its place"
+
+
+@pytest.mark.parametrize("late_arm", [CONTROL, TREATMENT])
+def test_late_feedback_takes_a_proof_away_but_makes_none(session, versions, late_arm) -> None:
+    """The late arm succeeds as often as the other, only later."""
+    running = begin(session, versions[1])
+    units = [ab.assign(session, running, str(new_id()), "") for _ in range(60)]
+    on_time = [unit for unit in units if unit.arm != late_arm]
+    for unit in on_time:
+        say(session, unit, True)
+    ab.collect_outcomes(session, running)
+    for unit in units:
+        unit.assigned_at = now() - timedelta(days=2)
+    session.flush()
+    ab.collect_outcomes(session, running)
+    before, _ = ab.gather(session, running)
+    proof = PROMOTED if late_arm == CONTROL else ROLLED_BACK
+    assert ab.rule(asdict(before), running.plan).outcome == proof
+    for unit in units:
+        if unit.arm == late_arm:
+            say(session, unit, True)
+    ab.collect_outcomes(session, running)
+    after, _ = ab.gather(session, running)
+    assert ab.rule(asdict(after), running.plan).outcome == RUNNING
+    assert (after.wins, after.losses) == (before.wins, before.losses), "the first settled stand"
+    assert (after.late_wins, after.late_losses) == (0, 0)
+    assert after.log_e <= before.log_e
+    assert after.late[late_arm] == 60 - len(on_time)
+    assert "with late feedback" in ab.status(session, running).reasons[0]
+    assert ab.status(session, running).success_rate == {CONTROL: 1.0, TREATMENT: 1.0}
+
+
+def test_evidence_is_the_weaker_of_both_readings() -> None:
+    seen = evidence(wins=9, losses=0, late_wins=30, late_losses=0)
+    assert seen.log_e == evidence(wins=9).log_e, "late feedback adds no proof"
+    assert evidence(wins=30, late_wins=9, late_losses=0).log_e == seen.log_e
+    assert evidence(losses=30, late_wins=0, late_losses=0).log_e_harm == 0.0
+    assert outcome_of(evidence(wins=9, late_wins=3, late_losses=3)) == RUNNING
 
 
 def test_a_better_treatment_is_promoted_in_one_transaction(session, versions) -> None:

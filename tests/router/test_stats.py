@@ -30,6 +30,7 @@ class Unit:
     outcome: bool | None = None
     stratum: str = ""
     outcome_at: datetime | None = None
+    late_at: datetime | None = None
 
 
 def pairs_of(outcomes):
