@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +20,8 @@ from foundation.chat import answer_text, prompt_messages
 from foundation.errors import BadInput
 from foundation.ids import keyed_episode_id
 
+PROJECT = Path(__file__).resolve().parents[2]
+KINDS = ("yaml", "csv")
 MAPPING = """
 role: $.agent
 task_type: code review
@@ -178,3 +182,18 @@ def test_a_mapping_is_needed_and_must_exist(tmp_path):
     for mapping in (None, tmp_path / "absent.yaml"):
         with pytest.raises(BadInput, match="mapping file"):
             items(tmp_path, mapping, ROW)
+
+
+def test_the_example_of_the_documentation_does_what_it_says(session: Session, tmp_path, mapping):
+    page = (PROJECT / "docs" / "importing.md").read_text()
+    said, table = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)[0] for kind in KINDS)
+    path = tmp_path / "reviews.csv"
+    path.write_text(table)
+    report = run_import("mapped", [path], DirectTransport(), Options(mapping=mapping(said)))
+    assert (report.stored, report.feedback_stored, report.rejected) == (2, 3, 0)
+    assert {row.role for row in session.exec(select(Interaction))} == {"reviewer"}
+    assert sorted(f.kind for f in session.exec(select(Feedback))) == [
+        "rating",
+        "success",
+        "success",
+    ]
