@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, union
+from sqlalchemy import ColumnElement, Uuid, and_, func, or_, select, tuple_, union
 from sqlmodel import Session, col
 
 from collector.tables import Feedback, Interaction, InteractionPayload
@@ -130,7 +130,11 @@ class CandidateSource:
                 recent, col(Feedback.interaction_id).is_(None), col(Interaction.role) == self.role
             )
         )
-        named = union(direct, by_episode).subquery()
+        # A credit that moved to a later turn was a word on the turn before.
+        lost = select(col(Feedback.details)["credited_before"].astext.cast(Uuid)).where(
+            recent, col(Feedback.derived_from).is_not(None)
+        )
+        named = union(direct, by_episode, lost).subquery()
         rows = self.session.execute(
             select(example.interaction_id, example.episode_id, example.scores).where(
                 example.interaction_id.in_(select(named.c[0])),
