@@ -260,7 +260,7 @@ def _encodable(value: Any) -> Any:
     return dump() if callable(dump) else plain(value)
 
 
-_encode = json.JSONEncoder(separators=(",", ":"), default=_encodable).encode
+_encode = json.JSONEncoder(check_circular=False, separators=(",", ":"), default=_encodable).encode
 
 
 def to_json(value: Any) -> bytes:

@@ -94,34 +94,28 @@ class Sender:
         self._next_adoption = 0.0
 
     def ensure_running(self) -> None:
-        """Start the threads if they do not run (first record, after a fork, or after a death)."""
-        threads = self._threads
-        if threads and threads[0].is_alive() and threads[1].is_alive():
+        """Start the threads if they do not run: at the first record, and after a fork."""
+        if self._threads:
             return
         with self._start_lock:
-            alive = {thread.name: thread for thread in self._threads if thread.is_alive()}
-            self._stop.clear()
-            self._threads = (
-                alive.get("flywheel-preparer")
-                or _started("flywheel-preparer", self._keep_preparing),
-                alive.get("flywheel-sender") or _started("flywheel-sender", self._keep_shipping),
-            )
+            if not self._threads:
+                self._stop.clear()
+                self._threads = (
+                    _started("flywheel-preparer", self._keep_preparing, self._stop),
+                    _started("flywheel-sender", self._keep_shipping, self._stop),
+                )
 
     # Preparing
 
     def _keep_preparing(self) -> None:
-        while not self._stop.is_set():
-            waiting = self.spool.raw_records()
-            if waiting:
-                self._let_pass()
-            try:
-                self.spool.prepare(pause=self._let_pass)  # also deletes what is prepared and old
-            except OSError as error:
-                log.warning("spool %s: records stay raw: %s", self.spool.folder, error)
-                self._stop.wait(1.0)
-            if not waiting:
-                active = time.monotonic() - self.spool.last_append < 1.0
-                self._stop.wait(IDLE_S if active else LONG_IDLE_S)
+        """Prepare what is raw, if anything, and delete raw files whose time has come."""
+        waiting = self.spool.raw_records()
+        if waiting:
+            self._let_pass()
+        self.spool.prepare(pause=self._let_pass)
+        if not waiting:
+            active = time.monotonic() - self.spool.last_append < 1.0
+            self._stop.wait(IDLE_S if active else LONG_IDLE_S)
 
     def _let_pass(self) -> None:
         """Let the agent's threads run, and wait a little for a gap between their records."""
@@ -134,12 +128,11 @@ class Sender:
     # Shipping
 
     def _keep_shipping(self) -> None:
-        while not self._stop.is_set():
-            self._wake.wait(self._pause_s or self.interval_s)
-            self._wake.clear()
-            self.spool.sync()
-            if self.transport is not None and time.monotonic() >= self._not_before:
-                self._ship_all()
+        self._wake.wait(self._pause_s or self.interval_s)
+        self._wake.clear()
+        self.spool.sync()
+        if self.transport is not None and time.monotonic() >= self._not_before:
+            self._ship_all()
 
     def _ship_all(self) -> None:
         while not self._stop.is_set() and self.ship_once(prepare=False):
@@ -346,7 +339,17 @@ def _id_of(line: bytes) -> str:
     return str(record.get("id"))
 
 
-def _started(name: str, target: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=target, name=name, daemon=True)
+def _started(name: str, work: Callable[[], None], stop: threading.Event) -> threading.Thread:
+    """Start a daemon thread that does `work` again and again until `stop`."""
+
+    def keep_on() -> None:
+        while not stop.is_set():
+            try:
+                work()
+            except Exception:  # whatever it is, the next records must not wait for ever
+                log.exception("%s fails; it tries again", name)
+                stop.wait(1.0)
+
+    thread = threading.Thread(target=keep_on, name=name, daemon=True)
     thread.start()
     return thread

@@ -495,7 +495,7 @@ def test_assemble_joins_tool_calls():
 
 @pytest.mark.slow
 def test_litellm_events_become_one_record_each(client):
-    from collector.litellm_callback import litellm_callback
+    from collector.wrappers.litellm import litellm_callback
     from foundation.llm import _litellm
 
     litellm, callback = _litellm(), litellm_callback(client)
@@ -560,7 +560,7 @@ def test_litellm_events_become_one_record_each(client):
 
 @pytest.mark.slow
 def test_completion_through_litellm_is_logged_once(client):
-    from collector.litellm_callback import litellm_callback
+    from collector.wrappers.litellm import litellm_callback
     from foundation.llm import _litellm
 
     litellm = _litellm()
