@@ -9,6 +9,7 @@ import collector.tasks
 import curation.tasks
 import evaluator.decide
 import evaluator.tasks
+import flywheel.campaigns
 import router.tasks
 import trainer.plan
 import trainer.tasks
@@ -24,6 +25,7 @@ ROOMS = (
     curation.tasks,
     evaluator.decide,
     evaluator.tasks,
+    flywheel.campaigns,
     router.tasks,
     trainer.plan,
     trainer.tasks,

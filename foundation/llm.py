@@ -51,6 +51,18 @@ def custom_logger_base() -> type[Any]:
     return logger
 
 
+def price_per_mtok(model: str) -> tuple[float, float] | None:
+    """Return a model's price as litellm knows it; None if it does not.
+
+    Returns:
+        Dollars per million tokens of input and of output.
+    """
+    known = _litellm().model_cost
+    entry = known.get(model) or known.get(model.rpartition("/")[2]) or {}
+    asked, said = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
+    return None if asked is None or said is None else (asked * 1e6, said * 1e6)
+
+
 def complete(request: Request, **connection: Any) -> dict[str, Any]:
     """Send a chat request and return the OpenAI-shaped response.
 
