@@ -454,7 +454,7 @@ def _payload(body: bytes) -> Mapping[str, Any]:
     try:
         text = body.decode()
         if text.startswith("payload="):
-            text = parse_qs(text, strict_parsing=True)["payload"][0]
+            text = parse_qs(text, keep_blank_values=True)["payload"][0]
         payload = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _unreadable_webhook("body", str(error)) from None
