@@ -12,14 +12,18 @@ and looked for only where it can be (`scrub_search`). A team adds rules by a fil
 check that raises stops the record with `ScrubFailed`; nothing half scrubbed comes back.
 """
 
+import importlib.metadata
+import inspect
 import os
 import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
+from types import ModuleType
 from typing import Any
 
+from collector import scrub_assignments, scrub_domains, scrub_rules, scrub_search
 from collector import scrub_checks as checks
 from collector import scrub_names as names
 from collector.scrub_custom import VARIABLE, CustomRules, load
@@ -80,6 +84,11 @@ class RuleSet:
             return self._short(text)
         return self._recent(text) if length <= _CACHED_LENGTH else self.search(text)
 
+    def forget(self) -> None:
+        """Forget what was found in the texts seen last."""
+        self._short.cache_clear()
+        self._recent.cache_clear()
+
     def search(self, text: str) -> tuple[Finding, ...]:
         """Return the same without remembering it."""
         candidates = candidates_in(text)
@@ -96,14 +105,22 @@ class RuleSet:
 
 
 def rules_version(custom: CustomRules, with_names: bool = False) -> str:
-    """Return the hash of the built-in rules, their checks' revision and the custom rules."""
-    table = [
-        (rule.kind, rule.pattern, rule.keywords, rule.around, rule.entropy, rule.accept.__name__)
-        for rule in RULES
-    ]
-    return sha256(repr((checks.REVISION, table, custom.source, with_names)).encode()).hexdigest()[
-        :12
-    ]
+    """Return the hash of what decides over a finding: code of rules and checks, custom rules.
+
+    Any change of that code counts, so that none can be forgotten; a comment costs a rescan.
+    """
+    code = [_source(module) for module in _DECIDING]
+    return sha256(repr((code, custom.source, with_names)).encode()).hexdigest()[:12]
+
+
+_DECIDING = (scrub_assignments, checks, scrub_domains, scrub_rules, scrub_search)
+
+
+def _source(module: ModuleType) -> str:
+    try:
+        return inspect.getsource(module)
+    except OSError:
+        return importlib.metadata.version("agent-flywheel")  # installed without sources
 
 
 def _names(in_client: bool) -> names.Finder | None:
@@ -210,6 +227,10 @@ class Scrubber:
             kind = "password" if kind == checks.PASSWORD else "secret"
             counts[kind] += 1
             return f"<{self._named(kind, item)}>"
+        number = checks.number_named(key)
+        if number is not None and checks.is_number_named(number, item):
+            counts[number] += 1
+            return f"<{self._named(number, item)}>"
         return self._clean(item, counts)
 
     def _clean(self, text: str, counts: Counter[str]) -> str:
@@ -239,6 +260,7 @@ class Scrubber:
 _LEAST_CARD, _GREATEST_CARD = 10**11, 10**19
 _BARE_NUMBERS = frozenset({"card", "ssn", "phone"})
 _BARE_SECRETS = frozenset({"password", "secret"})
+_ENDS = ("", ")", "]", ",", ";", "\n", "#", ":", "\\")
 
 
 def _is_bare_token(text: str, found: Finding) -> bool:
@@ -246,7 +268,7 @@ def _is_bare_token(text: str, found: Finding) -> bool:
     before = text[max(0, found.start - 3) : found.start].rstrip(" ")[-1:]
     after = text[found.end : found.end + 3].lstrip(" ")[:1]
     if found.kind in _BARE_NUMBERS:
-        return before in ("=", "(", "[", ",") and after in ("", ")", "]", ",", ";", "\n", "#", ":")
+        return before in ("=", "(", "[", ",") and after in _ENDS
     return found.kind in _BARE_SECRETS and before in ("=", ":") and after not in _QUOTES
 
 

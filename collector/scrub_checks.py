@@ -15,9 +15,6 @@ from functools import lru_cache
 
 from collector import scrub_domains
 
-REVISION = 1
-"""Counts changes of these checks and of the search; part of the rules' version, see `RuleSet`."""
-
 
 def entropy_bits(text: str) -> float:
     """Return the Shannon entropy of the characters of `text`, in bits per character; 0 if empty."""
@@ -367,3 +364,23 @@ def is_phone(value: str) -> bool:
     if _DATE.match(value) or _FEW_DOTTED.fullmatch(value) or len(set(digits)) <= 2:
         return False
     return 9 <= len(digits) <= (15 if value.lstrip("+").isdigit() else 22)
+
+
+_PHONE_NAME = re.compile(r"(?i)phone|mobile|(?:^|[_-])(?:tel|cell|fax|whatsapp)(?:$|[_-])")
+_SSN_NAME = re.compile(r"(?i)(?:^|[_-])ssn(?:$|[_-])|social_?security")
+_DIAL = re.compile(r"\+?[0-9 ().\-/]{7,24}")
+
+
+@lru_cache(maxsize=2048)
+def number_named(name: str) -> str | None:
+    """Return what kind of personal number a JSON member of this name holds: phone, ssn or None."""
+    if _PHONE_NAME.search(name):
+        return "phone"
+    return "ssn" if _SSN_NAME.search(name) else None
+
+
+def is_number_named(kind: str, value: str) -> bool:
+    """Say whether `value` has the digits of what its name says it is."""
+    digits = sum(character.isdigit() for character in value)
+    least, most = (9, 9) if kind == "ssn" else (7, 15)
+    return bool(_DIAL.fullmatch(value)) and least <= digits <= most

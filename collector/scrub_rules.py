@@ -67,6 +67,11 @@ def _artifactory(match: re.Match[str]) -> bool:
     return any(c.isdigit() for c in tail) or not _VOWEL.search(tail)
 
 
+def _start(unless_after: str) -> str:
+    """Return what holds after none of these characters, or after an escape sequence."""
+    return rf"(?:(?<![{unless_after}])|(?<=\\[nrtfvb]))"
+
+
 TOKEN_START = (
     r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtfvb])|(?<=%[0-9A-Fa-f]{2})|(?<=\\x[0-9a-fA-F]{2})"
     r"|(?<=\\u[0-9a-fA-F]{4}))"
@@ -215,10 +220,15 @@ def _random(match: re.Match[str]) -> bool:
 
 
 LONG_RULES: tuple[Rule, ...] = (
-    Rule("mailchimp_key", r"(?<!\w)[0-9a-f]{32}-us\d{1,2}(?!\w)", ("-us",), around=(33, 6)),
-    Rule("google_key", r"(?<![\w-])ya29\.[\w-]{20,512}", ("ya29.",)),
-    Rule("sendgrid_key", r"(?<!\w)SG\.[\w-]{20,24}\.[\w-]{39,50}" + _END_WORD, ("sg.",)),
-    Rule("telegram_token", r"(?<!\w)\d{8,10}:AA[\w-]{33}" + _END_WORD, (":aa",), around=(11, 37)),
+    Rule("mailchimp_key", TOKEN_START + r"[0-9a-f]{32}-us\d{1,2}(?!\w)", ("-us",), around=(33, 6)),
+    Rule("google_key", TOKEN_START + r"ya29\.[\w-]{20,512}", ("ya29.",)),
+    Rule("sendgrid_key", TOKEN_START + r"SG\.[\w-]{20,24}\.[\w-]{39,50}" + _END_WORD, ("sg.",)),
+    Rule(
+        "telegram_token",
+        TOKEN_START + r"\d{8,10}:AA[\w-]{33}" + _END_WORD,
+        (":aa",),
+        around=(11, 37),
+    ),
     Rule("vault_token", TOKEN_START + r"(?:hvs|hvb|hvr)\.[\w-]{24,300}", ("hvs.", "hvb.", "hvr.")),
     Rule("doppler_token", TOKEN_START + r"dp\.(?:pt|st|ct|sa|scim|audit)\.[\w.-]{40,80}", ("dp.",)),
     Rule(
@@ -333,7 +343,7 @@ def _email(match: re.Match[str]) -> bool:
 
 EMAIL = Rule(
     "email",
-    r"(?<!\w)[A-Za-z0-9_][\w.%+-]{0,63}@"
+    _start(r"\w") + r"[A-Za-z0-9_][\w.%+-]{0,63}@"
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,5}[A-Za-z][A-Za-z0-9-]{1,23}(?![\w(\[])",
     ("@",),
     accept=_email,
@@ -370,12 +380,13 @@ def _named_phone(match: re.Match[str]) -> bool:
 
 
 _EXTENSION = r"(?: ?(?:x|ext\.?) ?\d{1,6})?"
-_NOT_IN_NUMBER = r"(?<![\w.-])"
+_NOT_IN_NUMBER = _start(r"\w.-")
 _NUMBER_ENDS = r"(?![\w-]|\.\d)"
 
 IBAN = Rule(
     "iban",
-    r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])",
+    _start("A-Za-z0-9")
+    + r"[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?(?![A-Za-z0-9])",
     accept=_iban,
 )
 
@@ -401,7 +412,7 @@ NUMBER_RULES: tuple[Rule, ...] = (
 PHONE_RULES: tuple[Rule, ...] = (
     Rule(
         "phone",
-        r"(?<![\w.+/-])(?<!\d )(?:"
+        _start(r"\w.+/-") + r"(?<!\d )(?:"
         r"(?<!=)(?<!= )\+[1-9]\d{0,2}(?:[ .-]?(?:\(\d{1,4}\)\d{0,5}|\d{2,5})){2,6}"
         r"|00[1-9]\d{0,2}(?:[ .-](?:\(\d{1,4}\)|\d{2,5})){2,6}"
         r"|(?:1[ .-])?\(\d{2,4}\)[ .-]?\d{2,4}[ .-]?\d{3,4}(?:[ .-]?\d{1,4})?"
@@ -412,7 +423,10 @@ PHONE_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "phone",
-        r"(?<![\w.+/])[+(]{0,2}\d(?:[ ().\-/]{0,3}\d){6,21}" + _EXTENSION + r"(?![\w]|[.-]\d)",
+        _start(r"\w.+/")
+        + r"[+(]{0,2}\d(?:[ ().\-/]{0,3}\d){6,21}"
+        + _EXTENSION
+        + r"(?![\w]|[.-]\d)",
         accept=_named_phone,
     ),
 )
@@ -433,10 +447,10 @@ def _ipv6(match: re.Match[str]) -> bool:
     return checks.is_public_address(match[0])
 
 
-IPV4 = Rule("ip_address", r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)", accept=_ipv4)
+IPV4 = Rule("ip_address", _NOT_IN_NUMBER + r"\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)", accept=_ipv4)
 IPV6 = Rule(
     "ip_address",
-    r"(?<![\w:.])(?:(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}"
+    _start(r"\w:.") + r"(?:(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}"
     r"|[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{1,4}:){0,5}(?::[0-9A-Fa-f]{1,4}){0,6})(?![\w:])",
     accept=_ipv6,
 )

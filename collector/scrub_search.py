@@ -291,6 +291,7 @@ def _token_at(text: str, position: int, octets: bytes) -> Candidate | None:
 
 _MAIL_NAME = frozenset((_DIGITS + _LETTERS + "_.%+-").encode())
 _MAIL_START = frozenset((_DIGITS + _LETTERS + "_@").encode())
+_ESCAPES = frozenset(b"nrtfvb")
 _LONGEST_NAME, _LONGEST_ADDRESS = 65, 400
 
 
@@ -303,6 +304,8 @@ def _mail(text: str, octets: bytes) -> Iterator[Candidate]:
         while start and octets[start - 1] in _MAIL_NAME and position - start < _LONGEST_NAME:
             start -= 1
         while octets[start] not in _MAIL_START:
+            start += 1
+        if octets[start - 1 : start] == b"\\" and octets[start] in _ESCAPES:
             start += 1
         match = pattern.match(text, start, position + _LONGEST_ADDRESS)
         found = _accepted(EMAIL, match) if match is not None else None
