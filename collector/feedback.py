@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlmodel import Session, col, or_, select
+from sqlalchemy import ColumnElement, or_
+from sqlmodel import Session, col, select
 
 from collector.delivery import FEEDBACK, Delivery, Line, line_of
 from collector.tables import Feedback, Interaction
@@ -88,27 +89,22 @@ def said_about(session: Session, subject: Subject, limit: int) -> list[Feedback]
     episode_id = subject.episode_id or (
         keyed_episode_id(project, subject.episode_key) if subject.episode_key else None
     )
-    names = (
-        (subject.interaction_id, Interaction.id, Feedback.interaction_id),
-        (subject.interaction_key, Interaction.key, Feedback.interaction_key),
-        (subject.response_id, Interaction.gen_ai_response_id, Feedback.response_id),
-        (episode_id, Interaction.episode_id, Feedback.episode_id),
-    )
-    given = [(value, of_call, said) for value, of_call, said in names if value]
-    calls = select(Interaction.id).where(
-        or_(*(col(of_call) == value for value, of_call, _ in given))
-    )
-    if subject.interaction_key:
-        calls = calls.where(Interaction.project == project)
-    found = session.exec(
-        select(Feedback)
-        .where(
-            or_(
-                col(Feedback.interaction_id).in_(session.exec(calls).all()),
-                *(col(said) == value for value, _, said in given),
-            )
-        )
-        .order_by(col(Feedback.created_at), col(Feedback.id))
-        .limit(limit)
-    )
-    return list(found.all())
+    calls, said = list[ColumnElement[bool]](), list[ColumnElement[bool]]()
+    waits = col(Feedback.interaction_id).is_(None)
+    if subject.interaction_id:
+        said.append(col(Feedback.interaction_id) == subject.interaction_id)
+    if key := subject.interaction_key:
+        calls.append((col(Interaction.key) == key) & (col(Interaction.project) == project))
+        named = (col(Feedback.interaction_key) == key) & (col(Feedback.project) == project)
+        said.append(waits & named)
+    if response_id := subject.response_id:
+        calls.append(col(Interaction.gen_ai_response_id) == response_id)
+        said.append(waits & (col(Feedback.response_id) == response_id))
+    if episode_id:
+        calls.append(col(Interaction.episode_id) == episode_id)
+        said.append(col(Feedback.episode_id) == episode_id)
+    if calls:
+        about = session.exec(select(Interaction.id).where(or_(*calls))).all()
+        said.append(col(Feedback.interaction_id).in_(about))
+    found = select(Feedback).where(or_(*said)).order_by(col(Feedback.created_at), col(Feedback.id))
+    return list(session.exec(found.limit(limit)).all())

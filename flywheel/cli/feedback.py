@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -101,7 +102,7 @@ def list_about(
     print_table(
         ("feedback", "about", "kind", "said", "source", "when"),
         [
-            (one["id"], _about(one), one["kind"], _words(one))
+            (UUID(one["id"]), _about(one), one["kind"], _words(one))
             + (f"{one['source']} {one['actor'] or ''}".strip(), one["created_at"][:16])
             for one in found
         ],
