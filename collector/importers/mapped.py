@@ -7,6 +7,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from collector.admission import EARLIEST
 from collector.importers.answers import last_answer, one_per_answer
 from collector.importers.exchange import request_of, response_of, says_something
 from collector.importers.lines import Imported, Malformed, NoAnswer, Reject, parsed, read_rows
@@ -107,8 +108,8 @@ def _started(column: Column | None, raw: Mapping[str, Any]) -> Any:
     if column is None or value is None:
         return RECORDED_AT if column else None
     moment = moment_of(value)
-    if moment is None:
-        raise column.fault(value, "a time: ISO 8601 or seconds since 1970")
+    if moment is None or moment < EARLIEST:
+        raise column.fault(value, "a time: ISO 8601 or seconds since 1970, after 1999")
     return moment
 
 

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
+from collector.admission import EARLIEST
 from collector.importers.lines import Imported
 from collector.importers.moments import RECORDED_AT, moment_of
 from collector.importers.source import Source
@@ -69,7 +70,7 @@ class Row:
             own_role or source.defaults.role,
             _text(raw, "project") or source.defaults.project,
             _text(raw, "task_type") or source.defaults.task_type,
-            moment or _own_time(raw) or RECORDED_AT,
+            _believable(moment) or _own_time(raw) or RECORDED_AT,
         )
 
     def id(self, *parts: str, after_ms: int = 0) -> UUID:
@@ -148,5 +149,10 @@ def _text(raw: dict[str, Any], name: str) -> str | None:
 
 
 def _own_time(raw: dict[str, Any]) -> datetime | None:
-    found = (moment_of(raw.get(name)) for name in _TIMES)
+    found = (_believable(moment_of(raw.get(name))) for name in _TIMES)
     return next((moment for moment in found if moment), None)
+
+
+def _believable(moment: datetime | None) -> datetime | None:
+    """Return a time that the collector takes; a number such as 20240101 is none of 1970."""
+    return moment if moment is not None and moment >= EARLIEST else None

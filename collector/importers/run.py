@@ -7,19 +7,19 @@ on after the last batch that was settled, and what is stored already answers as 
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from collector.admission import Refusal, scrubbed
 from collector.delivery import FEEDBACK, INTERACTION
 from collector.importers.lines import Imported, Reject
 from collector.importers.registry import AUTO, Format, all_formats, find, guess
+from collector.importers.rejects import SUFFIX, Rejects
 from collector.importers.resume import Mark
 from collector.importers.source import Defaults, Source
 from collector.ingest import rejection_of
 from collector.record import to_json
-from collector.scrub import scrub_record, scrub_text
 from collector.transport import HttpTransport, Refused, Transport, Unreachable
 from foundation.errors import BadInput
 
@@ -28,10 +28,6 @@ BATCH_RECORDS, BATCH_BYTES = 500, 8 * 1024 * 1024
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds waited before a batch is sent again to a collector that did not take it."""
-
-REJECTS_SUFFIX = ".rejects.jsonl"
-SHOWN_CHARS = 20_000
-"""Of a rejected line; the whole of it stands in the file itself."""
 
 
 @dataclass(frozen=True)
@@ -163,14 +159,14 @@ class _Import:
         self._done_bytes = 0
         self._marks: list[Mark] = []
         self._seen: set[int] = set()
-        self._stack = ExitStack()
-        self._rejects: IO[str] | None = None
+        beside = options.rejects_path or Path(f"{self.files[0].name}{SUFFIX}")
+        self._rejects = Rejects(None if options.dry_run else beside)
 
     def __enter__(self) -> "_Import":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stack.close()
+        self._rejects.close()
 
     def file(self, path: Path) -> None:
         """Import one file, from where an earlier import of it stopped."""
@@ -183,13 +179,14 @@ class _Import:
         if mark is not None and not self._options.from_start:
             source.skip, is_finished = mark.read()
             self.report.skipped += source.skip
+            self._rejects.goes_on |= source.skip > 0
             if is_finished:
                 self._finish(path, source.skip)
                 return
         settled = source.skip
         for batch, settled in _batches(format.read(source), source.skip):
             self._settle_batch(path, batch, format)
-            self._flush_rejects()
+            self._rejects.flush()
             if mark is not None:
                 mark.move(settled)
             self._tell(path, settled, source.position())
@@ -251,18 +248,24 @@ class _Import:
     def _answers(
         self, good: Sequence[Imported], feedback: Sequence[dict[str, Any]], format: Format
     ) -> list[dict[str, Any]]:
+        """Return what became of the interactions, then of the feedback, in their order."""
         interactions = [item.interaction for item in good]
         if self._options.dry_run:
             return [self._would_be(record) for record in (*interactions, *feedback)]
-        batch = {
-            "source": f"import:{format.name}",
-            "interactions": interactions,
-            "feedback": list(feedback),
-        }
-        if isinstance(self._sink, HttpTransport):
-            batch |= {"interactions": list(map(scrub_record, interactions))}
-            batch |= {"feedback": list(map(scrub_record, feedback))}
-        return _send(self._sink, batch, self._options.waits_s)
+        records = [("interactions", r) for r in interactions] + [("feedback", r) for r in feedback]
+        answers: dict[int, dict[str, Any]] = {}
+        if isinstance(self._sink, HttpTransport):  # nothing unscrubbed leaves this machine
+            records = [
+                (name, _scrubbed(record, number, answers))
+                for number, (name, record) in enumerate(records)
+            ]
+        batch: dict[str, Any] = {"source": f"import:{format.name}"}
+        for kind in _RECORDS:
+            batch[kind] = [
+                r for n, (name, r) in enumerate(records) if name == kind and n not in answers
+            ]
+        sent = iter(_send(self._sink, batch, self._options.waits_s))
+        return [answers[n] if n in answers else next(sent) for n in range(len(records))]
 
     def _would_be(self, record: dict[str, Any]) -> dict[str, Any]:
         """Return what storing a record would answer, going by this import's own records only."""
@@ -299,27 +302,23 @@ class _Import:
                 self.report.feedback_stored += 1
 
     def _reject(self, path: Path, line: int, reason: str, text: str) -> None:
-        """Count a rejected line and write it aside, scrubbed."""
         self.report.count_reason(reason)
-        if self._options.dry_run:
-            return
-        if self._rejects is None:
-            beside = self._options.rejects_path or Path(f"{self.files[0].name}{REJECTS_SUFFIX}")
-            mode = "a" if self.report.skipped else "w"
-            self._rejects = self._stack.enter_context(open(beside, mode, encoding="utf-8"))
-            self.report.rejects_file = str(beside)
-        shown = scrub_text(text[:SHOWN_CHARS])[0]
-        row = {"file": path.name, "line": line, "reason": scrub_text(reason)[0], "text": shown}
-        encoded = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")
-        self._rejects.write(encoded.decode() + "\n")
-
-    def _flush_rejects(self) -> None:
-        """Let no mark be ahead of the rejects that it covers."""
-        if self._rejects is not None:
-            self._rejects.flush()
+        self._rejects.add(path, line, reason, text)
+        self.report.rejects_file = self._rejects.written_to
 
 
 _RECORDS = ("interactions", "feedback")
+
+
+def _scrubbed(
+    record: dict[str, Any], number: int, answers: dict[int, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return a record scrubbed; one that cannot be is rejected in `answers`, and stays here."""
+    try:
+        return scrubbed(record)
+    except Refusal as refusal:
+        answers[number] = {"id": record["id"], "status": "rejected", "reason": str(refusal)}
+        return {}
 
 
 def _files(paths: Sequence[Path], format: Format | None) -> list[Path]:
@@ -328,7 +327,7 @@ def _files(paths: Sequence[Path], format: Format | None) -> list[Path]:
     for path in paths:
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.name.endswith(suffixes) and p.is_file())
-            files += [p for p in found if not p.name.endswith(REJECTS_SUFFIX)]
+            files += [p for p in found if not p.name.endswith(SUFFIX)]
         elif path.is_file():
             files.append(path)
         else:
@@ -346,7 +345,7 @@ def _batches(
 
     A batch ends with a whole line, unless that line alone fills several.
     """
-    batch, n_bytes, settled = list[Imported | Reject](), 0, skip
+    batch, n_records, n_bytes, settled = list[Imported | Reject](), 0, 0, skip
     for item in items:
         if item.line <= skip:
             continue
@@ -354,10 +353,11 @@ def _batches(
             ended = item.line != batch[-1].line
             settled = batch[-1].line if ended else settled
             slack = 1 if ended else 4
-            if len(batch) >= slack * BATCH_RECORDS or n_bytes >= slack * BATCH_BYTES:
+            if n_records >= slack * BATCH_RECORDS or n_bytes >= slack * BATCH_BYTES:
                 yield batch, settled
-                batch, n_bytes = [], 0
+                batch, n_records, n_bytes = [], 0, 0
         batch.append(item)
+        n_records += 1 + (len(item.feedback) if isinstance(item, Imported) else 0)
         n_bytes += _size_of(item)
     if batch:
         yield batch, batch[-1].line

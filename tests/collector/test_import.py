@@ -126,7 +126,7 @@ def test_an_interrupted_import_is_started_again(session: Session, tmp_path, monk
     with pytest.raises(Unreachable):
         run_import("coder_outputs", [path], Breaking(), Options(waits_s=()))
     report = run_import("coder_outputs", [path], DirectTransport())
-    assert (report.stored, report.duplicates) == (700, 500)
+    assert (report.stored, report.duplicates) == (950, 250)
 
 
 @pytest.mark.parametrize(

@@ -539,6 +539,8 @@ def test_undated_rows_get_the_fixed_date_and_dated_ones_their_own(read):
     moment = datetime(2023, 2, 3, 4, 5, 6, tzinfo=UTC)
     assert dated.interaction["started_at"] == moment.isoformat()
     assert time_of(UUID(dated.interaction["id"])) == moment
+    (odd,) = read("chat_jsonl", {"messages": [USER, ASSISTANT], "date": 20240101, "time": 3})
+    assert odd.interaction["started_at"] == RECORDED_AT.isoformat()
 
 
 @pytest.mark.parametrize(

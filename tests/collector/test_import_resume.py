@@ -14,6 +14,7 @@ import uvicorn
 from sqlalchemy import func
 from sqlmodel import Session, select
 
+from collector import admission
 from collector.direct import DirectTransport
 from collector.importers.run import Options, run_import
 from collector.importers.source import Defaults
@@ -245,6 +246,30 @@ def test_an_import_over_http_is_scrubbed_before_it_leaves(session: Session, tmp_
     (payload,) = session.exec(select(InteractionPayload))
     assert "<EMAIL_1>" in json.dumps(payload.response)
     assert len(session.exec(select(Feedback)).all()) == 1
+
+
+def test_what_cannot_be_scrubbed_stays_here(session: Session, tmp_path, monkeypatch):
+    """Fail closed: it is neither sent nor written aside."""
+    monkeypatch.chdir(tmp_path)
+    scrub = admission.scrub_record
+
+    def scrub_but_one(raw, scrubber):
+        if "unlucky" in json.dumps(raw):
+            raise ZeroDivisionError
+        return scrub(raw, scrubber)
+
+    monkeypatch.setattr(admission, "scrub_record", scrub_but_one)
+    rows = [chat(1), chat(2, "unlucky secret"), {"unlucky": "secret"}, chat(3)]
+    path = written(tmp_path / "a.jsonl", rows)
+    with service() as url:
+        sink = HttpTransport(url)
+        report = run_import("chat_jsonl", [path], sink)
+        sink.close()
+    assert (report.stored, n_stored(session)) == (2, 2)
+    assert report.reasons == {"scrub_failed": 1, "malformed": 1}
+    text = (tmp_path / "a.jsonl.rejects.jsonl").read_text()
+    assert len(text.splitlines()) == 2
+    assert "secret" not in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

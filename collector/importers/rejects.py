@@ -1,0 +1,53 @@
+"""The file of rejected lines: place, reason and scrubbed text as JSONL, made when there is one."""
+
+import json
+from pathlib import Path
+from typing import IO
+
+from collector.admission import Refusal, scrubbed
+
+SUFFIX = ".rejects.jsonl"
+SHOWN_CHARS = 20_000
+"""Of a rejected line; the whole of it stands in the file itself."""
+
+
+class Rejects:
+    """Rejected lines of one import.
+
+    Args:
+        path: of the file; None to write none.
+        goes_on: adds to what an interrupted import wrote there.
+    """
+
+    def __init__(self, path: Path | None, goes_on: bool = False) -> None:
+        self._path, self.goes_on = path, goes_on
+        self._file: IO[str] | None = None
+
+    @property
+    def written_to(self) -> str | None:
+        """Name of the file, if anything was rejected."""
+        return None if self._file is None else str(self._path)
+
+    def add(self, source: Path, line: int, reason: str, text: str) -> None:
+        """Write one line; without its text and its reason's words if they cannot be scrubbed."""
+        if self._path is None:
+            return
+        if self._file is None:
+            self._file = open(self._path, "a" if self.goes_on else "w", encoding="utf-8")
+        try:
+            said = scrubbed({"reason": reason, "text": text[:SHOWN_CHARS]})
+        except Refusal as refusal:
+            said = {"reason": f"{reason.partition(':')[0]}: {refusal}", "text": ""}
+        row = {"file": source.name, "line": line, "reason": said["reason"], "text": said["text"]}
+        encoded = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")
+        self._file.write(encoded.decode() + "\n")
+
+    def flush(self) -> None:
+        """Hand what was written to the operating system: no mark may be ahead of it."""
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._file is not None:
+            self._file.close()
