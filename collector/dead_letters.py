@@ -153,6 +153,28 @@ def settle(session: Session, letter: DeadLetter, outcome: str) -> DeadLetter:
     return letter
 
 
+def restate(session: Session, letter: DeadLetter, reason: str) -> DeadLetter:
+    """Note why a letter's record was refused again; where that is a letter already, settle this."""
+    code = code_of(reason)
+    twin = select(DeadLetter.id).where(
+        DeadLetter.kind == letter.kind,
+        DeadLetter.record_id == letter.record_id,
+        DeadLetter.code == code,
+        DeadLetter.id != letter.id,
+    )
+    if session.exec(twin).first() is not None:
+        return settle(session, letter, f"rejected: {code}")
+    letter.code, letter.reason = code, reason
+    session.add(letter)
+    session.flush()
+    return letter
+
+
+def code_of(reason: str) -> str:
+    """Return the code that a reason starts with."""
+    return reason.partition(":")[0]
+
+
 def discard(session: Session, letter: DeadLetter) -> DeadLetter:
     """Settle an open letter without its record; raises BadInput."""
     return settle(session, require_open(letter), DISCARDED)

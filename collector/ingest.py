@@ -107,9 +107,16 @@ def store_batch(
 
 
 def store(
-    session: Session, delivery: Delivery, roles: Collection[str] | None = None
+    session: Session,
+    delivery: Delivery,
+    roles: Collection[str] | None = None,
+    *,
+    keep_refused: bool = True,
 ) -> list[RecordResult]:
-    """Scrub, check and store what was delivered, as `store_batch`; results in the lines' order."""
+    """Scrub, check and store what was delivered, as `store_batch`; results in the lines' order.
+
+    Refused records become dead letters, unless they are kept as such already.
+    """
     outcome = _Outcome()
     interactions, feedback = _checked(delivery.lines, _accepted(roles), outcome)
     media.keep(session, outcome.blobs)
@@ -117,7 +124,8 @@ def store(
     feedback = _in_range(session, feedback, outcome)
     _store_rows(session, feedback, _insert_feedback, outcome)
     join_new(session, outcome.new(interactions), outcome.new(feedback))
-    dead_letters.keep(session, delivery.source, outcome.letters)
+    if keep_refused:
+        dead_letters.keep(session, delivery.source, outcome.letters)
     results = [outcome.results[position] for position in range(len(delivery.lines))]
     _count(session, delivery, results)
     if delivery.account is not None:
@@ -274,7 +282,7 @@ def _count(session: Session, delivery: Delivery, results: Collection[RecordResul
 def _outcome(result: RecordResult) -> str:
     if result.status != REJECTED:
         return result.status
-    return f"{REJECTED}:{(result.reason or '').partition(':')[0]}"
+    return f"{REJECTED}:{dead_letters.code_of(result.reason or '')}"
 
 
 def ingest_counts(session: Session) -> list[SourceCounts]:

@@ -4,7 +4,7 @@ import json
 
 from sqlmodel import Session
 
-from collector.dead_letters import UNKEPT, require_open, settle
+from collector.dead_letters import UNKEPT, require_open, restate, settle
 from collector.delivery import Delivery, line_of
 from collector.ingest import REJECTED, store
 from collector.schemas import RecordResult
@@ -16,9 +16,7 @@ SOURCE = "dead-letters"
 
 
 def replay(session: Session, letter: DeadLetter) -> RecordResult:
-    """Store a letter's record; settle the letter unless it is refused for the same reason again.
-
-    A refusal for another reason makes a letter of its own and settles this one.
+    """Store a letter's record and settle the letter; refused again, it says the new reason.
 
     Raises:
         BadInput: the letter is settled.
@@ -33,10 +31,9 @@ def replay(session: Session, letter: DeadLetter) -> RecordResult:
             "Send the record again from where it came.",
         )
     line = line_of(letter.kind, json.loads(letter.record))
-    (result,) = store(session, Delivery(SOURCE, [line]))
-    code = (result.reason or "").partition(":")[0]
+    (result,) = store(session, Delivery(SOURCE, [line]), keep_refused=False)
     if result.status != REJECTED:
         settle(session, letter, result.status)
-    elif code != letter.code:
-        settle(session, letter, f"{REJECTED}: {code}")
+    else:
+        restate(session, letter, str(result.reason))
     return result
