@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     feedback.command("add")(add)
     feedback.command("list")(list_about)
     feedback.command("ci")(add_ci)
+    feedback.command("join")(join)
     app.add_typer(feedback, name="feedback")
     metric = typer.Typer(help="Metrics: declare, list, withdraw.", no_args_is_help=True)
     metric.command("declare")(declare)
@@ -146,6 +147,21 @@ def add_ci(
     digest = sha256(b"".join(sha256(body).digest() for body in bodies)).hexdigest()
     statements = ci.statements(report, named, actor, ci.run_key(digest, named, actor))
     _answer(_delivered(statements, "ci"), as_json, report.details())
+
+
+def join(
+    hours: Annotated[float, typer.Option(min=0, help="How far back.")] = 24.0,
+    as_json: AsJson = False,
+) -> None:
+    """Join what missed its call, and give the credit that is due by the rules as they are now."""
+    from datetime import timedelta
+
+    from collector.tasks import join as join_since
+    from flywheel.schema import require_current
+
+    require_current()
+    done = {"joined": join_since(timedelta(hours=hours))}
+    print_json(done) if as_json else print_fields(done)
 
 
 def _read(path: Path) -> bytes:
