@@ -22,6 +22,9 @@ Read from the environment, where an argument does not say otherwise:
 - `FLYWHEEL_PROJECT` project of the records; default `default`.
 - `FLYWHEEL_GATEWAY_URL` OpenAI-compatible base URL that `completion` goes through, such as
   http://127.0.0.1:8711/v1; without it `completion` uses litellm.
+- `FLYWHEEL_SCRUB_RULES` TOML file of further rules for scrubbing; see docs/scrubbing.md.
+- `FLYWHEEL_SCRUB_NAMES` `presidio,client` to remove names and places here, too.
+- `FLYWHEEL_SCRUB_NAMES_MODEL` spaCy model for them; default `en_core_web_lg`.
 
 Imports nothing beyond the standard library until it must: httpx in the sender's thread, litellm in
 `completion`.
@@ -61,7 +64,7 @@ from foundation.http import ThreadClients
 from foundation.ids import keyed_episode_id, new_id
 
 if TYPE_CHECKING:
-    from collector.calls import Completion, CompletionStream
+    from collector.calls import AsyncCompletionStream, Completion, CompletionStream
 
 AT_EXIT_S = 3.0
 """Longest time that the end of the process waits for the spool to be shipped."""
@@ -433,17 +436,59 @@ class Flywheel:
         """
         from collector import calls
 
-        return calls.completion(
-            self,
-            messages=messages,
-            model=model,
-            role=role,
-            base_url=base_url or os.environ.get("FLYWHEEL_GATEWAY_URL"),
-            api_key=api_key,
-            timeout_s=timeout_s,
-            stream=stream,
-            parameters=parameters,
-        )
+        base_url = base_url or os.environ.get("FLYWHEEL_GATEWAY_URL")
+        asked = calls.Asked(messages, model, role, base_url, api_key, timeout_s, stream, parameters)
+        return calls.completion(self, asked)
+
+    @overload
+    async def acompletion(
+        self,
+        *,
+        messages: Sequence[Mapping[str, Any]],
+        model: str | None = None,
+        role: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        stream: Literal[False] = False,
+        **parameters: Any,
+    ) -> "Completion": ...
+
+    @overload
+    async def acompletion(
+        self,
+        *,
+        messages: Sequence[Mapping[str, Any]],
+        model: str | None = None,
+        role: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        stream: Literal[True],
+        **parameters: Any,
+    ) -> "AsyncCompletionStream": ...
+
+    async def acompletion(
+        self,
+        *,
+        messages: Sequence[Mapping[str, Any]],
+        model: str | None = None,
+        role: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        stream: bool = False,
+        **parameters: Any,
+    ) -> "Completion | AsyncCompletionStream":
+        """Call a model without blocking the event loop; otherwise as `completion`.
+
+        A call that is cancelled is logged as cut.
+        """
+        from collector import calls
+
+        base_url = base_url or os.environ.get("FLYWHEEL_GATEWAY_URL")
+        asked = calls.Asked(messages, model, role, base_url, api_key, timeout_s, stream, parameters)
+        return await calls.acompletion(self, asked)
 
     # Delivery
 

@@ -70,8 +70,15 @@ class Refused(FlywheelError):
     """The collector refuses this batch as a whole: too large, or not well-formed."""
 
 
-REFUSALS = frozenset({400, 413, 415, 422})
+class UnknownForm(Refused):
+    """The collector does not know this content type, or reads it as something else."""
+
+
+REFUSALS = frozenset({400, 413})
 """Statuses that a smaller or another batch may not get."""
+
+UNKNOWN_FORMS = frozenset({415, 422})
+"""Statuses of a server that expects another form of body."""
 
 BUSY = frozenset({502, 503, 504})
 """Statuses of a server that is away, whatever it was sent."""
@@ -91,7 +98,7 @@ class HttpTransport:
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._client: httpx.Client | None = None
         self._pid = 0
-        self._takes_lines = True
+        self._takes_lines: bool | None = None
 
     def send(self, batch: Batch) -> list[Result]:
         """Post a batch; raises as `Transport.send`."""
@@ -99,15 +106,18 @@ class HttpTransport:
 
     def send_lines(self, head: Mapping[str, Any], lines: Sequence[bytes]) -> list[Result]:
         """Post spooled lines as they are; as JSON where a server knows nothing of NDJSON."""
-        if self._takes_lines:
-            body = b"\n".join((json.dumps(head).encode(), *lines))
+        if self._takes_lines is not False:
             try:
-                return self._post(body, NDJSON)
-            except Refused:
-                results = self.send(batch_of(head, lines))  # refused too, unless by its form only
-                self._takes_lines = False
+                results = self._post(b"\n".join((json.dumps(head).encode(), *lines)), NDJSON)
+            except UnknownForm:
+                if self._takes_lines:
+                    raise
+            else:
+                self._takes_lines = True
                 return results
-        return self.send(batch_of(head, lines))
+        results = self.send(batch_of(head, lines))
+        self._takes_lines = False
+        return results
 
     def _post(self, body: bytes, content_type: str) -> list[Result]:
         import httpx  # a tenth of a second, in the sender's thread and not in the agent's start
@@ -153,6 +163,8 @@ def _require_taken(url: str, answer: "httpx.Response") -> None:
     told = f"{url}: status {status}: {answer.text[:300]}"
     if status in REFUSALS:
         raise Refused(told)
+    if status in UNKNOWN_FORMS:
+        raise UnknownForm(told)
     if status >= 500 and status not in BUSY:
         raise Failing(told)
     raise Unreachable(told, retry_after_s(answer.headers.get("retry-after")))

@@ -7,6 +7,7 @@ by 64 threads spends most of its time looking. A client per thread has one conne
 import ssl
 import threading
 import weakref
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ class ThreadClients:
 
     def __init__(self, **options: Any) -> None:
         self._options = options
-        self._tls: ssl.SSLContext | None = None
         self._forget()
 
     def get(self) -> "httpx.Client":
@@ -43,10 +43,7 @@ class ThreadClients:
     def _new_client(self) -> "httpx.Client":
         import httpx
 
-        with self._lock:
-            if self._tls is None:
-                self._tls = ssl.create_default_context()  # tens of milliseconds, once
-        return httpx.Client(verify=self._tls, **self._options)
+        return httpx.Client(verify=_tls(), **self._options)
 
     def close(self) -> None:
         """Close every thread's connections; a later `get` opens new ones."""
@@ -63,3 +60,15 @@ class ThreadClients:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._all: weakref.WeakSet[_Owned] = weakref.WeakSet()
+
+
+def async_client(**options: Any) -> "httpx.AsyncClient":
+    """Return a client for one call: kept connections would outlive their event loop unclosed."""
+    import httpx
+
+    return httpx.AsyncClient(verify=_tls(), **options)
+
+
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()  # tens of milliseconds, once

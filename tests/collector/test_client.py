@@ -7,7 +7,9 @@ import sys
 import textwrap
 import threading
 import time
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,10 +26,10 @@ from collector.direct import DirectTransport
 from collector.ingest import ingest_counts
 from collector.inspection import inspect, total
 from collector.streams import assemble
-from collector.tables import Feedback, Interaction, InteractionPayload
+from collector.tables import Feedback, Interaction, InteractionPayload, SpoolAccount
 from collector.transport import Refused, Unreachable
 from foundation.errors import BadInput
-from foundation.ids import new_id
+from foundation.ids import keyed_episode_id, new_id
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "write f, jo@x.org"}]}
@@ -488,6 +490,276 @@ def test_assemble_joins_tool_calls():
     assert answer["choices"][0]["finish_reason"] == "tool_calls"
     assert answer["usage"]["completion_tokens"] == 2
     assert assemble([]) is None
+
+
+# Context
+
+
+def test_generators_act_in_their_role_and_their_callers_do_not(client):
+    @client.observe("tester")
+    def steps():
+        client.record(request=REQUEST)
+        got = yield 1
+        assert got == "sent"
+        with client.as_role("reviewer"):
+            yield 2
+            client.record(request=REQUEST)
+        client.record(request=REQUEST)
+        return "done"
+
+    with client.episode(role="coder") as episode:
+        walk = steps()
+        assert next(walk) == 1
+        client.record(request=REQUEST)
+        assert walk.send("sent") == 2
+        client.record(request=REQUEST)
+        with pytest.raises(StopIteration, match="done"):
+            next(walk)
+    records = [line["record"] for line in spooled(client)]
+    assert [r["role"] for r in records] == ["tester", "coder", "coder", "reviewer", "tester"]
+    assert {r["episode_id"] for r in records} == {str(episode.id)}
+
+
+def test_async_generators_act_in_their_role_and_may_be_left_early(client):
+    ended = []
+
+    @client.observe("tester", task_type="unit-test")
+    async def steps():
+        try:
+            for n in range(3):
+                client.record(request=REQUEST, attributes={"n": n})
+                yield n
+        finally:
+            client.record(request=REQUEST, attributes={"n": "end"})
+            ended.append(True)
+
+    async def agent():
+        async for n in (walk := steps()):
+            client.record(request=REQUEST)
+            if n == 1:
+                break
+        await walk.aclose()
+
+    asyncio.run(agent())
+    records = [line["record"] for line in spooled(client)]
+    assert [r["role"] for r in records] == ["tester", "coder", "tester", "coder", "tester"]
+    assert ended == [True]
+    assert len({r["episode_id"] for r in records if r["role"] == "tester"}) == 1
+    assert all(r.get("episode_id") is None for r in records if r["role"] == "coder")
+
+
+def test_errors_thrown_into_a_generator_reach_it(client):
+    @client.observe("tester")
+    def steps():
+        try:
+            yield 1
+        except ValueError:
+            client.record(request=REQUEST)
+            yield 2
+
+    walk = steps()
+    assert next(walk) == 1
+    assert walk.throw(ValueError()) == 2
+    walk.close()
+    (line,) = spooled(client)
+    assert line["record"]["role"] == "tester"
+
+
+def test_bound_functions_keep_the_episode_in_other_threads(client):
+    def work(n):
+        client.record(request=REQUEST, attributes={"n": n})
+
+    with ThreadPoolExecutor(4) as pool:
+        with client.episode(task="threads", role="tester") as episode:
+            list(pool.map(client.bound(work), range(20)))
+            pool.submit(work, 20).result()
+    records = [line["record"] for line in spooled(client)]
+    inside_it = [r for r in records if r.get("episode_id") == str(episode.id)]
+    assert sorted(r["attributes"]["n"] for r in inside_it) == list(range(20))
+    assert {r["role"] for r in inside_it} == {"tester"}
+    (alone,) = [r for r in records if r not in inside_it]
+    assert (alone["role"], alone.get("episode_id")) == ("coder", None)
+
+
+def test_a_key_names_the_same_episode_everywhere(client):
+    with client.episode(key="pull/7") as here:
+        client.record(request=REQUEST, key="call-1")
+    client.feedback("success", episode_key="pull/7", value=1, source="test")
+    client.feedback("rating", interaction_key="call-1", value=4)
+    client.feedback("rating", response_id="chatcmpl-1", value=4)
+    with client.episode(key="pull/7") as again:
+        assert again.id == here.id == keyed_episode_id("default", "pull/7")
+    record, success, rating, other = (line["record"] for line in spooled(client))
+    assert record["key"] == "call-1"
+    assert record["episode_id"] == success["episode_id"] == str(here.id)
+    assert rating["interaction_key"] == "call-1"
+    assert other["response_id"] == "chatcmpl-1"
+    assert "episode_id" not in rating
+
+
+# Snapshots
+
+
+def test_a_record_is_what_it_was_when_it_was_logged(client):
+    messages = [{"role": "user", "content": "before"}]
+    client.record(request={"model": "m", "messages": messages})
+    messages[0]["content"] = "after"
+    messages.append({"role": "user", "content": "later"})
+    (line,) = spooled(client)
+    assert line["record"]["request"]["messages"] == [{"role": "user", "content": "before"}]
+
+
+def test_strange_values_are_kept_as_json_can(client):
+    class Answer:
+        def model_dump(self):
+            return {"id": "r1", "created": datetime(2026, 1, 1, tzinfo=UTC), "score": float("inf")}
+
+    moment = datetime(2026, 2, 3, tzinfo=UTC)
+    client.record(
+        request={"model": "m", 7: {"seven"}, ("a", "b"): b"bytes", "big": 10**30},
+        response=Answer(),
+        started_at=moment,
+        parent_id=new_id(),
+    )
+    (line,) = spooled(client)
+    record = line["record"]
+    assert record["request"]["7"] == ["seven"]
+    assert record["request"]["('a', 'b')"] == "bytes"
+    assert record["response"]["created"] == "2026-01-01T00:00:00+00:00"
+    assert record["response"]["score"] == "inf"
+    assert record["started_at"] == moment.isoformat()
+
+
+def test_nothing_is_seen_as_raw_once_the_client_is_closed(tmp_path):
+    flywheel = Flywheel(spool=tmp_path, role="coder")
+    flywheel.record(request=REQUEST)
+    flywheel.close()
+    flywheel.record(request=REQUEST)  # late, and kept all the same
+    assert b"jo@x.org" not in inside(tmp_path)
+    assert total(inspect(tmp_path)).waiting == 2
+
+
+def test_environment_sets_the_policies(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLYWHEEL_FSYNC", "always")
+    monkeypatch.setenv("FLYWHEEL_SPOOL_MAX_BYTES", "5000")
+    monkeypatch.setenv("FLYWHEEL_SPOOL_DROP", "oldest")
+    spool = Flywheel(spool=tmp_path).spool
+    assert (spool.fsync, spool.max_bytes, spool.drop_policy) == ("always", 5000, "oldest")
+    monkeypatch.setenv("FLYWHEEL_SPOOL_MAX_BYTES", "much")
+    with pytest.raises(BadInput, match="FLYWHEEL_SPOOL_MAX_BYTES"):
+        Flywheel(spool=tmp_path)
+    monkeypatch.delenv("FLYWHEEL_SPOOL_MAX_BYTES")
+    monkeypatch.setenv("FLYWHEEL_FSYNC", "now and then")
+    with pytest.raises(BadInput, match="fsync policy"):
+        Flywheel(spool=tmp_path)
+
+
+def test_a_forked_child_logs_beside_its_parent(session: Session, tmp_path):
+    source = """
+    import os, sys
+    from collector.client import Flywheel
+    flywheel = Flywheel(sys.argv[1], spool=sys.argv[2], role="coder")
+    flywheel.record(request={"messages": [], "n": "parent"})
+    pid = os.fork()
+    flywheel.record(request={"messages": [], "n": "child" if pid == 0 else "parent"})
+    assert flywheel.flush(20)
+    if pid == 0:
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    """
+    with serving(ingest_app()) as url:
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", textwrap.dedent(source), url, str(tmp_path)],
+            cwd=ROOT, check=True,
+        )  # fmt: skip
+        successor = Flywheel(url, spool=tmp_path, role="coder")
+        successor.sender.ship_once()  # tells the books of the child, which did not say goodbye
+        successor.close()
+    rows = session.exec(select(InteractionPayload)).all()
+    assert sorted(row.request["n"] for row in rows) == ["child", "parent", "parent"]
+    accounts = session.exec(select(SpoolAccount)).all()
+    assert sorted(account.seen for account in accounts) == [1, 2]
+    assert all(account.delivered == account.seen for account in accounts)
+    assert inspect(tmp_path) == []
+
+
+# Async calls
+
+
+async def gather_stream(client, url, leave_after=None, content="hello"):
+    messages = [{"role": "user", "content": content}]
+    async with await client.acompletion(
+        messages=messages, base_url=url, model="m", stream=True
+    ) as stream:
+        async for _ in stream:
+            if leave_after is not None:
+                leave_after -= 1
+                if not leave_after:
+                    break
+    return stream
+
+
+def test_async_completions_are_logged_however_they_end(client):
+    async def agent(url):
+        answer = await client.acompletion(
+            messages=[{"role": "user", "content": "hello"}], base_url=url, model="m"
+        )
+        assert answer.text == "ok"
+        with pytest.raises(httpx.HTTPStatusError):
+            await client.acompletion(
+                messages=[{"role": "user", "content": "fail"}], base_url=url, model="m"
+            )
+        whole = await gather_stream(client, url)
+        left = await gather_stream(client, url, leave_after=1)
+        return answer.interaction_id, whole.interaction_id, left.interaction_id
+
+    with listening(provider()) as url:
+        ids = asyncio.run(agent(url))
+    records = [line["record"] for line in spooled(client)]
+    assert [r["status"] for r in records] == ["success", "error", "success", "cut"]
+    assert [r["id"] for r in records if r["status"] != "error"] == [str(each) for each in ids]
+    texts = [r["response"]["choices"][0]["message"]["content"] for r in records[2:]]
+    assert texts == ["one two three", "one "]
+    assert [r["completed"] for r in records] == [True, False, True, False]
+
+
+def test_a_cancelled_call_is_logged_as_cut(client):
+    class Slow(provider()):
+        def do_POST(self):
+            time.sleep(0.5)
+            with suppress(BrokenPipeError):  # its caller has left
+                super().do_POST()
+
+    async def agent(url):
+        with client.episode(task="cancelled") as episode:
+            call = asyncio.create_task(
+                client.acompletion(
+                    messages=[{"role": "user", "content": "hello"}], base_url=url, model="m"
+                )
+            )
+            await asyncio.sleep(0.2)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        return episode.id
+
+    with listening(Slow) as url:
+        episode = asyncio.run(agent(url))
+    (line,) = spooled(client)
+    assert line["record"]["status"] == "cut"
+    assert line["record"]["episode_id"] == str(episode)
+
+
+def test_a_stream_finished_outside_its_block_keeps_its_episode_and_task(client):
+    with listening(provider()) as url:
+        with client.episode(task="stream", task_type="t", unit="u") as episode:
+            stream = ask(client, url, model="m", stream=True)
+        assert len(list(stream)) == 3
+    (line,) = spooled(client)
+    record = line["record"]
+    assert record["episode_id"] == str(episode.id)
+    assert (record["task_type"], record["unit_id"]) == ("t", "u")
+    assert record["attributes"] == {"task": "stream"}
 
 
 # litellm
