@@ -93,8 +93,8 @@ def import_records(
             f"import of {', '.join(str(path) for path in paths)}",
             f"{report.rejected} rejected of {report.read} lines",
             f"lines of the format {format!r}",
-            f"The good lines are stored; see {report.rejects_file or 'the reasons'}, mend and "
-            "import again.",
+            f"The others {'would be' if dry_run else 'are'} stored; see "
+            f"{report.rejects_file or 'the reasons'}, mend and import again.",
         )
 
 
