@@ -5,8 +5,8 @@ is imported on first use and with the local map. Nothing else in this repository
 """
 
 import os
-from collections.abc import AsyncIterator, Iterator
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import lru_cache, wraps
 from typing import Any
 
 from foundation.errors import FlywheelError, MissingExtra
@@ -49,6 +49,33 @@ def custom_logger_base() -> type[Any]:
 
     logger: type[Any] = CustomLogger
     return logger
+
+
+def watch_streams(watch: Callable[[Any], None]) -> None:
+    """Have `watch(stream)` called with every stream that litellm makes from now on.
+
+    litellm has no hook for this, and tells its callbacks nothing of a stream that is abandoned.
+    """
+    _streams_watched().append(watch)
+
+
+@lru_cache(maxsize=1)
+def _streams_watched() -> list[Callable[[Any], None]]:
+    """Return those who watch streams; the class of streams tells them from now on."""
+    _litellm()
+    from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+
+    watchers: list[Callable[[Any], None]] = []
+    make = CustomStreamWrapper.__init__
+
+    @wraps(make)
+    def make_watched(self: Any, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs)
+        for watch in watchers:
+            watch(self)
+
+    CustomStreamWrapper.__init__ = make_watched
+    return watchers
 
 
 def price_per_mtok(model: str) -> tuple[float, float] | None:

@@ -5,6 +5,7 @@ returns, raises and sends is unchanged. A module per library says which of its c
 `exchange` is the one place where any of them is observed.
 """
 
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from foundation.errors import BadInput
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 Client = TypeVar("Client")
 
-WRAPPED = "OpenAI, AsyncOpenAI, AzureOpenAI, AsyncAzureOpenAI, Anthropic or AsyncAnthropic"
+WRAPPED = "a client of openai or anthropic, sync or async, or the module litellm"
 
 
 def wrap(
@@ -27,15 +28,29 @@ def wrap(
     """
     from collector.wrappers.exchange import observe
 
+    if isinstance(client, ModuleType) and client.__name__ == "litellm":
+        _call_back(flywheel, client, role)
+        return client
     operations = _operations_of(client)
     if operations is None:
         raise BadInput(
             "client to wrap",
             f"{type(client).__module__}.{type(client).__qualname__}",
             WRAPPED,
-            "Wrap the client itself, not a part of it; for litellm add litellm_callback(flywheel).",
+            "Wrap the client itself, not a part of it.",
         )
     return observe(client, flywheel, operations(embeddings), role)
+
+
+def _call_back(flywheel: "Flywheel", litellm: Any, role: str | None) -> None:
+    """Have litellm tell `flywheel` of its calls, once."""
+    from collector.wrappers.litellm import litellm_callback
+
+    present = [one for one in litellm.callbacks if getattr(one, "client", None) is flywheel]
+    for one in present:
+        one.role = role
+    if not present:
+        litellm.callbacks.append(litellm_callback(flywheel, role))
 
 
 def _operations_of(client: object) -> Any:

@@ -12,20 +12,18 @@ gateway for one; it is not recorded again. Recorded answers carry that header fr
 
 import asyncio
 import atexit
-import gc
 import inspect
 import json
 import os
-import threading
 import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -33,6 +31,8 @@ from collector.calls import INTERACTION_HEADER
 from collector.context import Episode, current_episode, note_interaction
 from collector.record import CUT, ERROR, SUCCESS
 from collector.wrappers import sse
+from collector.wrappers.abandoned import recovery
+from collector.wrappers.announced import taken_above
 from collector.wrappers.operation import Event, Json, Operation, Told
 from foundation.errors import BadInput
 from foundation.ids import new_id
@@ -44,6 +44,9 @@ Client = TypeVar("Client")
 
 GATEWAY_MODEL = "role:"
 """Model names that only our gateway understands start with this."""
+
+INTERACTION_ATTRIBUTE = "flywheel_interaction_id"
+"""Where answers, streams and errors of a wrapped client say which interaction they are."""
 
 WIRING = "flywheel_wiring"
 """Attribute of a wrapped client."""
@@ -132,7 +135,7 @@ class Exchange:
             self._whole = response.content
             self._arrivals_ms.append(self.elapsed_ms())
         else:
-            _abandoned.ensure_running()
+            recovery.ensure_running()
             response.stream = _observed(response.stream, self)
 
     def take_piece(self, piece: bytes) -> None:
@@ -152,7 +155,9 @@ class Exchange:
     def fail(self, error: BaseException) -> None:
         """Record a call that raised."""
         request, response = getattr(error, "request", None), getattr(error, "response", None)
-        if response is not None and self._is_recorded_by_gateway(response.headers):
+        elsewhere = response is not None and self._is_recorded_by_gateway(response.headers)
+        _tell_id(error, self.id)
+        if elsewhere:
             return
         if self._body is None and request is not None:
             self._body = _sent(request)
@@ -164,8 +169,8 @@ class Exchange:
         reason = None if isinstance(error, GeneratorExit) else error
         if self not in _open:
             return
-        if _abandoned.is_collecting():
-            _abandoned.put(self)
+        if recovery.is_collecting():
+            recovery.put(partial(self.finish, reason))
         else:
             self.finish(reason)
 
@@ -353,7 +358,7 @@ def _async_methods(base: Any) -> dict[str, Any]:
 def _begin(client: Any, options: Any) -> Exchange | None:
     wiring: Wiring | None = getattr(client, WIRING)
     operation = wiring.operation_of(options) if wiring is not None else None
-    if wiring is None or operation is None:
+    if wiring is None or operation is None or taken_above():
         return None
     exchange = Exchange(wiring, operation, str(client.base_url), options)
     ours = exchange.gateway_headers()
@@ -375,14 +380,17 @@ def _returned(exchange: Exchange | None, answer: Any) -> Any:
     if exchange is None:
         return answer
     note_interaction(exchange.id)
-    try:
-        # Past pydantic's own `__setattr__`, which would make it a field of the answer's dump.
-        object.__setattr__(answer, "flywheel_interaction_id", exchange.id)
-    except (AttributeError, TypeError):
-        pass
+    _tell_id(answer, exchange.id)
     if not exchange.is_streaming:
         exchange.finish()
     return answer
+
+
+def _tell_id(outcome: Any, identifier: UUID) -> None:
+    """Let an answer, a stream or an error know its interaction."""
+    with suppress(AttributeError, TypeError):
+        # Past pydantic's own `__setattr__`, which would make it a field of the answer's dump.
+        object.__setattr__(outcome, INTERACTION_ATTRIBUTE, identifier)
 
 
 # The body of a stream
@@ -440,71 +448,15 @@ def _observed_body_class(body: type) -> type:
     return type("ObservedBody", (_ObservedBody, *bases), {})
 
 
-class _Abandoned:
-    """Records, in a thread of its own, the streams that the garbage collector found.
-
-    The collector may run in the middle of the spool's own work, and recording there could wait for
-    a lock that this very thread holds.
-    """
-
-    def __init__(self) -> None:
-        self._collecting: set[int] = set()
-        gc.callbacks.append(self._note_collection)
-        self.forget()
-
-    def forget(self) -> None:
-        """Start anew, as in a forked child."""
-        self._found: SimpleQueue[Exchange] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-
-    def ensure_running(self) -> None:
-        """Start the thread if it does not run."""
-        if self._thread is None:
-            with self._starting:
-                if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._run, name="flywheel-abandoned-streams", daemon=True
-                    )
-                    self._thread.start()
-
-    def is_collecting(self) -> bool:
-        """Whether the garbage collector runs in this thread now."""
-        return threading.get_ident() in self._collecting
-
-    def put(self, exchange: Exchange) -> None:
-        """Leave an exchange to the thread."""
-        self._found.put(exchange)
-
-    def _note_collection(self, phase: str, info: object) -> None:
-        if phase == "start":
-            self._collecting.add(threading.get_ident())
-        else:
-            self._collecting.discard(threading.get_ident())
-
-    def _run(self) -> None:
-        while True:
-            self._found.get().finish()
-
-
-_abandoned = _Abandoned()
-
-
 def _finish_all() -> None:
     """Record what is open at the end of the process, as cut."""
     for exchange in list(_open):
         exchange.finish()
 
 
-def _after_fork() -> None:
-    """Leave the parent's open calls to the parent."""
-    _open.clear()
-    _abandoned.forget()
-
-
 atexit.register(_finish_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_open.clear)  # the parent's open calls are the parent's
 
 
 # What was said and what it means

@@ -14,7 +14,6 @@ from collector.client import Flywheel
 from foundation.errors import BadInput
 from foundation.ids import new_id
 
-
 CUT = "peer closed|incomplete|Connection error"
 
 
