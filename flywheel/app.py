@@ -15,6 +15,7 @@ import router.api
 import trainer.api
 from admin.pages import create_admin_app
 from collector.credit_rules import get_rules
+from collector.scrub import server_rules
 from collector.feedback_api import GITHUB_PATH
 from flywheel.schema import require_current
 from foundation.access import require_key
@@ -30,8 +31,11 @@ def create_app() -> FastAPI:
 
     Raises:
         BadSetting: the rules of credit cannot be used, which a batch should not have to find out.
+        BadInput: nor can the rules of scrubbing, or the model that finds names.
+        MissingExtra: names are to be found, and Presidio is not installed.
     """
     get_rules()
+    server_rules()
     app = FastAPI(title="Flywheel", docs_url="/docs", redoc_url=None)
     for room in (collector.api, curation.api, trainer.api, evaluator.api, router.api):
         app.include_router(room.routes)
