@@ -15,8 +15,8 @@ import router.api
 import trainer.api
 from admin.pages import create_admin_app
 from collector.credit_rules import get_rules
-from collector.scrub import server_rules
 from collector.feedback_api import GITHUB_PATH
+from collector.scrub import server_rules
 from flywheel.schema import require_current
 from foundation.access import require_key
 from foundation.database import get_engine

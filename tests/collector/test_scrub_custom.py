@@ -52,7 +52,7 @@ def test_the_global_allow_list_holds_for_built_in_rules_too(rules):
 
 
 def test_scrubbing_twice_with_a_greedy_rule_changes_nothing(rules):
-    own = rules('[[rules]]\nid = "ticket"\nregex = \'\'\'ticket: (\\S+)\'\'\'\n')
+    own = rules("[[rules]]\nid = \"ticket\"\nregex = '''ticket: (\\S+)'''\n")
     once = Scrubber(own).text("ticket: ABC-1")[0]
     assert once == "ticket: <TICKET_1>"
     assert Scrubber(own).text(once) == (once, {})
