@@ -36,6 +36,7 @@ class Interaction(SQLModel, table=True):
     __tablename__ = "interaction"
     __table_args__ = (
         Index("ix_interaction_role_ingested_at", "role", "ingested_at"),
+        Index("ix_interaction_ingested_at", "ingested_at", postgresql_using="brin"),
         Index("ix_interaction_episode_id", "episode_id"),
         _where_not_null("ix_interaction_key", "key"),
         _where_not_null("ix_interaction_gen_ai_response_id", "gen_ai_response_id"),
@@ -315,7 +316,7 @@ class CampaignItem(SQLModel, table=True):
 
 
 class OtelExport(SQLModel, table=True):
-    """How far the log has been exported to one OpenTelemetry endpoint."""
+    """How far the log has been exported to one OpenTelemetry endpoint, of traces or of logs."""
 
     __tablename__ = "otel_export"
 
@@ -324,4 +325,9 @@ class OtelExport(SQLModel, table=True):
         sa_type=DateTime(timezone=True), description="Newest ingested_at that was sent."
     )
     last_id: UUID | None = None
+    unsettled: list[str] | None = Field(
+        default=None,
+        sa_type=JSON,
+        description="Ids of newer ones that were sent, whose elders may not be committed yet.",
+    )
     n_exported: int = Field(sa_column=Column(BigInteger, nullable=False, default=0))

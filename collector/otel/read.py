@@ -208,7 +208,7 @@ def _interaction(span: Span, operation: str, known: _Known, defaults: Defaults) 
         "status": status,
         "completed": status == SUCCESS and ours(attributes, "completed") is not False,
         "error_type": _error_type(span, attributes, layout, status),
-        "latency_ms": max(0.0, (span.ended_ns - span.started_ns) / 1e6) if span.ended_ns else None,
+        "latency_ms": _milliseconds(span) or None,
         "ttft_ms": _ttft_ms(span, attributes, layout),
         "source": SOURCE,
         "client_version": span.scope or None,
@@ -277,6 +277,7 @@ def _result(attributes: Mapping[str, Any]) -> dict[str, Any]:
     explanation = attributes.get("gen_ai.evaluation.explanation")
     name = attributes.get("gen_ai.evaluation.name")
     kind = ours(attributes, "feedback_kind")
+    name = None if name == kind else name  # so `export` names what has no name
     if not kind:
         kind = "metric" if value is not None else "category" if label else "comment"
     text = label if kind == "category" else explanation
@@ -297,10 +298,13 @@ def _subject(
 ) -> dict[str, Any]:
     """Return what an evaluation speaks of."""
     interaction, episode = ours(attributes, "interaction"), ours(attributes, "episode")
-    if interaction or episode:
+    if _uuid(interaction):
+        return {"interaction_id": interaction}
+    if ours(attributes, "key"):
+        return {"interaction_key": str(ours(attributes, "key")), "project": project}
+    if episode:
         keyed = {"episode_key": str(episode), "project": project}
-        given = {"episode_id": episode} if _uuid(episode) else keyed
-        return {"interaction_id": interaction} if interaction else given
+        return {"episode_id": episode} if _uuid(episode) else keyed
     if span is not None and operation_of(span.attributes) in INFERENCE:
         return {"interaction_key": _key(span), "project": project}
     if span is not None:
@@ -438,6 +442,11 @@ _COLUMNS: Mapping[str, tuple[str, Any]] = {
 }
 
 
+def _milliseconds(span: Span) -> float:
+    """Return how long a span took; 0 if it does not say so."""
+    return max(0, span.ended_ns - span.started_ns) / 1e6
+
+
 def _status(span: Span, attributes: Mapping[str, Any], response: Mapping[str, Any] | None) -> str:
     """Return success, error, or cut: a failed span, or a reason `error`, with part of an answer."""
     given = ours(attributes, "status")
@@ -485,8 +494,11 @@ def _said(span: Span, thing: str) -> str | None:
 def _role(span: Span, known: _Known, defaults: Defaults) -> str:
     """Return the role: said outright, else an agent's name that is one, the span's or one above.
 
+    An agent's name that is no role is what remains: ingest refuses such a record and keeps it among
+    the dead letters until the role is added.
+
     Raises:
-        Unreadable: nobody says it.
+        Unreadable: nobody says it, and no agent is named.
     """
     agents = []
     for each in _upwards(span, known):
@@ -497,11 +509,10 @@ def _role(span: Span, known: _Known, defaults: Defaults) -> str:
         if agent in defaults.roles:
             return str(agent)
         agents += [str(agent)] if agent else []
-    found = span.resource.get(OURS["role"]) or defaults.role
+    found = span.resource.get(OURS["role"]) or defaults.role or next(iter(agents), None)
     if not found:
-        named = f"agent {agents[0]!r} is no role" if agents else "no agent is named"
         raise Unreadable(
-            f"no_role: {named}; set gen_ai.agent.name or {OURS['role']} to one of "
+            f"no_role: set gen_ai.agent.name or {OURS['role']} to one of "
             f"{', '.join(sorted(defaults.roles))}, or send the header x-flywheel-role"
         )
     return str(found)
@@ -529,11 +540,16 @@ def _parent(span: Span, known: _Known) -> UUID | None:
     return None
 
 
-def _episode(span: Span, attributes: Mapping[str, Any], layout: Layout, project: str) -> UUID:
-    """Return the episode: one said by id or key, else the conversation, else the trace."""
+def _episode(
+    span: Span, attributes: Mapping[str, Any], layout: Layout, project: str
+) -> UUID | None:
+    """Return the episode: one said by id or key, else the conversation, else the trace.
+
+    None where our own exporter says whose interaction it is, and of no episode.
+    """
     said = _said(span, "episode")
     given = _uuid(said)
-    if given is not None:
+    if given is not None or (said is None and ours(attributes, "interaction")):
         return given
     conversation = _text(value_of(attributes, layout, "conversation"))
     return keyed_episode_id(project, said or conversation or span.trace_id)

@@ -16,6 +16,7 @@ from zlib import crc32
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
+from collector import media
 from collector.admission import Refusal, interaction_columns, scrubbed
 from collector.ingest import REJECTED, store_batch
 from collector.otel.read import SOURCE, Reading
@@ -84,9 +85,11 @@ def _complete_stored(
         renamed[record["id"]] = str(row.id)
         record["id"] = str(row.id)
         try:
-            columns = interaction_columns(scrubbed(record), roles, moment)
+            bare, blobs = media.extracted(record)
+            columns = interaction_columns(scrubbed(bare), roles, moment)
         except Refusal:
             continue  # `store_batch` says so
+        media.keep(session, blobs)
         _complete(session, row, columns)
     for record in records:
         if record.get("parent_id") in renamed:
