@@ -10,7 +10,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 EXTRAS := service,train,embedded,dev
 
-.PHONY: setup demo test test-clients check format clean bench-capture bench-loss
+.PHONY: setup demo test test-clients check format clean bench-capture bench-loss bench-venv
 
 setup: $(READY)
 
@@ -54,15 +54,24 @@ check: $(READY)
 	$(BIN)/python -m pytest tests/test_architecture.py
 
 # Each prints figure, bar, measured and ratio, and fails when a bar is missed.
-bench-capture: $(READY)
+bench-capture: $(READY) bench-venv
 	$(BIN)/python -m benchmarks.capture $(BENCH_ARGS)
 
 bench-loss: $(READY)
 	$(BIN)/python -m benchmarks.loss $(BENCH_ARGS)
+
+# What our figures are printed beside, apart from this project's requirements.
+bench-venv: .venv-bench/.installed
+
+.venv-bench/.installed: benchmarks/peers.txt
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+	  --requirement benchmarks/peers.txt
+	@touch $@
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-clients-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	rm -rf $(VENV) .venv-clients-* .venv-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
