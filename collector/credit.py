@@ -121,7 +121,7 @@ def credited_turn(judged: Turn, turns: Iterable[Turn], role: str) -> Turn | None
 _JUDGING = text(
     """
     SELECT id FROM interaction
-    WHERE episode_id = ANY(:episodes) AND role = ANY(:judges) AND id >= :first
+    WHERE episode_id = ANY(:episodes) AND role = ANY(:judges) AND id >= :first AND id < :last
     """
 )
 
@@ -178,7 +178,9 @@ def _judging_turns(
         {
             "episodes": sorted({_uuid(row["episode_id"]) for row in late}),
             "judges": sorted(judges),
-            "first": first_id_at(earliest),  # leaves out the older partitions
+            # Leaves out the partitions that are older, and those made ahead.
+            "first": first_id_at(earliest),
+            "last": first_id_at(now() + 2 * SKEW),
         },
     )
     return list(found.scalars())

@@ -58,12 +58,30 @@ def join_new(
         ids = [_uuid(row["id"]) for row in feedback if row.get(naming.name)]
         if ids:
             joined |= _join(session, naming, "id = ANY(:given)", ids)
+    for naming in _waited_for(session) if interactions else ():
         names = {row[naming.call_column] for row in interactions if row.get(naming.call_column)}
         if names:
             joined |= _join(session, naming, f"{naming.name} = ANY(:given)", sorted(names))
     said = joined | {_uuid(row["id"]) for row in feedback if row.get("interaction_id")}
     credit.settle(session, interactions, said)
     return len(joined)
+
+
+def _waited_for(session: Session) -> list[_Naming]:
+    """Return the ways of naming by which any statement waits: as a rule, none does."""
+    waits = session.execute(_WAITS).one()
+    return [naming for naming, some in zip(_NAMINGS, waits, strict=True) if some]
+
+
+# In the order of the partial index, which makes the planner use it: without, it might read the
+# table from end to end to find that nothing waits.
+_WAITS = text(
+    "SELECT "
+    + ", ".join(
+        f"(SELECT true FROM feedback WHERE {naming.waiting} ORDER BY {naming.name} LIMIT 1)"
+        for naming in _NAMINGS
+    )
+)
 
 
 def join_waiting(session: Session, since: datetime) -> int:
@@ -86,25 +104,22 @@ def join_waiting(session: Session, since: datetime) -> int:
 def _join(session: Session, naming: _Naming, condition: str, given: Any) -> set[UUID]:
     """Join the waiting statements that meet `condition`; return the ids of those joined.
 
-    Statements that another transaction is joining are skipped, so that no two wait for each other.
     First the waiting ones, by their own small index: the log is looked at only if there are any.
     """
     waiting = session.execute(
-        text(
-            f"SELECT id FROM feedback WHERE {naming.waiting} AND {condition} FOR UPDATE SKIP LOCKED"
-        ),
-        {"given": given},
+        text(f"SELECT id FROM feedback WHERE {naming.waiting} AND {condition}"), {"given": given}
     )
     ids = list(waiting.scalars())
     if not ids:
         return set()
-    return set(
-        session.execute(_found(naming), {"ids": ids, "moment": now()}).scalars(),
-    )
+    return set(session.execute(_update(naming), {"ids": ids, "moment": now()}).scalars())
 
 
-def _found(naming: _Naming) -> TextClause:
-    """Return the statement that joins to the newest call of that name in the project, if any."""
+def _update(naming: _Naming) -> TextClause:
+    """Return the SQL that joins to the newest call of that name in the project, if there is one.
+
+    Statements that another transaction is joining are skipped, so that no two wait for each other.
+    """
     # An aggregate, not ORDER BY … LIMIT 1: that tempts the planner to read the log backwards.
     return text(
         f"""
@@ -115,9 +130,13 @@ def _found(naming: _Naming) -> TextClause:
                   AND (said.project IS NULL OR said.project = call.project)
             ) AS call_id
             FROM feedback said WHERE said.id = ANY(:ids)
+        ), mine AS (
+            SELECT id, call_id FROM feedback JOIN found USING (id)
+            WHERE {naming.waiting} AND call_id IS NOT NULL
+            FOR UPDATE OF feedback SKIP LOCKED
         )
-        UPDATE feedback SET {naming.target} = found.call_id, ingested_at = :moment
-        FROM found WHERE feedback.id = found.id AND found.call_id IS NOT NULL
+        UPDATE feedback SET {naming.target} = mine.call_id, ingested_at = :moment
+        FROM mine WHERE feedback.id = mine.id
         RETURNING feedback.id
         """
     )

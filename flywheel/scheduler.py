@@ -49,7 +49,7 @@ def duties() -> list[Duty]:
         Duty("sweep lost runs", min(5.0, settings.lost_after_s / 2), sweep),
         Duty("watch experiments and guards", 5.0, watch),
         Duty("keep adapters loaded", 5.0, keep_adapters_loaded),
-        Duty("join feedback", 10.0, partial(join, timedelta(minutes=10))),
+        Duty("join feedback", 10.0, partial(join, timedelta(minutes=2))),
         Duty("join feedback of an outage", 3600.0, partial(join, timedelta(days=1))),
         Duty("make partitions ahead", 3600.0, _partitions),
         Duty("forget delivered messages", 3600.0, forget_delivered),
