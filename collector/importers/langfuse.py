@@ -64,8 +64,14 @@ _PARAMETERS = {
     "tool_choice": "tool_choice",
     "response_format": "response_format",
 }
+_MAX_NAME_CHARS = 500
+_LINKS = ("traceId", "observationId", "parentObservationId")
 _MAX_KEPT_CHARS = 2_000
 """Longer metadata is left out: OpenTelemetry repeats the whole input and output in it."""
+
+
+_ODD = (Malformed, LookupError, TypeError, ValueError, AttributeError)
+"""What a value of an unforeseen kind raises; the row or observation is then rejected."""
 
 
 @dataclass
@@ -97,6 +103,7 @@ class _Found:
     traces: list[Row] = field(default_factory=list)
     observations: list[Row] = field(default_factory=list)
     scores: list[Row] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
     is_event: bool = False
 
 
@@ -114,7 +121,7 @@ def _indexed(source: Source) -> _Index:
             continue
         try:
             found = _found_in(row)
-        except (Malformed, RecursionError):
+        except (*_ODD, RecursionError):
             continue  # the second reading rejects it
         for trace in found.traces:
             known = {name: trace.get(name) for name in (*_TRACE_FIELDS, "metadata")}
@@ -151,6 +158,8 @@ def _records(index: _Index, row: Row, number: int, source: Source) -> Iterable[I
     observations = found.observations
     if found.is_event:
         observations = [index.events.pop(o["id"]) for o in observations if o["id"] in index.events]
+    for fault in found.faults:
+        yield Reject(number, f"malformed: {fault}", "")
     for trace in found.traces:
         if trace["id"] not in index.last_calls:
             reason = "no_generation: no observation of the trace in this file is a call of a model"
@@ -161,7 +170,7 @@ def _records(index: _Index, row: Row, number: int, source: Source) -> Iterable[I
     for observation in filter(_is_call, observations):
         try:
             yield _imported(index, observation, number, source)
-        except (Malformed, LookupError, TypeError, ValueError, AttributeError) as error:
+        except _ODD as error:
             code = getattr(error, "code", "unexpected")
             yield Reject(number, f"{code}: {error}", f"observation {observation['id']}")
 
@@ -184,21 +193,28 @@ def _found_in(row: Row) -> _Found:
     elif isinstance(row.get("batch"), list):
         events: dict[str, Row] = {}
         for event in row["batch"]:
-            inner = _found_in(event) if isinstance(event, dict) else _Found()
+            inner = _event_of(event)
             found.traces += inner.traces
             found.scores += inner.scores
+            found.faults += inner.faults
             for observation in inner.observations:
                 _merged(events, observation)
         found.observations += events.values()
     elif isinstance(row.get("data"), list):
-        for item in row["data"]:
-            _sort(item, found)
+        _sort_each(row["data"], found)
     elif isinstance(row.get("trace"), dict):
         _sort({**row["trace"], "observations": row.get("observations")}, found)
         _sort_scores(row.get("scores"), found)
     else:
         _sort(row, found)
     return found
+
+
+def _event_of(event: Any) -> _Found:
+    try:
+        return _found_in(event if isinstance(event, dict) else {})
+    except Malformed as error:
+        return _Found(faults=[str(error)])
 
 
 def _sort_event(event: Row, found: _Found) -> None:
@@ -226,15 +242,23 @@ def _sort(row: Any, found: _Found) -> None:
         found.traces.append(_identified(row))
         _sort_scores(row.get("scores"), found)
         _sort_scores(row.get("corrections"), found)
-        for item in row.get("observations") or []:
-            if isinstance(item, dict):
-                _sort({"traceId": row["id"], "startTime": None, **_camel(item)}, found)
+        steps = [item for item in _list(row.get("observations")) if isinstance(item, dict)]
+        _sort_each([{"traceId": row["id"], "startTime": None, **_camel(s)} for s in steps], found)
     else:
         raise Malformed(f"got the fields {', '.join(sorted(row))[:200]}, expected a trace")
 
 
+def _sort_each(rows: list[Any], found: _Found) -> None:
+    """Sort items of a row; one that is nothing we know costs only itself."""
+    for row in rows:
+        try:
+            _sort(row, found)
+        except Malformed as error:
+            found.faults.append(str(error))
+
+
 def _sort_scores(rows: Any, found: _Found) -> None:
-    found.scores += [_camel(row) for row in rows or [] if isinstance(row, dict)]
+    found.scores += [_camel(row) for row in _list(rows) if isinstance(row, dict)]
 
 
 def _camel(row: Row) -> Row:
@@ -242,7 +266,11 @@ def _camel(row: Row) -> Row:
     named = {re.sub("_([a-z])", lambda m: m[1].upper(), name): v for name, v in row.items()}
     if "providedModelName" in named:
         named.setdefault("model", named["providedModelName"])
-    return named
+    return named | {name: _link(named[name]) for name in _LINKS if name in named}
+
+
+def _link(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _identified(row: Row) -> Row:
@@ -291,15 +319,15 @@ def _imported(index: _Index, observation: Row, number: int, source: Source) -> I
         _role(metadata, trace, source),
         _request(observation, metadata),
         response,
-        key=observation["id"],
+        key=_name(observation["id"]),
         project=source.defaults.project,
         task_type=source.defaults.task_type,
         episode_id=_episode(trace_id, source.defaults),
         parent_id=index.enclosing_call(observation["id"]),
-        unit_id=trace.get("userId"),
-        gen_ai_conversation_id=trace.get("sessionId"),
-        gen_ai_prompt_name=observation.get("promptName"),
-        gen_ai_prompt_version=_version(observation.get("promptVersion")),
+        unit_id=_name(trace.get("userId")),
+        gen_ai_conversation_id=_name(trace.get("sessionId")),
+        gen_ai_prompt_name=_name(observation.get("promptName")),
+        gen_ai_prompt_version=_name(observation.get("promptVersion")),
         status=status,
         error_type=_error_type(observation) if failed else None if response else "lost_answer",
         completed=response is not None,
@@ -536,11 +564,11 @@ def _score(score: Row, interaction: UUID | None, episode: UUID) -> Row | None:
         kind,
         interaction_id=interaction,
         episode_id=episode,
-        name=score.get("name"),
+        name=_name(score.get("name")),
         value=value,
         text=text,
         source=_SCORE_SOURCES.get(str(score.get("source")).upper(), "user"),
-        actor=score.get("authorUserId"),
+        actor=_name(score.get("authorUserId")),
         details={name: item for name, item in details.items() if item} or None,
         created_at=created,
     )
@@ -581,8 +609,11 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _version(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _name(value: Any) -> str | None:
+    """Return a name, an id or a version as the columns of the log hold them; None for none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return str(value)[:_MAX_NAME_CHARS] or None
 
 
 def _text(value: Any) -> str:

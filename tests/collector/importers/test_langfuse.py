@@ -9,6 +9,7 @@ from collector.direct import DirectTransport
 from collector.importers import get, run_import
 from collector.importers.lines import Imported, Reject
 from collector.importers.source import Source
+from collector.ingest import rejection_of
 from collector.tables import Feedback, Interaction, InteractionPayload
 from foundation.chat import text_of
 
@@ -406,6 +407,18 @@ def test_what_holds_no_call_is_rejected_with_its_reason(tmp_path: Path) -> None:
     assert found == []
     codes = [reject.reason.partition(":")[0] for reject in rejects]
     assert codes == ["no_generation", "no_interaction", "malformed", "no_answer"]
+
+
+def test_one_damaged_observation_costs_only_itself(tmp_path: Path) -> None:
+    odd: list[Any] = [CALL | {"id": None}, CALL | {"id": "g2", "parentObservationId": [1]}]
+    odd += [CALL | {"id": "g3", "promptName": {}, "traceId": 5}]
+    trace = TRACE | {"userId": [], "sessionId": "", "scores": 7, "corrections": [None]}
+    found, rejects = read(
+        write(tmp_path / "t.json", {"trace": trace, "observations": [*odd, CALL]})
+    )
+    assert [item.interaction["key"] for item in found] == ["g2", "g3", "g1"]
+    assert [rejection_of(item.interaction) for item in found] == [None] * 3
+    assert [reject.reason for reject in rejects] == ["malformed: id: got None, expected a text"]
 
 
 def test_an_unknown_observation_type_with_a_model_is_a_call(tmp_path: Path) -> None:
