@@ -53,7 +53,7 @@ def is_card(value: str) -> bool:
 
 _COMMON_CARD = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"
-    r"|3[47]\d{13}|(?:6011|65\d\d|64[4-9]\d|35[2-8]\d|62\d\d|220[0-4])\d{12}"
+    r"|3[47]\d{13}|(?:6011|65\d\d|64[4-9]\d|35\d\d|62\d\d|220[0-4])\d{12}"
     r"|3(?:0[0-5]|[689]\d)\d{11}|(?:1800|2131)\d{11}"
 )
 
@@ -322,12 +322,12 @@ def is_mail_address(value: str) -> bool:
 
 
 _PHONE_BEFORE = re.compile(
-    r"(?i)(?:\b(?:tele)?phone|\btel|\bmobile|\bmob|\bcell(?:phone)?|\bfax|\boffice|\bdesk|\bdial"
+    r"(?i)(?:\b(?:tele)?phone|\btel\.?|\bmobile|\bmob|\bcell(?:phone)?|\bfax|\boffice|\bdesk|\bdial"
     r"|\bwhatsapp|\bhotline|\bhandy|\btelefon|\bcontact number|\bmy (?:new |old )?number"
     r"|\b(?:call|reach|ring|text|phone)(?: (?:me|us|him|her|them|back|you|the \w+))?"
     r"(?: (?:back|up|now|today|directly))?(?: (?:on|at|under|via))?)"
     r"(?:[ _-]?(?:no|nr|num|number)\b\.?)?[\"'\]]?"
-    r"(?: is| was| to| at| now| on)?[\s:#=\"'(\[+]{0,4}$"
+    r"(?: is| was| to| at| now| on| for| under)?[\s:#=\"'(\[+]{0,4}$"
 )
 _PHONE_AFTER = re.compile(
     r"(?i)[\s\-,;(\\]{1,3}(?:office|fax|mobile|home|cell|work|desk|phone|tel)\b"

@@ -354,7 +354,7 @@ def _iban(match: re.Match[str]) -> bool:
     return checks.iban_holds(match[0])
 
 
-_CARD_WORD = re.compile(r"(?i)card|credit|debit|maestro|\bvisa\b|payment|\bpan\b|\bcc\b")
+_CARD_WORD = re.compile(r"(?i)card|credit|debit|maestro|\bvisa\b|payment|\bcharge|\bpan\b|\bcc\b")
 
 
 def _card(match: re.Match[str]) -> bool:
@@ -413,7 +413,9 @@ PHONE_RULES: tuple[Rule, ...] = (
     Rule(
         "phone",
         _start(r"\w.+/-") + r"(?<!\d )(?:"
-        r"(?<!=)(?<!= )\+[1-9]\d{0,2}(?:[ .-]?(?:\(\d{1,4}\)\d{0,5}|\d{2,5})){2,6}"
+        r"(?<!=)(?<!= )\+[1-9]\d{0,8}(?:(?:[ ./-]| ?\(\d{1,4}\)[ -]?)\d{1,7}){0,6}"
+        r"(?:[ ./-]| ?\(\d{1,4}\)[ -]?)\d{2,7}"
+        r"|(?<!=)(?<!= )\+[1-9]\d{7,14}"
         r"|00[1-9]\d{0,2}(?:[ .-](?:\(\d{1,4}\)|\d{2,5})){2,6}"
         r"|(?:1[ .-])?\(\d{2,4}\)[ .-]?\d{2,4}[ .-]?\d{3,4}(?:[ .-]?\d{1,4})?"
         r"|(?:1[ .-]|001-)?[2-9]\d{2}(?:-\d{3}-|\.\d{3}\.| \d{3} |-\d{3} )\d{4}"
