@@ -115,7 +115,7 @@ def _about(said: Mapping[str, Any]) -> str:
     if said["interaction_id"]:
         return str(said["interaction_id"])
     name = said["interaction_key"] or said["response_id"]
-    return f"waits for {name}" if name else "the whole episode"
+    return f"waits: {name}" if name else "episode"
 
 
 def _words(said: Mapping[str, Any]) -> str:
@@ -248,13 +248,13 @@ def _answer(
     """Print what became of the statements; raises BadInput if one was rejected."""
     from foundation.errors import BadInput
 
+    for one in results:
+        if one["status"] == "rejected":
+            raise BadInput("feedback", one["id"], one["reason"], "Correct it.")
     if as_json:
         print_json({"results": results, **(extra or {})})
     else:
         print_fields({one["id"]: one["status"] for one in results} | dict(extra or {}))
-    rejected = [one for one in results if one["status"] == "rejected"]
-    if rejected:
-        raise BadInput("feedback", rejected[0]["id"], rejected[0]["reason"], "Correct it.")
 
 
 def declare(
