@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from flywheel.cli.output import (
     AsJson,
@@ -22,8 +23,21 @@ if TYPE_CHECKING:
     from collector.campaign import Progress
     from collector.tables import Campaign
 
+
+class FileOrCommand(TyperGroup):
+    """A group in which a YAML file in the place of a command means `run`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments ask for."""
+        if args and args[0].endswith((".yaml", ".yml")):
+            args = ["run", *args]
+        return super().resolve_command(ctx, args)
+
+
 commands = typer.Typer(
-    help="Active collection: let models answer tasks for a role, within limits.",
+    cls=FileOrCommand,
+    help="Active collection: let models answer tasks for a role, within limits. "
+    "`flywheel campaign FILE.yaml` runs one.",
     no_args_is_help=True,
 )
 

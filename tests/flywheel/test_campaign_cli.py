@@ -151,3 +151,13 @@ def _wait_for(process: subprocess.Popen[str], n_done: int) -> None:
                 return
         time.sleep(0.05)
     raise AssertionError(f"it came to no {n_done} answers: {process.poll()}")
+
+
+def test_a_yaml_file_in_the_place_of_a_command_is_run(tmp_path) -> None:
+    missing = tmp_path / "nosuch.yaml"
+    done = subprocess.run(
+        [sys.executable, "-m", "flywheel", "campaign", str(missing)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert str(missing) in done.stderr
