@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -16,7 +16,14 @@ from collector.media import find
 from collector.metrics import CONTENT_TYPE, collector_families, exposition
 from collector.reconcile import reconciliation
 from collector.replay import replay
-from collector.schemas import Account, IngestAnswer, IngestBatch, RecordResult, SourceCounts
+from collector.schemas import (
+    Account,
+    IngestAnswer,
+    IngestBatch,
+    Label,
+    RecordResult,
+    SourceCounts,
+)
 from collector.tables import DeadLetter
 from foundation.database import session_scope
 from foundation.errors import DatabaseUnavailable
@@ -111,7 +118,7 @@ def metrics() -> Response:
 
 @routes.get("/v1/dead-letters")
 def list_dead_letters(
-    code: str | None = None,
+    code: Label | None = None,
     settled: bool = False,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> list[DeadLetter]:
@@ -128,7 +135,7 @@ def replay_dead_letter(letter_id: UUID) -> RecordResult:
 
 
 @routes.get("/v1/media/{content_hash}", response_class=FileResponse)
-def media_content(content_hash: str) -> FileResponse:
+def media_content(content_hash: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> FileResponse:
     """A content that a record refers to, for download: it came from outside, so none opens it."""
     with session_scope() as session:
         media, path = find(session, content_hash)

@@ -16,7 +16,8 @@ Count = Annotated[int, Field(ge=0, lt=2**31)]
 Total = Annotated[int, Field(ge=0, lt=2**63)]
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
-Source = Annotated[str, Field(min_length=1, max_length=200)]
+Label = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+"""A short text of ours that PostgreSQL can hold."""
 
 
 class InteractionRecord(BaseModel):
@@ -171,20 +172,20 @@ def _value_fault(record: FeedbackRecord) -> str | None:
 class Account(BaseModel):
     """The books of one spool writer over its whole life, in records."""
 
-    writer: Source
+    writer: Label
     seen: Total
     delivered: Total
     waiting: Total
     held: Total = 0
     damaged: Total = 0
-    dropped: dict[str, Total] = Field(default_factory=dict, description="By reason.")
+    dropped: dict[Label, Total] = Field(default_factory=dict, description="By reason.")
 
 
 class BatchHead(BaseModel):
     """Who sends a batch and how its books stand: the first line of an NDJSON body."""
 
-    source: Source
-    dropped: dict[str, Count] = Field(
+    source: Label
+    dropped: dict[Label, Count] = Field(
         default_factory=dict,
         description="Records the writer dropped since its last batch, by reason, if it keeps no "
         "account.",
