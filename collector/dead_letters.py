@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlmodel import Session, col, func, select
 
 from collector.admission import Refusal, known_id
-from collector.scrub import scrub_json, scrub_record, scrub_text
+from collector.scrub import Scrubber, scrub_record, server_rules
 from collector.staging import cursor_of, destination, insert_new
 from collector.tables import DeadLetter
 from foundation.errors import BadInput, NotFound
@@ -67,9 +67,10 @@ def letter_of(
 
 
 def _clean(raw: Any) -> Any:
-    if isinstance(raw, bytes):
-        return scrub_text(raw.decode("utf-8", "replace"))[0]
-    return scrub_record(raw) if isinstance(raw, dict) else scrub_json(raw)[0]
+    scrubber = Scrubber(server_rules())
+    if isinstance(raw, dict):
+        return scrub_record(raw, scrubber)
+    return scrubber.json(raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw)[0]
 
 
 def _hash_of(raw: Any, text: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session
 
-from collector.scrub import scrub_text
+from collector.scrub import Scrubber, server_rules
 from collector.tables import Media
 from foundation import artifacts
 from foundation.errors import NotFound
@@ -148,7 +148,7 @@ def _blob(data: str, media_type: str) -> Blob | None:
 
 def _scrubbed(content: bytes) -> bytes:
     try:
-        return scrub_text(content.decode())[0].encode()
+        return Scrubber(server_rules()).text(content.decode())[0].encode()
     except UnicodeDecodeError:
         return content
 
