@@ -29,6 +29,7 @@ from collector.record import CUT, ERROR, SUCCESS, derived_id
 from collector.streams import assemble
 from collector.wrappers import responses_shape
 from collector.wrappers.abandoned import recovery
+from collector.wrappers.announced import taken_above
 from collector.wrappers.exchange import INTERACTION_ATTRIBUTE
 from foundation.errors import BadInput
 from foundation.ids import new_id
@@ -161,7 +162,15 @@ def _begin(logger: Any, kwargs: Any) -> None:
         before = kwargs.get(logger.key)
         pending = kwargs[logger.key] = _Pending(logger.client, logger.role, kwargs, before)
         recovery.ensure_running()
-        note_interaction(pending.id)
+        kwargs[_ABOVE] = kwargs.get(_ABOVE) or taken_above()
+        if kwargs[_ABOVE]:
+            pending.take()
+        else:
+            note_interaction(pending.id)
+
+
+_ABOVE = "flywheel_recorded_above"
+"""Where each attempt at a call finds that a framework's callback records it."""
 
 
 def _note_answer(logger: Any, kwargs: Any) -> None:

@@ -18,6 +18,7 @@ pytest.importorskip("litellm")
 import openai
 
 from collector.client import Flywheel
+from collector.wrappers.announced import announce
 from collector.wrappers.litellm import litellm_callback
 from foundation import llm
 from foundation.ids import new_id
@@ -426,3 +427,12 @@ def spooled(folder):
     taken = flywheel.spool.take(100)
     flywheel.close()
     return sorted(line["record"]["status"] for line in taken.records) if taken else []
+
+
+def test_a_call_that_a_framework_s_callback_records_is_left_to_it(litellm, asked, settled):
+    above = announce()
+    litellm.completion(**asked("say above"))
+    assert not above.open
+    litellm.completion(**asked("say below"))
+    (record,) = settled()
+    assert record["response"]["choices"][0]["message"]["content"] == "below"
