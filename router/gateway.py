@@ -19,11 +19,12 @@ from uuid import UUID
 
 import aiohttp
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from collector.metrics import CONTENT_TYPE, exposition, spool_families
 from collector.scrub import scrub_record
 from collector.tables import CUT, ERROR, SUCCESS
 from foundation.access import require_key
@@ -37,7 +38,7 @@ from router.experiment import assign
 from router.guard import REFUSED
 from router.lanes import Opened, UpstreamFailed, new_client, open_answer
 from router.promote import require_role
-from router.recording import Call, Ending, Recorder
+from router.recording import SOURCE, Call, Ending, Recorder
 from router.roster import LiveExperiment, Roster, Target
 from router.wire import (
     DONE_EVENT,
@@ -221,6 +222,15 @@ async def health(request: Request) -> dict[str, Any]:
     """Say that the gateway answers, whether it sees the database, and the counts of its spool."""
     gateway: Gateway = request.app.state.gateway
     return {"status": "ok", "database": gateway.fresh, "records": gateway.recorder.counts()}
+
+
+@routes.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Tell the books of this process's spool as Prometheus counters."""
+    require_key(request.headers, "the gateway")
+    gateway: Gateway = request.app.state.gateway
+    families = spool_families(SOURCE, gateway.recorder.counts())
+    return Response(exposition(families), media_type=CONTENT_TYPE)
 
 
 @routes.get("/v1/models")

@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.exc import InterfaceError, OperationalError
-
-from collector.ingest import STORED, store_batch
+from collector.ingest import DATABASE_AWAY, STORED, store_batch
 from collector.record import interaction_record
 from collector.schemas import IngestBatch
 from collector.sender import INTERACTION, Sender
@@ -147,7 +145,7 @@ class IngestTransport:
                             error=record["status"] == ERROR,
                             latency_ms=record.get("latency_ms"),
                         )
-        except (OperationalError, InterfaceError, DatabaseUnavailable) as error:
+        except (*DATABASE_AWAY, DatabaseUnavailable) as error:
             raise Unreachable(str(error).splitlines()[0]) from error
         return [result.model_dump() for result in results]
 

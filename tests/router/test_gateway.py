@@ -584,3 +584,9 @@ def test_many_callers_at_once_each_leave_one_record(world) -> None:
     counts = httpx.get(f"{world.url}/healthz").json()["records"]
     assert counts["seen"] == counts["spooled"] == 40
     assert counts["dropped"] == {}
+
+
+def test_the_spool_tells_its_books_as_metrics(world) -> None:
+    httpx.post(f"{world.url}/v1/chat/completions", json=ask("say hello"))
+    seen = 'flywheel_spool_records{source="gateway",state="seen"} 1.0'
+    assert seen in httpx.get(f"{world.url}/metrics").text.splitlines()
