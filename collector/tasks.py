@@ -8,7 +8,7 @@ from collector.direct import DirectTransport
 from collector.importers.run import run_import
 from collector.joining import join_waiting
 from collector.partitions import ensure_partitions
-from collector.rescan import Scope, rescan
+from collector.scrub.rescan import Scope, rescan
 from foundation.database import session_scope
 from foundation.runs import RunHandle, job
 from foundation.settings import get_settings
@@ -47,7 +47,7 @@ def import_files(run: RunHandle, format: str, paths: list[str]) -> dict[str, Any
     return report.as_dict()
 
 
-@job("collector.rescan", queue="cpu")
+@job("collector.scrub.rescan", queue="cpu")
 def rescan_job(run: RunHandle, role: str | None = None, since: str | None = None) -> dict[str, Any]:
     """Scrub again what other rules scrubbed; started again, it goes on with what is left."""
     report = rescan(

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from collector import campaign
-from collector.campaign_check import Checker
-from collector.campaign_plan import Task
-from collector.campaign_spec import CampaignSpec, spec_of
+from collector.campaign.check import Checker
+from collector.campaign.plan import Task
+from collector.campaign.spec import CampaignSpec, spec_of
 from evaluator.graders import GradedTask, grade_many
 from evaluator.sandbox import Sandbox
 from foundation.database import session_scope

@@ -58,7 +58,7 @@ def run_file(
 ) -> None:
     """Start the campaign of a file, or go on with it; Ctrl-C pauses, a second one quits."""
     from collector.campaign import create
-    from collector.campaign_spec import read_spec
+    from collector.campaign.spec import read_spec
     from flywheel.schema import require_current
     from foundation.database import session_scope
 
@@ -144,8 +144,8 @@ def report(name: Name, as_json: AsJson = False) -> None:
 
 def _run(name: str, role: str, queue: bool, as_json: bool) -> None:
     from collector import campaign
-    from collector.campaign_answering import DONE
-    from collector.campaign_spec import spec_of
+    from collector.campaign.answering import DONE
+    from collector.campaign.spec import spec_of
     from flywheel.campaigns import checker_for
     from foundation.database import session_scope
 

@@ -95,7 +95,7 @@ def rescan_stored(
     as_json: AsJson = False,
 ) -> None:
     """Scrub stored records again that were scrubbed by other rules; stopped, it can go on."""
-    from collector.rescan import Scope, rescan
+    from collector.scrub.rescan import Scope, rescan
     from flywheel.schema import require_current
     from foundation.database import session_scope
 

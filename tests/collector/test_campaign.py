@@ -15,8 +15,8 @@ from sqlmodel import Session, col, select
 from upstream_app import Server, create_upstream_app
 
 from collector import campaign
-from collector.campaign_idle import Utilisation
-from collector.campaign_spec import CampaignSpec, spec_of
+from collector.campaign.idle import Utilisation
+from collector.campaign.spec import CampaignSpec, spec_of
 from collector.ingest import store_batch
 from collector.record import interaction_record
 from collector.schemas import IngestBatch

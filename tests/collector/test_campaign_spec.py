@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from collector.campaign_idle import Utilisation, closed_because, gpu_utilisation
-from collector.campaign_limits import Price, price_of
-from collector.campaign_plan import (
+from collector.campaign.idle import Utilisation, closed_because, gpu_utilisation
+from collector.campaign.limits import Price, price_of
+from collector.campaign.plan import (
     apportioned,
     conversation,
     drawn_text,
@@ -13,8 +13,8 @@ from collector.campaign_plan import (
     plan,
     task_of,
 )
-from collector.campaign_report import Place, quality
-from collector.campaign_spec import CampaignSpec, Idle, Model, read_spec, spec_of
+from collector.campaign.report import Place, quality
+from collector.campaign.spec import CampaignSpec, Idle, Model, read_spec, spec_of
 from foundation.errors import BadInput
 
 GOOD: dict[str, Any] = {

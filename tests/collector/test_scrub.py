@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import scrub as scrub_figures
-from collector import scrub_search
 from collector.scrub import (
     ACTIVE,
     RULES_VERSION,
@@ -22,8 +21,9 @@ from collector.scrub import (
     scrub_json,
     scrub_record,
     scrub_text,
+    search,
 )
-from collector.scrub_checks import iban_holds, luhn_holds
+from collector.scrub.checks import iban_holds, luhn_holds
 
 # Written in pieces so that no file here holds a whole token; all of them are made up.
 SECRETS = {
@@ -232,9 +232,9 @@ def test_a_check_that_raises_stops_the_record(monkeypatch):
     def broken(match):
         raise ValueError("lost")
 
-    rules = tuple(replace(rule, accept=broken) for rule in scrub_search.NUMBER_RULES)
-    monkeypatch.setattr(scrub_search, "NUMBER_RULES", rules)
-    monkeypatch.setattr(scrub_search, "_RANKS", {id(rule): 0 for rule in rules})
+    rules = tuple(replace(rule, accept=broken) for rule in search.NUMBER_RULES)
+    monkeypatch.setattr(search, "NUMBER_RULES", rules)
+    monkeypatch.setattr(search, "_RANKS", {id(rule): 0 for rule in rules})
     ACTIVE.forget()
     with pytest.raises(ScrubFailed, match="card raised ValueError") as failed:
         scrub_record({"request": {"card": "4111 1111 1111 1111 of jo"}})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from collector.scrub import RULES_VERSION, RuleSet, Scrubber
-from collector.scrub_custom import VARIABLE, from_go, load
+from collector.scrub.custom import VARIABLE, from_go, load
 from foundation.errors import BadInput
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -1,7 +1,7 @@
 import pytest
 
 from collector.scrub import RuleSet, Scrubber, ScrubFailed
-from collector.scrub_names import finder, presidio, wanted
+from collector.scrub.names import finder, presidio, wanted
 from foundation.errors import BadInput, MissingExtra
 
 

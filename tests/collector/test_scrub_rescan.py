@@ -6,10 +6,10 @@ from sqlmodel import Session, select
 from collector.dead_letters import UNKEPT
 from collector.ingest import store_batch
 from collector.record import feedback_record, interaction_record
-from collector.rescan import Scope, rescan
 from collector.schemas import IngestBatch
 from collector.scrub import RULES_VERSION, RuleSet, ScrubFailed
-from collector.scrub_custom import load
+from collector.scrub.custom import load
+from collector.scrub.rescan import Scope, rescan
 from collector.tables import DeadLetter, Feedback, Interaction, InteractionPayload
 from curation.tables import Dataset, DatasetExample, Example
 from flywheel.cli.scrub import stale_copies
@@ -122,7 +122,7 @@ def test_a_rescan_of_one_role_leaves_the_others(session, newer):
 
 
 def test_a_rescan_stopped_in_the_middle_goes_on_with_the_rest(session, newer, monkeypatch):
-    monkeypatch.setattr("collector.rescan.BATCH", 2)
+    monkeypatch.setattr("collector.scrub.rescan.BATCH", 2)
     store(session, [interaction(f"{TICKET} {n}") for n in range(5)])
 
     class Stopped(Exception):

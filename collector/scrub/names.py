@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from collector.scrub_checks import is_own_mark
-from collector.scrub_search import Candidate, ScrubFailed
+from collector.scrub.checks import is_own_mark
+from collector.scrub.search import Candidate, ScrubFailed
 from foundation.errors import BadInput, MissingExtra
 
 VARIABLE = "FLYWHEEL_SCRUB_NAMES"

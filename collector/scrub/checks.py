@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from functools import lru_cache
 
-from collector import scrub_domains
+from collector.scrub import domains
 
 
 def entropy_bits(text: str) -> float:
@@ -314,7 +314,7 @@ def is_mail_address(value: str) -> bool:
     """
     local, _, domain = value.rpartition("@")
     top = domain.rpartition(".")[2].lower()
-    if top not in scrub_domains.ALL and not top.startswith("xn--"):
+    if top not in domains.ALL and not top.startswith("xn--"):
         return False
     if local in ("git", "hg") or (top == "py" and domain.count(".") == 1):
         return False

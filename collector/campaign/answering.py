@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from collector.campaign_check import Checker, lack_of
-from collector.campaign_idle import Utilisation, Window
-from collector.campaign_limits import Pace, Price, price_of, set_aside, settle
-from collector.campaign_plan import Planned, Task, conversation, drawn_text, fingerprint, task_of
-from collector.campaign_spec import CampaignSpec, Model
+from collector.campaign.check import Checker, lack_of
+from collector.campaign.idle import Utilisation, Window
+from collector.campaign.limits import Pace, Price, price_of, set_aside, settle
+from collector.campaign.plan import Planned, Task, conversation, drawn_text, fingerprint, task_of
+from collector.campaign.spec import CampaignSpec, Model
 from collector.ingest import REJECTED, store_batch
 from collector.record import derived_id, feedback_record, interaction_record
 from collector.schemas import IngestBatch

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collector import scrub_checks as checks
-from collector.scrub_search import Candidate, ScrubFailed
+from collector.scrub import checks as checks
+from collector.scrub.search import Candidate, ScrubFailed
 from foundation.errors import BadInput
 
 VARIABLE = "FLYWHEEL_SCRUB_RULES"

@@ -17,12 +17,13 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 from sqlmodel import Session, col, func, select
 
-from collector import campaign_check, campaign_idle
-from collector.campaign_answering import DONE, DUPLICATE, FAILED, PLANNED, Answering, Halted
-from collector.campaign_check import Checker
-from collector.campaign_plan import fingerprint, plan
-from collector.campaign_report import Place, quality
-from collector.campaign_spec import CampaignSpec, spec_of
+from collector.campaign import check as checks
+from collector.campaign import idle
+from collector.campaign.answering import DONE, DUPLICATE, FAILED, PLANNED, Answering, Halted
+from collector.campaign.check import Checker
+from collector.campaign.plan import fingerprint, plan
+from collector.campaign.report import Place, quality
+from collector.campaign.spec import CampaignSpec, spec_of
 from collector.tables import Campaign, CampaignItem, Interaction, InteractionPayload
 from foundation.chat import answer_text, finish_reason, joined, prompt_messages
 from foundation.database import get_engine, session_scope
@@ -218,7 +219,7 @@ def run(
     *,
     check: Checker | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-    measured: Callable[[], campaign_idle.Utilisation] = campaign_idle.measure,
+    measured: Callable[[], idle.Utilisation] = idle.measure,
 ) -> Campaign:
     """Work a campaign off until it is done, paused, cancelled or out of budget.
 
@@ -243,7 +244,7 @@ def run(
     if campaign.status == CANCELLED:
         raise Conflict("campaign", name, "one that can go on", "It is cancelled; start another.")
     spec = spec_of(campaign.spec)
-    checker = check or campaign_check.checker_of(spec.check)
+    checker = check or checks.checker_of(spec.check)
     with _only_runner(campaign):
         known = _known_tasks(campaign, spec)
         answering = Answering(campaign, spec, checker, known, measured)

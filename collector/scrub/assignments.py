@@ -6,7 +6,7 @@ text, so that the cost grows with the number of such words and not with the leng
 
 import re
 
-from collector import scrub_checks as checks
+from collector.scrub import checks as checks
 
 _OPERATOR = re.compile(
     r"(?P<tail>[\w.-]{0,40}(?:\[\])?)(?P<close>\\{0,3}[\"'`]?\]?)"

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from collector import scrub_checks as checks
-from collector.scrub_assignments import assigned_at
-from collector.scrub_rules import (
+from collector.scrub import checks as checks
+from collector.scrub.assignments import assigned_at
+from collector.scrub.rules import (
     ASSIGNMENT,
     DOTTED_RULES,
     EMAIL,

@@ -6,8 +6,8 @@ A checker is given the task and the answer and returns whether it is right, and 
 import json
 from collections.abc import Callable
 
-from collector.campaign_plan import Task
-from collector.campaign_spec import Check
+from collector.campaign.plan import Task
+from collector.campaign.spec import Check
 from foundation.errors import BadInput
 
 Checker = Callable[[Task, str], tuple[bool, str]]

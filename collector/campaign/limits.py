@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import update
 from sqlmodel import Session, col, or_
 
-from collector.campaign_spec import Model
+from collector.campaign.spec import Model
 from collector.tables import Campaign, CampaignItem
 from foundation.chat import Message
 

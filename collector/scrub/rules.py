@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from collector import scrub_checks as checks
+from collector.scrub import checks as checks
 
 Accept = Callable[[re.Match[str]], bool]
 
@@ -331,7 +331,7 @@ WORD_RULES: tuple[Rule, ...] = (
 
 ASSIGNMENT = Rule(
     "secret",
-    "name, operator, value: see scrub_assignments",
+    "name, operator, value: see assignments",
     ("pass", "pw", "secret", "token", "key", "cred", "contrase"),
 )
 """A value assigned to a telling name; `password` if the name is a password's."""

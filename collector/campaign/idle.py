@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from collector.campaign_spec import Idle
+from collector.campaign.spec import Idle
 
 SETTLE_S = 1.0
 """Pause before a measurement: `nvidia-smi` reports the last second, in which we may have run."""

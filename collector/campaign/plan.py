@@ -9,7 +9,7 @@ from hashlib import sha256
 from string import Template
 from typing import Any
 
-from collector.campaign_spec import CampaignSpec
+from collector.campaign.spec import CampaignSpec
 from foundation.chat import Message, message
 
 

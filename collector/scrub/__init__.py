@@ -6,8 +6,8 @@ stays trainable. Where code has a bare token (`card = 4111111111111111`, `passwo
 placeholder has no angle brackets (`CARD_1`), so that code still parses. Scrubbing twice changes
 nothing and counts nothing the second time.
 
-The rules are a table (`scrub_rules`) in gitleaks' shape, what they find is checked (`scrub_checks`)
-and looked for only where it can be (`scrub_search`). A team adds rules by a file (`scrub_custom`).
+The rules are a table (`rules`) in gitleaks' shape, what they find is checked (`checks`)
+and looked for only where it can be (`search`). A team adds rules by a file (`custom`).
 `RULES_VERSION` says which rules were active; every record carries it as `scrub_version`. A rule or
 check that raises stops the record with `ScrubFailed`; nothing half scrubbed comes back.
 """
@@ -23,12 +23,10 @@ from hashlib import sha256
 from types import ModuleType
 from typing import Any
 
-from collector import scrub_assignments, scrub_domains, scrub_rules, scrub_search
-from collector import scrub_checks as checks
-from collector import scrub_names as names
-from collector.scrub_custom import VARIABLE, CustomRules, load
-from collector.scrub_rules import RULES, Rule
-from collector.scrub_search import Finding, ScrubFailed, candidates_in, resolve
+from collector.scrub import assignments, checks, domains, names, rules, search
+from collector.scrub.custom import VARIABLE, CustomRules, load
+from collector.scrub.rules import RULES, Rule
+from collector.scrub.search import Finding, ScrubFailed, candidates_in, resolve
 
 __all__ = [
     "ACTIVE",
@@ -113,7 +111,7 @@ def rules_version(custom: CustomRules, with_names: bool = False) -> str:
     return sha256(repr((code, custom.source, with_names)).encode()).hexdigest()[:12]
 
 
-_DECIDING = (scrub_assignments, checks, scrub_domains, scrub_rules, scrub_search)
+_DECIDING = (assignments, checks, domains, rules, search)
 
 
 def _source(module: ModuleType) -> str:
