@@ -513,7 +513,7 @@ class Flywheel:
         self.flush(timeout_s)
         self._closed = True
         self.sender.stop()
-        self.spool.close()
+        self.spool.close(timeout_s / 10)
         self.connections.close()
 
 

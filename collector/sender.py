@@ -343,11 +343,14 @@ def _started(name: str, work: Callable[[], None], stop: threading.Event) -> thre
     """Start a daemon thread that does `work` again and again until `stop`."""
 
     def keep_on() -> None:
+        told = ""
         while not stop.is_set():
             try:
                 work()
-            except Exception:  # whatever it is, the next records must not wait for ever
-                log.exception("%s fails; it tries again", name)
+            except Exception as error:  # whatever it is, the next records must not wait for ever
+                if str(error) != told:
+                    log.exception("%s fails; it tries again, and again", name)
+                told = str(error)
                 stop.wait(1.0)
 
     thread = threading.Thread(target=keep_on, name=name, daemon=True)

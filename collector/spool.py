@@ -412,12 +412,13 @@ class Spool:
         except OSError as error:
             log.warning("spool %s: fsync failed: %s", self.folder, error)
 
-    def close(self) -> None:
+    def close(self, timeout_s: float | None = None) -> None:
         """Scrub what is raw and let go of the writers; what is left waits for another process.
 
-        A record that comes later begins a new writer.
+        A record that comes later begins a new writer. What is not scrubbed after `timeout_s` stays
+        raw.
         """
-        self.prepare_all()
+        self.prepare_all(timeout_s)
         self.sync()
         with self._lock:
             own, self._own = self._own, None
