@@ -150,7 +150,7 @@ def findings(text: str) -> tuple[Finding, ...]:
     return ACTIVE.findings(text)
 
 
-_EXACT_SCALARS = (bool, float, type(None))
+_EXACT_SCALARS = frozenset((bool, float, type(None)))
 
 
 class Scrubber:
@@ -182,27 +182,35 @@ class Scrubber:
         Any depth: containers wait in a queue instead of on the call stack.
         """
         counts: Counter[str] = Counter()
+        return self.clean(value, counts), counts
+
+    def clean(self, value: Any, counts: Counter[str]) -> Any:
+        """Return any JSON value scrubbed, as `json`; what was removed is added to `counts`."""
         waiting: list[tuple[Any, Any]] = []
         clean = self._value(value, counts, waiting)
         for target, source in waiting:  # grows while it is read
-            if isinstance(source, Mapping):
+            if type(target) is dict:
                 for key, item in source.items():
                     clean_key = self._clean(key, counts) if type(key) is str else key
                     target[clean_key] = self._member(key, item, counts, waiting)
             else:
                 target.extend([self._value(item, counts, waiting) for item in source])
-        return clean, counts
+        return clean
 
     def _value(self, value: Any, counts: Counter[str], waiting: list[tuple[Any, Any]]) -> Any:
-        if isinstance(value, str):
+        # Types that JSON is made of first: asking for an abstract one costs as much as a search.
+        kind = type(value)
+        if kind is str:
             return self._clean(value, counts)
-        if isinstance(value, _EXACT_SCALARS):
+        if kind in _EXACT_SCALARS:
             return value
-        if isinstance(value, Mapping | list | tuple):
-            target: Any = {} if isinstance(value, Mapping) else []
+        if kind is dict or kind is list or isinstance(value, Mapping | list | tuple):
+            target: Any = {} if kind is dict or isinstance(value, Mapping) else []
             waiting.append((target, value))
             return target
-        if isinstance(value, int):
+        if isinstance(value, str):
+            return self._clean(value, counts)
+        if isinstance(value, int) and not isinstance(value, bool):
             return self._number(value, counts)
         return value
 
@@ -335,11 +343,9 @@ def scrub_record(record: Mapping[str, Any], scrubber: Scrubber | None = None) ->
         if _is_exact(stated, value):
             clean[stated] = value
             continue
-        name, in_name = own.text(stated)
-        clean[name], found = own.json(value)
-        counts.update(in_name)
-        counts.update(found)
-        if name == "unit_id" and found:
+        name = own.clean(stated, counts)
+        clean[name] = own.clean(value, counts)
+        if name == "unit_id" and clean[name] != value:
             clean[name] = f"unit-{sha256(str(value).encode()).hexdigest()[:16]}"
     if counts or "scrub" in clean:
         clean["scrub"] = dict(counts) or None
