@@ -29,8 +29,8 @@ from collector.admission import (
 )
 from collector.dead_letters import Letter, letter_of
 from collector.delivery import FEEDBACK, INTERACTION, Delivery, Line, from_batch, line_of
-from collector.feedback_metrics import OUT_OF_RANGE, declared, range_fault
-from collector.joining import join_new
+from collector.feedback.joining import join_new
+from collector.feedback.metrics import OUT_OF_RANGE, declared, range_fault
 from collector.media import Blob
 from collector.reconcile import note_account
 from collector.schemas import IngestBatch, RecordResult, SourceCounts

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from collector.direct import DirectTransport
+from collector.feedback.joining import join_waiting
 from collector.importers.run import run_import
-from collector.joining import join_waiting
 from collector.partitions import ensure_partitions
 from collector.scrub.rescan import Scope, rescan
 from foundation.database import session_scope

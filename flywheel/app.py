@@ -7,15 +7,15 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from sqlalchemy import text
 
 import collector.api
-import collector.feedback_api
+import collector.feedback.api
 import collector.otel.api
 import curation.api
 import evaluator.api
 import router.api
 import trainer.api
 from admin.pages import create_admin_app
-from collector.credit_rules import get_rules
-from collector.feedback_api import GITHUB_PATH
+from collector.feedback.api import GITHUB_PATH
+from collector.feedback.credit_rules import get_rules
 from collector.scrub import server_rules
 from flywheel.schema import require_current
 from foundation.access import require_key
@@ -40,7 +40,7 @@ def create_app() -> FastAPI:
     for room in (collector.api, curation.api, trainer.api, evaluator.api, router.api):
         app.include_router(room.routes)
     app.include_router(collector.otel.api.routes)
-    app.include_router(collector.feedback_api.routes)
+    app.include_router(collector.feedback.api.routes)
     app.mount("/admin", create_admin_app())
     app.middleware("http")(check_key)
     app.add_exception_handler(FlywheelError, answer_error)

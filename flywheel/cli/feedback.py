@@ -138,7 +138,7 @@ def add_ci(
     """Make feedback of test results: whether all passed, and the share of those that did."""
     from hashlib import sha256
 
-    from collector import ci
+    from collector.feedback import ci
 
     about = _subject(interaction, interaction_key, response_id, episode, episode_key, project)
     named = about.columns()
@@ -266,15 +266,13 @@ def declare(
     as_json: AsJson = False,
 ) -> None:
     """Declare a metric, or declare it anew: values outside its range are rejected from now on."""
-    from collector import feedback_metrics
+    from collector.feedback import metrics
     from flywheel.schema import require_current
     from foundation.database import explain_row, session_scope
 
     require_current()
     with session_scope() as session:
-        found = explain_row(
-            feedback_metrics.declare(session, name, direction, low, high, description)
-        )
+        found = explain_row(metrics.declare(session, name, direction, low, high, description))
     print_json(found) if as_json else print_fields(found)
 
 
@@ -282,7 +280,7 @@ def list_metrics(as_json: AsJson = False) -> None:
     """List metrics, declared or only said, with what was said by each."""
     from dataclasses import asdict
 
-    from collector.feedback_metrics import metrics_in_use, range_text
+    from collector.feedback.metrics import metrics_in_use, range_text
     from flywheel.schema import require_current
     from foundation.database import session_scope
 
@@ -307,11 +305,11 @@ def withdraw(
     name: Annotated[str, typer.Argument(help="Name of the metric.")], as_json: AsJson = False
 ) -> None:
     """Take a declaration back; what was said by the metric stays."""
-    from collector import feedback_metrics
+    from collector.feedback import metrics
     from flywheel.schema import require_current
     from foundation.database import session_scope
 
     require_current()
     with session_scope() as session:
-        feedback_metrics.withdraw(session, name)
+        metrics.withdraw(session, name)
     print_json({"withdrawn": name}) if as_json else print_fields({"withdrawn": name})

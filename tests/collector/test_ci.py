@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector import ci
-from collector.ci import EmptyReport, TestReport, UnreadableReport, merged, read_junit
+from collector.feedback import ci
+from collector.feedback.ci import EmptyReport, TestReport, UnreadableReport, merged, read_junit
 
 PYTEST = """<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests">
 <testsuite name="pytest" errors="1" failures="1" skipped="1" tests="4" time="0.1">

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlmodel import Session, col, select
 
-from collector.credit import Turn, credited_turn
-from collector.credit_rules import DEFAULT_RULES, CreditRule, get_rules
+from collector.feedback.credit import Turn, credited_turn
+from collector.feedback.credit_rules import DEFAULT_RULES, CreditRule, get_rules
+from collector.feedback.joining import join_waiting
 from collector.ingest import store_batch
-from collector.joining import join_waiting
 from collector.schemas import IngestBatch
 from collector.tables import Feedback
 from foundation.database import get_engine

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from feedback_records import call, said, store, targets
 from sqlmodel import Session, col, select
 
-from collector.feedback_metrics import declare, normalised
+from collector.feedback.metrics import declare, normalised
 from collector.tables import Feedback
 from flywheel.app import create_app
 from foundation.errors import BadInput, BadSetting

@@ -8,8 +8,8 @@ from feedback_records import call, said, store, targets
 from sqlalchemy import text
 from sqlmodel import Session, select
 
+from collector.feedback.joining import join_waiting
 from collector.ingest import store_batch
-from collector.joining import join_waiting
 from collector.schemas import IngestBatch
 from collector.tables import Feedback
 from foundation.database import get_engine

@@ -3,7 +3,7 @@
 Whichever comes second makes the join, in its own transaction. Two transactions that do not see each
 other leave the statement waiting; `join_waiting`, which the scheduler calls, finds it. A join
 renews the statement's `ingested_at`, by which curation and experiments see what is new. Credit that
-the outcome of one role's turn gives to another's (`collector.credit`) is settled at the same time.
+the outcome of one role's turn gives to another's (`credit`) is settled at the same time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlmodel import Session
 
-from collector import credit
+from collector.feedback import credit
 from foundation.tables import now
 
 

@@ -8,11 +8,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from collector import ci, feedback_metrics
 from collector.api import read_limited
 from collector.bodies import inflated, read_records
 from collector.delivery import FEEDBACK, Delivery
-from collector.feedback import Subject, of_statements, said_about, with_ids
+from collector.feedback import Subject, ci, metrics, of_statements, said_about, with_ids
 from collector.ingest import DATABASE_AWAY, REJECTED, store
 from collector.schemas import FeedbackRecord, IngestAnswer, RecordResult
 from foundation.database import explain_row, session_scope
@@ -139,21 +138,21 @@ class Declaration(BaseModel):
 def list_metrics() -> list[dict[str, Any]]:
     """Metrics, declared or only said, with what was said by each."""
     with session_scope() as session:
-        return [asdict(one) for one in feedback_metrics.metrics_in_use(session)]
+        return [asdict(one) for one in metrics.metrics_in_use(session)]
 
 
 @routes.put("/metrics/{name}")
 def declare_metric(name: str, declaration: Declaration) -> dict[str, Any]:
     """Declare a metric, or declare it anew; values outside its range are rejected from now on."""
     with session_scope() as session:
-        return explain_row(feedback_metrics.declare(session, name, **declaration.model_dump()))
+        return explain_row(metrics.declare(session, name, **declaration.model_dump()))
 
 
 @routes.delete("/metrics/{name}", status_code=204)
 def withdraw_metric(name: str) -> None:
     """Take a metric's declaration back; what was said by it stays."""
     with session_scope() as session:
-        feedback_metrics.withdraw(session, name)
+        metrics.withdraw(session, name)
 
 
 # Continuous integration

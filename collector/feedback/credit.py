@@ -1,7 +1,7 @@
 """Cross-role credit: the outcome of one role's turn becomes feedback on another's, by rules.
 
 A tester's outcome judges the code that a coder wrote just before it. What a rule
-(`collector.credit_rules`) makes of it has the source `role`, the judging role as actor, and the
+(`credit_rules`) makes of it has the source `role`, the judging role as actor, and the
 first statement in `derived_from`; its id is made of that, so that it exists once. It goes to the
 turn of the credited role in the judged turn's chain of parents, else to the newest one of the
 episode that started before it.
@@ -22,7 +22,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel import Session
 
-from collector.credit_rules import KINDS, CreditRule, get_rules
+from collector.feedback.credit_rules import KINDS, CreditRule, get_rules
 from collector.record import derived_id
 from collector.tables import ERROR
 from foundation.ids import first_id_at, time_of
