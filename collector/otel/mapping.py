@@ -32,6 +32,8 @@ class Layout:
         input: finds the messages asked, in any shape that `messages.chat_messages` reads.
         output: finds the messages answered, likewise.
         tools: finds the tools offered, in any shape that `messages.tool_definitions` reads.
+        answer: finds a chat completion as the provider gave it.
+        model: finds the model asked where no attribute of its own names it.
     """
 
     version: str
@@ -40,6 +42,8 @@ class Layout:
     input: tuple[Find, ...] = ()
     output: tuple[Find, ...] = ()
     tools: tuple[Find, ...] = ()
+    answer: tuple[Find, ...] = ()
+    model: tuple[Find, ...] = ()
 
 
 EVENTS = "events"
@@ -67,11 +71,15 @@ def _numbered(prefix: str) -> Find:
     return lambda attributes: nested(attributes, prefix)
 
 
-def _provider_choices(attributes: Attributes) -> list[Any]:
-    """Return the choices of a provider's answer that was written down whole."""
+def _whole_answer(attributes: Attributes) -> Mapping[str, Any] | None:
+    """Return a chat completion that was written down as the provider gave it."""
     answer = decoded(attributes.get("output.value"))
     choices = answer.get("choices") if isinstance(answer, Mapping) else None
-    return choices if isinstance(choices, list) else []
+    shaped = isinstance(choices, list) and all(
+        isinstance(choice, Mapping) and isinstance(choice.get("message"), Mapping)
+        for choice in choices
+    )
+    return answer if choices and shaped else None
 
 
 def _plain_text(name: str) -> Find:
@@ -82,6 +90,11 @@ def _plain_text(name: str) -> Find:
         return value if isinstance(value, str) and decoded(value) is value else None
 
     return find
+
+
+def _asked_model(attributes: Attributes) -> Any:
+    asked = decoded(attributes.get("input.value"))
+    return asked.get("model") if isinstance(asked, Mapping) else None
 
 
 def _asked_messages(attributes: Attributes) -> Any:
@@ -109,19 +122,36 @@ _AI_SDK_ANSWER: Mapping[str, Names] = {
 
 
 def _event_messages(answers: bool) -> Find:
-    """Find the messages of a span's events: those answered, or those asked."""
+    """Find the messages of a span's events: those answered, or those asked.
+
+    Where content is not captured the events come all the same, as husks; those are left out.
+    """
 
     def find(attributes: Attributes) -> list[Any]:
         events = decoded(attributes.get(EVENTS))
-        return [
+        messages = [
             _event_message(event)
             for event in (events if isinstance(events, list) else [])
             if isinstance(event, Mapping)
             and event.get("event.name") in MESSAGE_EVENTS
             and (event["event.name"] in ANSWER_EVENTS) is answers
         ]
+        return [message for message in messages if not _is_husk(message)]
 
     return find
+
+
+def _is_husk(message: Mapping[str, Any]) -> bool:
+    inner = decoded(message.get("message"))
+    if not isinstance(inner, Mapping):
+        inner = {"content": inner} if inner else message
+    calls = decoded(inner.get("tool_calls"))
+    functions = [
+        call.get("function") or call
+        for call in (calls if isinstance(calls, list) else [])
+        if isinstance(call, Mapping)
+    ]
+    return not inner.get("content") and not any("arguments" in one for one in functions)
 
 
 def _event_message(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,10 +257,11 @@ LAYOUTS = (
         input=(_numbered("llm.input_messages"), _asked_messages, _plain_text("input.value")),
         output=(
             _numbered("llm.output_messages"),
-            _provider_choices,
             _plain_text("output.value"),
         ),
         tools=(_numbered("llm.tools"),),
+        answer=(_whole_answer,),
+        model=(_asked_model,),
     ),
     Layout(
         version="openllmetry/0.4",
@@ -341,7 +372,7 @@ def layout_of(attributes: Attributes) -> Layout | None:
 
 
 def _carries(layout: Layout, attributes: Attributes) -> bool:
-    return any(find(attributes) for find in (*layout.input, *layout.output))
+    return any(find(attributes) for find in (*layout.input, *layout.output, *layout.answer))
 
 
 def value_of(attributes: Attributes, layout: Layout, thing: str) -> Any:

@@ -336,7 +336,8 @@ def _request(attributes: Mapping[str, Any], layout: Layout) -> tuple[dict[str, A
         for name in _PARAMETERS
         if (value := value_of(attributes, layout, name)) is not None
     }
-    request |= {"model": _text(value_of(attributes, layout, "request_model"))}
+    named = value_of(attributes, layout, "request_model") or request.get("model")
+    request |= {"model": _text(named or _found(attributes, layout, "model"))}
     request |= {"messages": messages} | ({"tools": tools} if tools else {})
     return request, bool(messages)
 
@@ -351,6 +352,9 @@ def _response(
     span: Span, attributes: Mapping[str, Any], layout: Layout
 ) -> tuple[dict[str, Any] | None, bool]:
     """Return the OpenAI-shaped response, and whether its messages were found."""
+    whole = _found(attributes, layout, "answer")
+    if whole:
+        return dict(whole), True
     reasons = decoded(value_of(attributes, layout, "finish_reasons"))
     reasons = reasons if isinstance(reasons, list) else [reasons]
     choices = choices_of(
@@ -371,7 +375,7 @@ def _response(
 
 
 def _found(attributes: Mapping[str, Any], layout: Layout, side: str) -> Any:
-    """Return the content of one side (input, output, tools), its own layout's first."""
+    """Return what the finders of one kind find, such as `input`, its own layout's first."""
     finders = (find for each in (layout, *LAYOUTS) for find in getattr(each, side))
     return next((found for find in finders if (found := find(attributes))), None)
 
@@ -453,7 +457,7 @@ def _status(span: Span, attributes: Mapping[str, Any], response: Mapping[str, An
     if given in (SUCCESS, ERROR, CUT):
         return str(given)
     choices = (response or {}).get("choices") or []
-    broken = any(choice["finish_reason"] == "error" for choice in choices)
+    broken = any(choice.get("finish_reason") == "error" for choice in choices)
     if span.failed or broken:
         return CUT if choices else ERROR
     return CUT if ours(attributes, "completed") is False else SUCCESS

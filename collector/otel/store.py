@@ -147,13 +147,17 @@ def completed_columns(
         for name in stored.keys() & other.keys() - _KEPT - _USAGE
         if other[name] is not None and (better or stored[name] is None)
     }
-    if stored["usage_estimated"] and not other["usage_estimated"]:
+    if all(stored[name] is None for name in _TOKENS):
+        changes |= {name: other[name] for name in _USAGE}
+    counted = any(other[name] is not None for name in _TOKENS) and not other["usage_estimated"]
+    if stored["usage_estimated"] and counted:
         changes |= {name: other[name] for name in _USAGE}
     return {name: value for name, value in changes.items() if value != stored[name]}
 
 
 _KEPT = {"id", "key", "source", "scrub", "scrub_version", "ingested_at", "semconv_version"}
-_USAGE = {"gen_ai_usage_input_tokens", "gen_ai_usage_output_tokens", "usage_estimated"}
+_TOKENS = {"gen_ai_usage_input_tokens", "gen_ai_usage_output_tokens"}
+_USAGE = {*_TOKENS, "usage_estimated"}
 
 
 def completed_payload(

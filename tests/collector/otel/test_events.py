@@ -113,6 +113,18 @@ def test_messages_spread_over_requests_are_put_together(calls, database) -> None
     assert row.latency_ms == 1500
 
 
+def test_counted_tokens_win_over_estimated_ones(calls, database) -> None:
+    uncounted = {n: v for n, v in CALL.items() if "usage" not in n}
+    put_events(*MESSAGES)
+    put_spans(span(attributes=uncounted))
+    ((row, _),) = calls()
+    assert row.usage_estimated is True
+    assert row.gen_ai_usage_input_tokens is not None
+    put_spans(span())
+    ((row, _),) = calls()
+    assert (row.gen_ai_usage_input_tokens, row.usage_estimated) == (12, False)
+
+
 def test_late_content_is_scrubbed(calls, database) -> None:
     put_spans(span())
     secret = "sk-proj-" + "a1B2c3D4e5F6g7H8i9J0" * 2

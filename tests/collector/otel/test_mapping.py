@@ -365,6 +365,22 @@ def test_events_whose_body_is_one_attribute_or_whose_parts_have_no_type() -> Non
     ]
 
 
+def test_events_without_content_are_no_empty_messages() -> None:
+    husks = (
+        event("gen_ai.user.message"),
+        event("gen_ai.tool.message", id="c1"),
+        event(
+            "gen_ai.choice",
+            finish_reason="tool_calls",
+            message={"role": "assistant", "tool_calls": [{"id": "c2", "function": {"name": "f"}}]},
+        ),
+    )
+    record = read(gen_ai(**{"gen_ai.system": "openai"}), husks)
+    assert record["request"]["messages"] == []
+    assert record["response"]["choices"] == []
+    assert record["gen_ai_usage_input_tokens"] == 12
+
+
 def test_values_of_the_wrong_kind_cost_no_record() -> None:
     strange = {
         "gen_ai.usage.input_tokens": "many",
@@ -382,6 +398,27 @@ def test_values_of_the_wrong_kind_cost_no_record() -> None:
     assert record["usage_estimated"] is True
     assert "gen_ai_request_stream" not in record
     assert record["request"]["messages"][0] == {"role": "3", "content": "7"}
+
+
+def test_an_answer_written_down_whole_is_kept_exactly() -> None:
+    answer = {
+        "id": "chatcmpl-1",
+        "model": "m-1",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "5"}, "logprobs": []}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 1},
+    }
+    asked = {"model": "m", "messages": [{"role": "user", "content": "2 + 3"}]}
+    attributes = {
+        "openinference.span.kind": "LLM",
+        "input.value": json.dumps(asked),
+        "output.value": json.dumps(answer),
+        "llm.output_messages.0.message.content": "5",
+    }
+    record = read(attributes)
+    assert record["response"] == answer
+    assert record["request"] == asked
+    assert (record["gen_ai_response_id"], record["gen_ai_usage_input_tokens"]) == ("chatcmpl-1", 3)
+    assert record["attributes"].keys() == {"otel", "openinference.span.kind"}
 
 
 def test_first_token_times() -> None:
