@@ -21,6 +21,7 @@ LISTS = [
     for noun in (
         "",
         "interactions",
+        "capture",
         "datasets",
         "runs",
         "models",

@@ -181,6 +181,49 @@ def test_concurrent_batches_with_the_same_records_do_not_deadlock(session: Sessi
     assert ingest_counts(session)[0].counts == {"stored": 200, "duplicate": 600}
 
 
+def test_payloads_that_outlived_their_interactions_are_left_as_they_are(session: Session):
+    records = [interaction() for _ in range(3)]
+    store(session, records)
+    session.execute(text("DELETE FROM interaction WHERE id = :id"), {"id": records[1]["id"]})
+    session.commit()
+    changed = records[1] | {"request": {"messages": []}}
+    new = interaction()
+    assert [r.status for r in store(session, [changed, new])] == ["stored", "stored"]
+    assert session.get(InteractionPayload, records[1]["id"]).request == REQUEST
+    assert session.get(InteractionPayload, new["id"]) is not None
+
+
+def test_one_batch_may_span_weeks(session: Session):
+    moments = [
+        datetime(2009, 5, 1, tzinfo=UTC),
+        datetime.now(UTC),
+        datetime(2020, 2, 29, tzinfo=UTC),
+    ]
+    records = [interaction(id=derived_id(moment, "x")) for moment in moments]
+    assert [r.status for r in store(session, records)] == ["stored"] * 3
+    assert [r.status for r in store(session, records[::-1])] == ["duplicate"] * 3
+    parts = {part_of(session, record["id"]) for record in records}
+    assert len(parts) == 2  # this week's, and the default one
+    assert len(session.exec(select(InteractionPayload)).all()) == 3
+
+
+def test_two_batches_of_one_transaction(session: Session):
+    first, second = interaction(), interaction()
+    for records in ([first], [second, first]):
+        store_batch(session, IngestBatch(source="test", interactions=records))
+    session.commit()
+    assert len(session.exec(select(Interaction)).all()) == 2
+
+
+def test_a_call_is_priced_where_its_writer_did_not(session: Session):
+    listed = interaction(gen_ai_response_model="gpt-4o-mini")
+    told = interaction(gen_ai_response_model="gpt-4o-mini", cost_usd=0.5)
+    store(session, [listed, told, interaction()])
+    costs = [session.get(Interaction, record["id"]).cost_usd for record in (listed, told)]
+    assert costs == [pytest.approx(3 * 1.5e-7 + 2 * 6e-7), 0.5]
+    assert {row.cost_usd for row in session.exec(select(Interaction))} == {*costs, None}
+
+
 def test_drops_told_by_the_client_are_counted(session: Session):
     store(session, source="c", dropped={"disk_full": 3})
     store(session, source="c", dropped={"disk_full": 2})
