@@ -55,7 +55,10 @@ CROWD = 2_000
 """Raw records from which on it hurries."""
 
 BREATH_S = 0.0001
-"""Pause after each prepared record, in which the agent's threads may run."""
+"""Pause of the preparer in which the agent's threads may run."""
+
+STRETCH_S = 0.00015
+"""Time of work from which on it pauses after a record."""
 
 IDLE_S, LONG_IDLE_S = 0.05, 0.25
 
@@ -89,7 +92,7 @@ class Sender:
         self._sending = threading.Lock()
         self._wake, self._stop = threading.Event(), threading.Event()
         self._pause_s = 0.0
-        self._not_before = 0.0
+        self._not_before = self._breathed = 0.0
         self._failures = 0
         self._next_adoption = 0.0
 
@@ -119,11 +122,14 @@ class Sender:
 
     def _let_pass(self) -> None:
         """Let the agent's threads run, and wait a little for a gap between their records."""
+        if time.monotonic() - self._breathed < STRETCH_S:
+            return
         time.sleep(BREATH_S)
         patience_s = PATIENCE_S if self.spool.raw_records() < CROWD else BREATH_S
         until = time.monotonic() + patience_s
         while self.spool.last_append > (now := time.monotonic()) - QUIET_S and now < until:
             time.sleep(BREATH_S * 5)
+        self._breathed = time.monotonic()
 
     # Shipping
 

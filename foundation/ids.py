@@ -15,10 +15,8 @@ _VERSION_7 = 0x7 << 76
 _VARIANT = 0b10 << 62
 _lock = threading.Lock()
 _last_tick = 0
-_randoms: list[int] = []
-"""Random words drawn ahead: asking the system for each costs a cold caller more than the rest."""
-
-os.register_at_fork(after_in_child=_randoms.clear)
+_random_words: list[int] = []
+"""Random bits drawn ahead: asking the system for each costs more than all else in an id."""
 
 
 def new_id() -> UUID:
@@ -29,10 +27,21 @@ def new_id() -> UUID:
     with _lock:
         tick = max(tick, _last_tick + 1)
         _last_tick = tick
-        if not _randoms:
-            _randoms.extend(struct.unpack("64Q", os.urandom(512)))
-        random_62 = _randoms.pop() >> 2
+        if not _random_words:
+            _random_words.extend(struct.unpack("64Q", os.urandom(512)))
+        random_62 = _random_words.pop() >> 2
     return UUID(int=(tick >> 12) << 80 | _VERSION_7 | (tick & 0xFFF) << 64 | _VARIANT | random_62)
+
+
+def _after_fork() -> None:
+    """Let a forked child draw its own random bits, and not wait for a lock that nobody holds."""
+    global _lock
+    _lock = threading.Lock()
+    _random_words.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def first_id_at(moment: datetime) -> UUID:
