@@ -1,5 +1,6 @@
 """The web application: every room's routes, the admin view, one place for keys and errors."""
 
+import gc
 from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request, Response
@@ -47,6 +48,19 @@ def create_app() -> FastAPI:
     app.get("/", include_in_schema=False)(lambda: RedirectResponse("/admin/"))
     app.get("/healthz")(lambda: {"status": "ok"})
     app.get("/readyz")(ready)
+    return app
+
+
+def create_process_app() -> FastAPI:
+    """Return the service for a process that does nothing else.
+
+    A batch is tens of thousands of containers that live for a moment, and at the usual thresholds
+    the garbage collector walks the whole program several times for each: a fifth of its CPU time.
+    """
+    app = create_app()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     return app
 
 

@@ -45,7 +45,7 @@ def serve(
 
     require_current()
     port = get_settings().port if port is None else port
-    _run_server("serve", "flywheel.app:create_app", port, as_json, workers)
+    _run_server("serve", "flywheel.app:create_process_app", port, as_json, workers)
 
 
 def gateway(port: Port = None, as_json: AsJson = False) -> None:
