@@ -14,10 +14,11 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from collector.schemas import FeedbackRecord, InteractionRecord
+from collector.schemas import MAX_NAME, FeedbackRecord, InteractionRecord
 from collector.scrub import Scrubber, scrub_record, server_rules
-from foundation.ids import time_of
+from foundation.ids import keyed_episode_id, time_of
 from foundation.prices import cost_usd
+from foundation.settings import get_settings
 
 MAX_DEPTH = 254
 """Levels of JSON inside one column that can be written (orjson's limit)."""
@@ -42,11 +43,26 @@ def scrubbed(raw: Mapping[str, Any]) -> dict[str, Any]:
         Refusal: it is nested too deeply, or scrubbing failed: then it must not be kept anywhere.
     """
     try:
-        return scrub_record(raw, Scrubber(server_rules()))
+        return scrub_record(_with_episode(raw), Scrubber(server_rules()))
     except RecursionError:
         raise too_deep() from None
     except Exception as error:  # whatever went wrong, unscrubbed text must not get further
         raise Refusal("scrub_failed", type(error).__name__) from error
+
+
+def _with_episode(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return feedback on a caller's key of an episode as feedback on that episode's id.
+
+    Before scrubbing: a key may look personal, and the id is made of the key as it is everywhere.
+    What is no key stays, and is refused later.
+    """
+    key, project = raw.get("episode_key"), raw.get("project") or get_settings().project
+    if not (isinstance(key, str) and 0 < len(key) <= MAX_NAME and isinstance(project, str)):
+        return raw
+    named = {name: value for name, value in raw.items() if name != "episode_key"}
+    if named.get("episode_id") is None:
+        named["episode_id"] = str(keyed_episode_id(project, key))
+    return named | {"project": project}
 
 
 def interaction_columns(

@@ -9,8 +9,6 @@ audio, image and file parts of OpenAI's chat and Responses shapes, and base64 so
 Anthropic's and Google's. Content that is text is scrubbed like any other text.
 """
 
-import base64
-import binascii
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -22,28 +20,17 @@ from typing import Any
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session
 
-from collector.scrub import Scrubber, server_rules
+from collector.scrub import Scrubber, contents, server_rules
 from collector.tables import Media
 from foundation import artifacts
 from foundation.errors import NotFound
 from foundation.tables import now
 
 SCHEME = "flywheel-media:"
-INLINE_BYTES = 1024
-"""Characters of base64 from which on a data URL inside a text is taken out of it."""
-
-UNKNOWN_TYPE = "application/octet-stream"
 _FILE = "content"
 
 _MARKS = (b";base64,", b'"data"', b'"file_data"', b"b64", b'"image_generation_call"')
 """One of these is in every JSON text that holds what `extracted` would take."""
-
-_DATA_URL = re.compile(
-    r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,\s\"']{0,200})*;base64,"
-    r"(?P<data>[A-Za-z0-9+/_-]*={0,2})"
-)
-_MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}")
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]+={0,2}\s*")
 
 
 @dataclass(frozen=True)
@@ -81,7 +68,7 @@ def extracted(record: Any) -> tuple[Any, list[Blob]]:
 
 def _walk(value: Any, blobs: list[Blob]) -> Any:
     if isinstance(value, str):
-        return _from_text(value, blobs) if ";base64," in value else value
+        return _from_text(value, blobs) if contents.DATA_URL_MARK in value else value
     if isinstance(value, Mapping):
         return {name: _member(value, name, item, blobs) for name, item in value.items()}
     if isinstance(value, list):
@@ -90,67 +77,30 @@ def _walk(value: Any, blobs: list[Blob]) -> Any:
 
 
 def _from_text(text: str, blobs: list[Blob]) -> str:
-    whole = _DATA_URL.fullmatch(text)
+    whole = contents.DATA_URL.fullmatch(text)
 
     def replaced(match: re.Match[str]) -> str:
-        if whole is None and len(match["data"]) < INLINE_BYTES:
+        if whole is None and len(match["data"]) < contents.INLINE_BYTES:
             return match[0]
-        blob = _blob(match["data"], match["type"] or UNKNOWN_TYPE)
+        blob = _blob(match["data"], match["type"] or contents.UNKNOWN_TYPE)
         return match[0] if blob is None else _noted(blob, blobs)
 
-    return _DATA_URL.sub(replaced, text)
+    return contents.DATA_URL.sub(replaced, text)
 
 
 def _member(owner: Mapping[str, Any], name: str, item: Any, blobs: list[Blob]) -> Any:
     """Return a member of an object, a reference if the object says that it is base64."""
     if not isinstance(item, str) or item.startswith(("data:", SCHEME)):
         return _walk(item, blobs)
-    media_type = _stated_type(owner, name)
+    media_type = contents.stated_type(owner, name)
     blob = _blob(item, media_type) if media_type is not None else None
     return _walk(item, blobs) if blob is None else _noted(blob, blobs)
 
 
-def _stated_type(owner: Mapping[str, Any], name: str) -> str | None:
-    """Return the media type of a member that holds base64, or None if it does not; pure."""
-    match name:
-        case "data" if owner.get("type") == "base64":
-            return _typed(owner.get("media_type"))
-        case "data" if "mime_type" in owner or "mimeType" in owner:
-            return _typed(owner.get("mime_type", owner.get("mimeType")))
-        case "data" if isinstance(owner.get("format"), str):
-            return _typed(f"audio/{owner['format']}")
-        case "data" if "transcript" in owner:
-            return UNKNOWN_TYPE
-        case "b64_json" | "partial_image_b64":
-            return "image/png"
-        case "result" if owner.get("type") == "image_generation_call":
-            return _typed(f"image/{owner.get('output_format') or 'png'}")
-        case "file_data":
-            return UNKNOWN_TYPE
-    return None
-
-
-def _typed(stated: Any) -> str:
-    return stated if isinstance(stated, str) and _MEDIA_TYPE.fullmatch(stated) else UNKNOWN_TYPE
-
-
 def _blob(data: str, media_type: str) -> Blob | None:
-    """Return decoded base64, of the URL alphabet too; None if it is none."""
-    if not _BASE64.fullmatch(data):
-        return None
-    compact = "".join(data.split()).replace("-", "+").replace("_", "/").rstrip("=")
-    try:
-        content = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
-    except binascii.Error:
-        return None
-    return Blob(_scrubbed(content), media_type)
-
-
-def _scrubbed(content: bytes) -> bytes:
-    try:
-        return Scrubber(server_rules()).text(content.decode())[0].encode()
-    except UnicodeDecodeError:
-        return content
+    """Return the content of base64; None if it is none."""
+    content = contents.decoded(data)
+    return None if content is None else Blob(Scrubber(server_rules()).content(content), media_type)
 
 
 def _noted(blob: Blob, blobs: list[Blob]) -> str:

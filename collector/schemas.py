@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from collector.record import FEEDBACK_KINDS, FEEDBACK_SOURCES
-from foundation.ids import keyed_episode_id
+from foundation.settings import get_settings
 from foundation.tables import now
 
 MAX_BATCH = 5_000
@@ -15,7 +15,8 @@ MAX_BATCH = 5_000
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Total = Annotated[int, Field(ge=0, lt=2**63)]
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Name = Annotated[str, Field(min_length=1, max_length=500)]
+MAX_NAME = 500
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Label = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 """A short text of ours that PostgreSQL can hold."""
 
@@ -29,7 +30,7 @@ class InteractionRecord(BaseModel):
     key: Name | None = None
     role: Name
     task_type: Name | None = None
-    project: Name = "default"
+    project: Name = Field(default_factory=lambda: get_settings().project)
     episode_id: UUID | None = None
     parent_id: UUID | None = None
     unit_id: Name | None = None
@@ -108,11 +109,9 @@ class FeedbackRecord(BaseModel):
 
     @model_validator(mode="after")
     def _addressed(self) -> "FeedbackRecord":
-        """Settle what the caller's own keys mean."""
-        if self.interaction_key or self.loser_interaction_key or self.episode_key:
-            self.project = self.project or "default"
-        if self.episode_key and self.episode_id is None:
-            self.episode_id = keyed_episode_id(self.project or "default", self.episode_key)
+        """Settle what the caller's own keys mean; an episode's is its id by now (`admission`)."""
+        if self.interaction_key or self.loser_interaction_key:
+            self.project = self.project or get_settings().project
         if self.interaction_id is None and _names_a_call(self):
             # While it waits for its call it must not pass for a word on the whole episode.
             self.episode_id = None

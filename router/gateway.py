@@ -390,7 +390,7 @@ class _Said:
             project=clean["project"],
             task_type=clean["task_type"],
             unit=clean["unit_id"],
-            episode_id=_episode(episode or headers.get("x-flywheel-episode"), clean["project"]),
+            episode_id=_episode(episode or headers.get("x-flywheel-episode"), texts["project"]),
             parent_id=_id("parent", headers.get("x-flywheel-parent")),
         )
 
@@ -416,7 +416,7 @@ def _episode(said: str | None, project: str | None) -> UUID | None:
     try:
         return UUID(said)
     except ValueError:
-        return keyed_episode_id(project or "default", said)
+        return keyed_episode_id(project or get_settings().project, said)
 
 
 def _id(name: str, value: str | None) -> UUID | None:

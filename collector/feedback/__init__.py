@@ -13,9 +13,11 @@ from sqlalchemy import ColumnElement, or_
 from sqlmodel import Session, col, select
 
 from collector.delivery import FEEDBACK, Delivery, Line, line_of
+from collector.scrub import kept_name, server_rules
 from collector.tables import Feedback, Interaction
 from foundation.errors import BadInput
 from foundation.ids import keyed_episode_id, new_id
+from foundation.settings import get_settings
 
 _STATEMENTS = UUID("c1a7f2de-54b0-5c9e-9a1d-3f0e8f6b7a22")
 """Namespace of ids made of a caller's key."""
@@ -31,7 +33,7 @@ class Subject:
     episode_id: UUID | None = None
     episode_key: str | None = None
     project: str | None = None
-    """Where keys are looked up; None: `default`."""
+    """Where keys are looked up; None: that of the settings."""
 
     def columns(self) -> dict[str, str]:
         """Return what is named, as columns of a feedback record.
@@ -85,19 +87,23 @@ def said_about(session: Session, subject: Subject, limit: int) -> list[Feedback]
         BadInput: nothing is named.
     """
     subject.columns()
-    project = subject.project or "default"
+    rules = server_rules()
+    project = subject.project or get_settings().project
     episode_id = subject.episode_id or (
         keyed_episode_id(project, subject.episode_key) if subject.episode_key else None
     )
+    project = kept_name("project", project, rules)
     calls, said = list[ColumnElement[bool]](), list[ColumnElement[bool]]()
     waits = col(Feedback.interaction_id).is_(None)
     if subject.interaction_id:
         said.append(col(Feedback.interaction_id) == subject.interaction_id)
-    if key := subject.interaction_key:
+    if subject.interaction_key:
+        key = kept_name("key", subject.interaction_key, rules)
         calls.append((col(Interaction.key) == key) & (col(Interaction.project) == project))
         named = (col(Feedback.interaction_key) == key) & (col(Feedback.project) == project)
         said.append(waits & named)
-    if response_id := subject.response_id:
+    if subject.response_id:
+        response_id = kept_name("response_id", subject.response_id, rules)
         calls.append(col(Interaction.gen_ai_response_id) == response_id)
         said.append(waits & (col(Feedback.response_id) == response_id))
     if episode_id:

@@ -23,7 +23,7 @@ from hashlib import sha256
 from types import ModuleType
 from typing import Any
 
-from collector.scrub import assignments, checks, domains, names, rules, search
+from collector.scrub import assignments, checks, contents, domains, names, rules, search
 from collector.scrub.custom import VARIABLE, CustomRules, load
 from collector.scrub.rules import RULES, Rule
 from collector.scrub.search import Finding, ScrubFailed, candidates_in, resolve
@@ -38,6 +38,7 @@ __all__ = [
     "ScrubFailed",
     "Scrubber",
     "findings",
+    "kept_name",
     "scrub_json",
     "scrub_record",
     "scrub_text",
@@ -192,10 +193,17 @@ class Scrubber:
             if type(target) is dict:
                 for key, item in source.items():
                     clean_key = self._clean(key, counts) if type(key) is str else key
-                    target[clean_key] = self._member(key, item, counts, waiting)
+                    target[clean_key] = self._member(source, key, item, counts, waiting)
             else:
                 target.extend([self._value(item, counts, waiting) for item in source])
         return clean
+
+    def name(self, column: str, value: str, counts: Counter[str]) -> str:
+        """Return a name as `kept_name`; what is removed is added to `counts`."""
+        kept = kept_name(column, value, self._rules)
+        if kept != value:
+            counts.update(found.kind for found in self._rules.findings(value))
+        return kept
 
     def _value(self, value: Any, counts: Counter[str], waiting: list[tuple[Any, Any]]) -> Any:
         # Types that JSON is made of first: asking for an abstract one costs as much as a search.
@@ -224,10 +232,17 @@ class Scrubber:
         return f"<{self._named('card', digits)}>"
 
     def _member(
-        self, key: Any, item: Any, counts: Counter[str], waiting: list[tuple[Any, Any]]
+        self,
+        owner: Mapping[Any, Any],
+        key: Any,
+        item: Any,
+        counts: Counter[str],
+        waiting: list[tuple[Any, Any]],
     ) -> Any:
         if type(item) is not str or type(key) is not str:
             return self._value(item, counts, waiting)
+        if key in contents.MEMBERS and _is_base64_of(owner, key, item):
+            return self._base64(item, counts)
         kind = checks.name_strength(key)
         if kind is not None and checks.assigned_secret(key, item):
             kind = "password" if kind == checks.PASSWORD else "secret"
@@ -240,6 +255,33 @@ class Scrubber:
         return self._clean(item, counts)
 
     def _clean(self, text: str, counts: Counter[str]) -> str:
+        if contents.DATA_URL_MARK not in text:
+            return self._plain(text, counts)
+        pieces: list[str] = []
+        position = 0
+        for url in contents.DATA_URL.finditer(text):
+            start, end = url.span("data")
+            pieces += self._plain(text[position:start], counts), self._base64(url["data"], counts)
+            position = end
+        return "".join(pieces) + self._plain(text[position:], counts)
+
+    def _base64(self, data: str, counts: Counter[str]) -> str:
+        """Return base64 with what it stands for scrubbed; what is no base64 is a text."""
+        content = contents.decoded(data)
+        if content is None:
+            return self._plain(data, counts)
+        clean = self.content(content, counts)
+        return data if clean == content else contents.encoded(clean)
+
+    def content(self, content: bytes, counts: Counter[str] | None = None) -> bytes:
+        """Return bytes scrubbed if they are a text in UTF-8, else as they are."""
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
+            return content
+        return self._plain(text, Counter() if counts is None else counts).encode()
+
+    def _plain(self, text: str, counts: Counter[str]) -> str:
         found = self._rules.findings(text)
         if not found:
             return text
@@ -261,6 +303,11 @@ class Scrubber:
     def _placeholder(self, text: str, found: Finding) -> str:
         name = self._named(found.kind, text[found.start : found.end])
         return name if _is_bare_token(text, found) else f"<{name}>"
+
+
+def _is_base64_of(owner: Mapping[Any, Any], name: str, item: str) -> bool:
+    """Say whether a member is base64 by what its object says; little of it is searched anyhow."""
+    return len(item) >= contents.INLINE_BYTES and contents.stated_type(owner, name) is not None
 
 
 _LEAST_CARD, _GREATEST_CARD = 10**11, 10**19
@@ -304,6 +351,31 @@ _EXACT_COLUMNS = {
 """Columns that are not searched, as long as they hold what belongs there."""
 
 
+_NAMES = {
+    "unit_id": "unit",
+    "actor": "actor",
+    "project": "project",
+    "gen_ai_conversation_id": "conversation",
+    **dict.fromkeys(("key", "interaction_key", "loser_interaction_key"), "key"),
+    **dict.fromkeys(("gen_ai_response_id", "response_id", "loser_response_id"), "response"),
+}
+"""Columns by which records are told apart and found again, and what a personal one becomes."""
+_OWN_NAME = re.compile(f"(?:{'|'.join(sorted(set(_NAMES.values())))})-[0-9a-f]{{16}}")
+
+
+def kept_name(column: str, value: str, rules: RuleSet | None = None) -> str:
+    """Return a name as it is stored: one that is personal or secret as `<what it names>-<hash>`.
+
+    The same everywhere and always, unlike a placeholder, so that what names the same thing agrees.
+
+    Raises:
+        ScrubFailed: a rule's check raised.
+    """
+    if _OWN_NAME.fullmatch(value) or not (rules or ACTIVE).findings(value):
+        return value
+    return f"{_NAMES[column]}-{sha256(value.encode('utf-8', 'replace')).hexdigest()[:16]}"
+
+
 def _is_exact(name: str, value: Any) -> bool:
     if name == "scrub":
         return True
@@ -330,8 +402,9 @@ _KIND = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 def scrub_record(record: Mapping[str, Any], scrubber: Scrubber | None = None) -> dict[str, Any]:
     """Return a wire record with every text in it scrubbed, and the counts added to `scrub`.
 
-    `scrub_version` says by which rules. A unit that is itself personal (an e-mail address) becomes
-    `unit-<hash>`, so that assignment stays sticky without saying whom it is about.
+    `scrub_version` says by which rules. A name that is itself personal, such as a unit that is an
+    e-mail address, becomes a hash (`kept_name`), so that assignment stays sticky and feedback finds
+    its call without saying whom it is about.
 
     Raises:
         ScrubFailed: a rule's check raised; the record must be held back.
@@ -343,10 +416,10 @@ def scrub_record(record: Mapping[str, Any], scrubber: Scrubber | None = None) ->
         if _is_exact(stated, value):
             clean[stated] = value
             continue
-        name = own.clean(stated, counts)
-        clean[name] = own.clean(value, counts)
-        if name == "unit_id" and clean[name] != value:
-            clean[name] = f"unit-{sha256(str(value).encode()).hexdigest()[:16]}"
+        if stated in _NAMES and isinstance(value, str):
+            clean[stated] = own.name(stated, value, counts)
+            continue
+        clean[own.clean(stated, counts)] = own.clean(value, counts)
     if counts or "scrub" in clean:
         clean["scrub"] = dict(counts) or None
     clean["scrub_version"] = own.version

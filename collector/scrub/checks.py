@@ -182,8 +182,8 @@ def is_slot(value: str) -> bool:
 
 PASSWORD, KEY, TOKEN = "password", "key", "token"
 _PASSWORD_NAME = re.compile(
-    r"(?i)passw(?:or)?d|passphrase|passcode|keypass|contrase[nñ]a"
-    r"|(?<![a-z])pass(?![a-z])|pwd|(?<![a-z0-9])pw(?![a-z0-9])"
+    r"(?i)passw(?:or)?[dt]|passphrase|passcode|keypass|contrase[nñ]a"
+    r"|(?<![a-z])passe?(?![a-z])|pwd|(?<![a-z0-9])pw(?![a-z0-9])"
 )
 _PASS_CAMEL = re.compile(r"(?<=[a-z])Pass(?![a-z])")
 _KEY_NAME = re.compile(
@@ -323,11 +323,14 @@ def is_mail_address(value: str) -> bool:
 
 _PHONE_BEFORE = re.compile(
     r"(?i)(?:\b(?:tele)?phone|\btel\.?|\bmobile|\bmob|\bcell(?:phone)?|\bfax|\boffice|\bdesk|\bdial"
-    r"|\bwhatsapp|\bhotline|\bhandy|\btelefon|\bcontact number|\bmy (?:new |old )?number"
+    r"|\bwhatsapp|\bhotline|\bhandy|\bcontact number|\bmy (?:new |old )?number"
+    r"|\bt[eé]l[eé](?:f[oó]+n[eo]?|phone)(?:nummer)?|\b(?:handy|mobil|ruf|fax)nummer"
+    r"|\bm(?:obil|[oó]vil)|\bcel(?:ular|lulare)|\b(?:an|erreichbar) unter"
+    r"|\bтел(?:ефон)?\.?|\bмоб\.?|电话|電話|手机|携帯|전화"
     r"|\b(?:call|reach|ring|text|phone)(?: (?:me|us|him|her|them|back|you|the \w+))?"
     r"(?: (?:back|up|now|today|directly))?(?: (?:on|at|under|via))?)"
     r"(?:[ _-]?(?:no|nr|num|number)\b\.?)?[\"'\]]?"
-    r"(?: is| was| to| at| now| on| for| under)?[\s:#=\"'(\[+]{0,4}$"
+    r"(?: is| was| to| at| now| on| for| under)?[\s:：#=\"'(\[+]{0,4}$"
 )
 _PHONE_AFTER = re.compile(
     r"(?i)[\s\-,;(\\]{1,3}(?:office|fax|mobile|home|cell|work|desk|phone|tel)\b"

@@ -215,6 +215,17 @@ def _generated(match: re.Match[str]) -> bool:
     return checks.looks_generated(match["value"])
 
 
+def _spoken(match: re.Match[str]) -> bool:
+    """Say whether a word after "the password is" is one: a sentence's words hold no digits."""
+    value = match["value"]
+    if checks.is_placeholder(value) or _ALGORITHM.match(value):
+        return False
+    return any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and "(" not in value
+
+
+_ALGORITHM = re.compile(r"(?i)(?:sha|md|base|utf|argon|pbkdf|aes|rot|v|py|python|oauth)-?\d")
+
+
 def _random(match: re.Match[str]) -> bool:
     return checks.looks_random(match["value"])
 
@@ -325,6 +336,14 @@ WORD_RULES: tuple[Rule, ...] = (
         ("login ",),
         "pass",
         accept=_random,
+    ),
+    Rule(
+        "password",
+        r"(?i:passw(?:or)?d) (?i:(?:for|of|to) [^\n:=]{1,40}?(?: is|:| ?=)|is|was)"
+        r"\s{1,3}[\"'`]?(?P<value>[^\s\"'`]{5,128}?)(?=[\"'`]|[.,;:!?)]?(?:\s|$))",
+        ("password ", "passwd "),
+        "pass",
+        accept=_spoken,
     ),
 )
 """Secrets known by the word beside them alone."""

@@ -18,7 +18,7 @@ InteractionKey = Annotated[str | None, typer.Option(help="Your own key of the ca
 ResponseId = Annotated[str | None, typer.Option(help="The provider's id of the call's answer.")]
 EpisodeId = Annotated[str | None, typer.Option(help="Id of the episode.")]
 EpisodeKey = Annotated[str | None, typer.Option(help="Your own key of the episode: PR-12.")]
-Project = Annotated[str | None, typer.Option(help="Where keys are looked up; default: default.")]
+Project = Annotated[str | None, typer.Option(help="Of the keys; else FLYWHEEL_PROJECT.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -191,7 +191,7 @@ def _subject(
         response_id,
         as_uuid("episode", episode) if episode else None,
         episode_key,
-        project,
+        project or os.environ.get("FLYWHEEL_PROJECT"),
     )
 
 

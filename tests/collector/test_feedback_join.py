@@ -6,14 +6,16 @@ from datetime import timedelta
 import pytest
 from feedback_records import call, said, store, targets
 from sqlalchemy import text
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
+from collector.feedback import Subject, said_about
 from collector.feedback.joining import join_waiting
 from collector.ingest import store_batch
 from collector.schemas import IngestBatch
-from collector.tables import Feedback
+from collector.tables import Feedback, Interaction
 from foundation.database import get_engine
 from foundation.ids import keyed_episode_id, new_id
+from foundation.settings import get_settings
 from foundation.tables import now
 
 NAMED = [
@@ -30,6 +32,38 @@ def test_feedback_before_and_after_its_call_is_joined(session: Session, column, 
     store(session, [record])
     store(session, feedback=[said(**name)])
     assert targets(session) == [record["id"]] * 2
+
+
+@pytest.mark.parametrize(("column", "name"), [(*column, *name) for column, name in NAMED])
+@pytest.mark.parametrize("value", ["jo@x.org", "ghp_" + "a1B2" * 9])
+def test_a_name_that_looks_personal_or_secret_joins_and_is_not_kept(session, column, name, value):
+    store(session, feedback=[said("comment", text="mo@x.org", **{name: value})])
+    record = call(**{column: value})
+    store(session, [record])
+    assert targets(session) == [record["id"]]
+    about = {"interaction_key": value} if name == "interaction_key" else {"response_id": value}
+    assert len(said_about(session, Subject(**about), 10)) == 1
+    dump = session.execute(text("SELECT concat((SELECT string_agg(i::text, '') FROM interaction i),"
+                                " (SELECT string_agg(f::text, '') FROM feedback f))"))  # fmt: skip
+    assert value not in dump.scalar_one()
+
+
+def test_a_personal_key_of_an_episode_names_the_same_episode_everywhere(session: Session):
+    store(session, feedback=[said(episode_key="jo@x.org", project="p")])
+    (stored,) = session.exec(select(Feedback)).all()
+    assert stored.episode_id == keyed_episode_id("p", "jo@x.org")
+    assert len(said_about(session, Subject(episode_key="jo@x.org", project="p"), 10)) == 1
+
+
+def test_keys_are_looked_up_in_the_settings_project(session: Session, monkeypatch):
+    monkeypatch.setenv("FLYWHEEL_PROJECT", "web")
+    get_settings.cache_clear()
+    record = call(key="k")
+    store(session, [record], [said(interaction_key="k"), said(episode_key="e")])
+    assert targets(session) == [record["id"], None]
+    assert session.exec(select(Interaction.project)).all() == ["web"]
+    episode = session.exec(select(Feedback.episode_id).order_by(col(Feedback.id).desc())).first()
+    assert episode == keyed_episode_id("web", "e")
 
 
 def test_both_in_one_batch_are_joined(session: Session):

@@ -1,6 +1,8 @@
 import ast
+import base64
 import json
 import math
+import random
 import re
 import time
 from collections import Counter
@@ -287,6 +289,12 @@ def test_public_token_formats(text, kind):
         "Mobile: 041-412-293\nDesk: 986.291.2294x751",
         "+46 (0)179 459 33 fax",
         "my phone number is 450 0840",
+        "Tel. 030 1234567",
+        "mobil 0171-2345678",
+        "teléfono 912 345 678",
+        "Telefonnummer: 030 123456",
+        "тел. 8 (495) 123-45-67",
+        "电话：010-12345678",
         '{"phone": "3660170548"}',
     ],
 )
@@ -321,6 +329,93 @@ def test_what_only_looks_personal_or_secret_stays(text):
 def test_public_ipv6_addresses_are_found():
     for address in ("2a00:1450:4001:829::200e", "f8e1:c2a9:0b1d:77aa:1234:5678:9abc:def0"):
         assert scrub_text(f"from {address} port 22")[0] == "from <IP_ADDRESS_1> port 22"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("set password for root: hunter2x9", "hunter2x9"),
+        ("the password is hunter2.", "hunter2"),
+        ("password for the db is 'S3cr3t!x'", "S3cr3t!x"),
+        ("Passwort: geheim123", "geheim123"),
+        ("mot de passe : azerty123", "azerty123"),
+    ],
+)
+def test_passwords_told_in_prose_are_found(text, value):
+    clean, counts = scrub_text(text)
+    assert counts == {"password": 1}
+    assert value not in clean
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the password is sha256 hashed",
+        "the password is base64 of it",
+        "a password is required",
+        "the password for x is wrong",
+        "password is f(x1)",
+    ],
+)
+def test_sentences_about_passwords_stay(text):
+    assert scrub_text(text) == (text, Counter())
+
+
+MEGABYTE = base64.b64encode(random.Random(3).randbytes(1 << 20)).decode()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"image_url": {"url": f"data:image/png;base64,{MEGABYTE}"}},
+        {"text": f"see ![](data:image/png;base64,{MEGABYTE}) there"},
+        {"type": "base64", "media_type": "image/png", "data": MEGABYTE},
+        {"input_audio": {"data": MEGABYTE, "format": "wav"}},
+    ],
+    ids=["data url", "inside a text", "anthropic", "audio"],
+)
+def test_base64_is_no_text_to_be_searched(part, monkeypatch):
+    searched = []
+    rules = RuleSet()
+    search = rules.search
+    monkeypatch.setattr(rules, "search", lambda text: searched.append(len(text)) or search(text))
+    assert Scrubber(rules).json(part) == (part, Counter())
+    assert sum(searched) < 1000
+
+
+def test_a_text_in_base64_is_scrubbed_as_base64():
+    def url(text):
+        return f"data:text/plain;base64,{base64.b64encode(text.encode()).decode()}"
+
+    clean, counts = scrub_json({"file_data": url("of jo@x.org"), "by": "jo@x.org"})
+    assert clean == {"file_data": url("of <EMAIL_1>"), "by": "<EMAIL_1>"}
+    assert counts == {"email": 2}
+
+
+def test_what_says_it_is_base64_and_is_none_is_a_text():
+    text = f"mail jo@x.org {'x' * 2000}"
+    clean, _ = scrub_json({"type": "base64", "data": text, "url": "data:;base64,jo@x.org"})
+    assert "jo@x" not in str(clean)
+
+
+@pytest.mark.parametrize("column", ["key", "interaction_key", "response_id", "actor", "project"])
+def test_a_personal_name_is_the_same_everywhere_and_says_nobody(column):
+    def kept(value, scrubber=None):
+        return scrub_record({"id": "x", column: value}, scrubber)[column]
+
+    later = Scrubber()
+    later.text("first@x.org")
+    assert kept("jo@x.org") == kept("jo@x.org", later) == kept(kept("jo@x.org"))
+    assert kept("jo@x.org") != kept("mo@x.org")
+    assert "jo" not in kept("jo@x.org")
+    assert kept("PR-12") == "PR-12"
+
+
+def test_the_two_names_of_a_call_agree():
+    record = scrub_record({"key": "jo@x.org", "gen_ai_response_id": "mo@x.org"})
+    said = scrub_record({"interaction_key": "jo@x.org", "response_id": "mo@x.org"})
+    assert record["key"] == said["interaction_key"]
+    assert record["gen_ai_response_id"] == said["response_id"]
 
 
 @pytest.mark.data
