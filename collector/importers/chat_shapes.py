@@ -12,6 +12,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from collector.importers.dialects import (
+    as_shared_message,
+    as_shared_part,
+    is_bedrock_part,
+    unflattened,
+)
 from foundation.chat import Message
 
 _ROLES = {
@@ -25,11 +31,22 @@ _ROLES = {
     "chatbot": "assistant",
     "systemmessage": "system",
     "toolmessage": "tool",
+    "assistantmessage": "assistant",
+    "usermessage": "user",
+    "functionexecutionresultmessage": "tool",
+    "function": "tool",
+    "tool_calls": "assistant",
+    "tool-call": "assistant",
+    "tool-response": "user",
     "tool_result": "tool",
+    "tool_call_result": "tool",
+    "tool_execution_result": "tool",
     "toolresult": "tool",
     "tool-result": "tool",
 }
-_KNOWN_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+"""Other words for roles; smolagents sends its `tool-call` and `tool-response` as turns of text."""
+
+_KNOWN_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "summary_text"})
 _CALL_TYPES = frozenset({"tool_call", "tool-call", "tool_use", "function_call", "toolcall"})
 _RESULT_TYPES = frozenset(
@@ -165,7 +182,8 @@ def _fields_of_repr(text: str) -> dict[str, Any]:
 
 def _of_object(value: Mapping[str, Any], role: str, depth: int) -> Iterable[Message]:
     """Unwrap what holds messages; an object that holds none is a message or a plain value."""
-    if isinstance(value.get("kwargs"), Mapping):
+    value = as_shared_message(value)
+    if isinstance(value.get("kwargs"), Mapping) and "messages" not in value:
         yield from _messages({**_class_of(value), **value["kwargs"]}, role, depth - 1)
     elif isinstance(value.get("choices"), list):
         for choice in value["choices"]:
@@ -177,16 +195,25 @@ def _of_object(value: Mapping[str, Any], role: str, depth: int) -> Iterable[Mess
     elif isinstance(value.get("generations"), list):
         for generation in _flat(value["generations"]):
             yield from _of_choice(generation, depth)
-    elif isinstance(value.get("contents"), list | str):
+    elif isinstance(value.get("contents"), list | str) and "role" not in value:
         yield from _system_of(value)
         yield from _messages(value["contents"], "user", depth - 1)
-    elif isinstance(value.get("messages"), list):
+    elif rows := next((value[n] for n in _LISTS if _is_list_of_messages(value.get(n))), None):
         yield from _system_of(value)
-        yield from _messages(value["messages"], role, depth - 1)
+        yield from _messages(rows, role, depth - 1)
+        if value.get("chat_history") is rows:
+            yield from _messages(value.get("message"), role, depth - 1)
     elif _is_message(value):
         yield from _of_message(value, role)
     else:
         yield from _of_wrapper(value, role, depth)
+
+
+_LISTS = ("messages", "items", "chat_history")
+
+
+def _is_list_of_messages(rows: Any) -> bool:
+    return isinstance(rows, list) and all(isinstance(row, Mapping | list | str) for row in rows)
 
 
 def _of_choice(choice: Any, depth: int) -> Iterable[Message]:
@@ -202,7 +229,7 @@ def _of_wrapper(value: Mapping[str, Any], role: str, depth: int) -> Iterable[Mes
         if isinstance(value.get(name), Mapping | list | str) and value[name]:
             yield from _messages(value[name], role, depth - 1)
             return
-    if isinstance(value.get("output"), list) and role == "assistant":
+    if isinstance(value.get("output"), list | Mapping) and role == "assistant":
         yield from _messages(value["output"], role, depth - 1)
     elif value.get("prompt") or isinstance(value.get("input"), list | str):
         yield from _system_of(value)
@@ -219,11 +246,20 @@ def _of_wrapper(value: Mapping[str, Any], role: str, depth: int) -> Iterable[Mes
 _TEXT_FIELDS = ("text", "completion", "response", "output_text", "generated_text", "answer")
 
 
+_SYSTEM_FIELDS = (
+    "system",
+    "system_instruction",
+    "system_instructions",
+    "systemInstruction",
+    "instructions",
+)
+
+
 def _system_of(value: Mapping[str, Any]) -> Iterable[Message]:
     """Yield the system prompt that Anthropic, Gemini, Vercel and Responses keep beside messages."""
     config = value.get("config") if isinstance(value.get("config"), Mapping) else {}
     for place in (value, config):
-        for name in ("system", "system_instruction", "systemInstruction", "instructions"):
+        for name in _SYSTEM_FIELDS:
             if isinstance(place, Mapping) and place.get(name):
                 text = _text_of_parts(place[name])
                 if text:
@@ -248,15 +284,18 @@ def _of_message(row: Mapping[str, Any], role: str) -> Iterable[Message]:
     )
     if calls:
         message["tool_calls"] = calls
-    if isinstance(row.get("function_call"), Mapping):
-        message["function_call"] = row["function_call"]
-    if thought := row.get("reasoning_content") or row.get("reasoning"):
+    elif call := _call(row.get("function_call")):
+        message["tool_calls"] = [call]
+    if thought := next((row[name] for name in _THOUGHT_FIELDS if row.get(name)), None):
         message["reasoning_content"] = _text_of_parts(thought)
     if isinstance(row.get("refusal"), str):
         message["refusal"] = row["refusal"]
     if message["role"] == "tool" and (identifier := _call_id(row)):
         message["tool_call_id"] = identifier
     yield from _with_content(message, row)
+
+
+_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
 
 
 def _with_content(message: Message, row: Mapping[str, Any]) -> Iterable[Message]:
@@ -266,6 +305,8 @@ def _with_content(message: Message, row: Mapping[str, Any]) -> Iterable[Message]
         return
     if content is None and isinstance(row.get("text"), str | list):
         content = row["text"]
+    if content is None and isinstance(row.get("audio"), Mapping):
+        content = row["audio"].get("transcript")
     if isinstance(content, Mapping) and isinstance(content.get("parts"), list):
         inner = _role(content.get("role"), message["role"])
         yield from _with_parts({**message, "role": inner}, content["parts"])
@@ -280,7 +321,7 @@ def _with_content(message: Message, row: Mapping[str, Any]) -> Iterable[Message]
 def _with_parts(message: Message, parts: list[Any]) -> Iterable[Message]:
     """Yield a message with its parts sorted out, and its tool results as messages of their own."""
     kept, calls, results, thoughts = [], list(message.get("tool_calls") or []), [], []
-    for part in parts:
+    for part in [as_shared_part(p) if isinstance(p, Mapping) else p for p in parts]:
         if (result := _result_of_part(part)) is not None:
             results.append(result)
         elif (call := _call_of_part(part)) is not None:
@@ -379,6 +420,8 @@ def _call(row: Any) -> dict[str, Any] | None:
     row = decoded(row)
     if not isinstance(row, Mapping):
         return None
+    row = unflattened(row)
+    row = row["tool_call"] if isinstance(row.get("tool_call"), Mapping) else row
     inner = row["function"] if isinstance(row.get("function"), Mapping) else row
     name = inner.get("name") or inner.get("toolName") or inner.get("tool_name")
     name = name or (row["function"] if isinstance(row.get("function"), str) else None)
@@ -404,6 +447,8 @@ def _call_id(row: Mapping[str, Any]) -> str | None:
 def _result_of_part(part: Any) -> Message | None:
     if not isinstance(part, Mapping):
         return None
+    if part.get("type") == "system":
+        return {"role": "system", "content": _text_of_parts(part.get("content"))}
     inner = part.get("function_response") or part.get("functionResponse")
     if isinstance(inner, Mapping):
         return _result(inner, inner.get("response"))
@@ -497,6 +542,7 @@ def _is_part(row: Any) -> bool:
     return (
         (kind in _TEXT_TYPES | {"image", "image_url", "tool_use", "tool-call", "thinking"})
         or {"toolCallId", "toolName"} <= row.keys()
+        or is_bedrock_part(row)
         or bool(row.keys() & {"functionCall", "function_call", "functionResponse"})
         and kind is None
     )
@@ -514,7 +560,8 @@ def _is_texts(value: Any) -> bool:
     return (
         isinstance(value, list)
         and bool(value)
-        and all(isinstance(item, Mapping) and item.get("type") == "text" for item in value)
+        and all(isinstance(item, Mapping) and item.get("type", "text") == "text" for item in value)
+        and all(isinstance(item.get("text"), str) for item in value)
     )
 
 
@@ -533,6 +580,6 @@ def _flat(rows: list[Any]) -> Iterable[Any]:
 def _role(value: Any, default: str) -> str:
     if not isinstance(value, str) or not value:
         return default
-    word = value.lower()
+    word = value.rpartition(".")[2].lower()
     word = _ROLES.get(word, word)
     return word if word in _KNOWN_ROLES else default

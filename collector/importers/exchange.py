@@ -4,7 +4,7 @@ What is OpenAI-shaped already stays as it is; Anthropic, Responses and Gemini bo
 lists of messages are repacked, their text unchanged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from collector.importers.chat_shapes import finish_reason_of, messages_of
@@ -94,8 +94,11 @@ def _answer(value: Any) -> Message | None:
     else:
         found = messages_of(value, "assistant")
     said = [m for m in found if m["role"] == "assistant"]
-    if not said:
-        return None
+    return one_answer(said) if said else None
+
+
+def one_answer(said: Sequence[Message]) -> Message:
+    """Return the messages of one turn (thoughts, words and calls as items) as one message."""
     calls = [call for m in said for call in m.get("tool_calls") or []]
     texts = [text_of(m.get("content")) for m in said]
     thoughts = [m["reasoning_content"] for m in said if m.get("reasoning_content")]

@@ -20,6 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from collector.importers import chat_shapes
+from collector.importers.exchange import one_answer
 from collector.importers.lines import Imported, Malformed, NoAnswer, Reject, read_rows
 from collector.importers.moments import RECORDED_AT, milliseconds_between, moment_of
 from collector.importers.roles import known_role
@@ -413,6 +414,8 @@ def _response(observation: Row, metadata: Row) -> Row | None:
     said = [message for message in messages if message["role"] == "assistant"]
     if not said:
         return None
+    if len(said) == len(messages) and any(_is_no_words(message) for message in said):
+        said = messages = [one_answer(said)]
     response: Row = {
         "id": attributes.get("gen_ai.response.id") or observation["id"],
         "object": "chat.completion",
@@ -426,6 +429,11 @@ def _response(observation: Row, metadata: Row) -> Row | None:
     if usage := _usage(observation):
         response["usage"] = usage
     return response
+
+
+def _is_no_words(message: Message) -> bool:
+    """Tell an item of a turn, such as a thought or a call, from one of several answers."""
+    return not message.get("content") and not message.get("refusal")
 
 
 def _is_completion(logged: Row) -> bool:

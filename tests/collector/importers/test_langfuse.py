@@ -421,6 +421,19 @@ def test_one_damaged_observation_costs_only_itself(tmp_path: Path) -> None:
     assert [reject.reason for reject in rejects] == ["malformed: id: got None, expected a text"]
 
 
+def test_the_items_of_one_answer_are_one_choice(tmp_path: Path) -> None:
+    items: list[Any] = [
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+        {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+        {"type": "function_call", "call_id": "b", "name": "g", "arguments": "{}"},
+    ]
+    _, (answer,) = asked_and_answered(tmp_path, output={"output": items})
+    assert (answer["reasoning_content"], answer["content"]) == ("hm", None)
+    assert [call["id"] for call in answer["tool_calls"]] == ["a", "b"]
+    _, several = asked_and_answered(tmp_path, output=[{"role": "ai", "content": c} for c in "xy"])
+    assert [answer["content"] for answer in several] == ["x", "y"]
+
+
 def test_an_unknown_observation_type_with_a_model_is_a_call(tmp_path: Path) -> None:
     odd = CALL | {"type": "SOMETHING_NEW"}
     assert read_one(write(tmp_path / "t.json", {"trace": TRACE, "observations": [odd]}))
