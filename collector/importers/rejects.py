@@ -1,10 +1,12 @@
 """The file of rejected lines: place, reason and scrubbed text as JSONL, made when there is one."""
 
 import json
+import os
 from pathlib import Path
 from typing import IO
 
 from collector.admission import Refusal, scrubbed
+from foundation.errors import BadInput
 
 SUFFIX = ".rejects.jsonl"
 SHOWN_CHARS = 20_000
@@ -17,9 +19,14 @@ class Rejects:
     Args:
         path: of the file; None to write none.
         goes_on: adds to what an interrupted import wrote there.
+
+    Raises:
+        BadInput: a file cannot be written there; better said before than after the import.
     """
 
     def __init__(self, path: Path | None, goes_on: bool = False) -> None:
+        if path is not None:
+            _require_writable(path)
         self._path, self.goes_on = path, goes_on
         self._file: IO[str] | None = None
 
@@ -51,3 +58,14 @@ class Rejects:
         """Close the file, if there is one."""
         if self._file is not None:
             self._file.close()
+
+
+def _require_writable(path: Path) -> None:
+    place = path if path.exists() else path.absolute().parent
+    if path.is_dir() or not place.exists() or not os.access(place, os.W_OK):
+        raise BadInput(
+            "file for rejected lines",
+            str(path),
+            "a file in a folder that exists and can be written",
+            "Make the folder, or name another file: --rejects FILE.",
+        )

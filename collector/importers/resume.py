@@ -49,7 +49,7 @@ class Mark:
 
 def _key(source: Source, told: Sequence[str]) -> str:
     state = source.path.stat()
-    mapping = source.mapping.read_bytes() if source.mapping else b""
+    mapping = source.mapping.read_bytes() if source.mapping and source.mapping.is_file() else b""
     with open(source.path, "rb") as file:
         head = sha256(file.read(HEAD_BYTES) + mapping).hexdigest()
     parts = [str(source.path.absolute()), str(state.st_size), str(state.st_mtime_ns), head, *told]

@@ -5,6 +5,7 @@ on after the last batch that was settled, and what is stored already answers as 
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -321,21 +322,28 @@ def _scrubbed(
         return {}
 
 
+def _suffixes_of_all() -> tuple[str, ...]:
+    return tuple(sorted({suffix for format in all_formats() for suffix in format.suffixes}))
+
+
 def _files(paths: Sequence[Path], format: Format | None) -> list[Path]:
-    suffixes = format.suffixes if format else tuple({s for f in all_formats() for s in f.suffixes})
-    files: list[Path] = []
+    suffixes = format.suffixes if format else _suffixes_of_all()
+    files: dict[Path, Path] = {}  # a file named twice is one file
     for path in paths:
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.name.endswith(suffixes) and p.is_file())
-            files += [p for p in found if not p.name.endswith(SUFFIX)]
+            files |= {p.resolve(): p for p in found if not p.name.endswith(SUFFIX)}
         elif path.is_file():
-            files.append(path)
+            files[path.resolve()] = path
         else:
             raise BadInput("import path", str(path), "a file or a folder", "Check its name.")
     if not files:
         shown = ", ".join(str(path) for path in paths)
         raise BadInput("import path", shown, f"files named *{', *'.join(suffixes)}", "Name one.")
-    return files
+    unreadable = next((path for path in files.values() if not os.access(path, os.R_OK)), None)
+    if unreadable is not None:
+        raise BadInput("import path", str(unreadable), "a readable file", "Check its rights.")
+    return list(files.values())
 
 
 def _batches(

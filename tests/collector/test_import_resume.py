@@ -37,6 +37,12 @@ def n_stored(session: Session) -> int:
     return session.exec(select(func.count()).select_from(Interaction)).one()
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """Rejected lines are written to the present folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 class Failing(DirectTransport):
     """Takes some batches, then none."""
 
@@ -151,6 +157,39 @@ def test_a_batch_that_is_too_much_goes_in_halves(session: Session, tmp_path):
     assert (report.stored, report.rejected) == (9, 1)
     assert report.reasons["refused"] == 1
     assert n_stored(session) == 9
+
+
+@pytest.mark.parametrize("rejects", ["gone/rejects.jsonl", "."])
+def test_where_rejects_cannot_be_written_nothing_is_imported(session: Session, tmp_path, rejects):
+    path = written(tmp_path / "a.jsonl", [chat(1), {"no": "chat"}])
+    with pytest.raises(BadInput, match="folder that exists"):
+        run_import(
+            "chat_jsonl", [path], DirectTransport(), Options(rejects_path=tmp_path / rejects)
+        )
+    assert n_stored(session) == 0
+
+
+def test_a_file_named_twice_is_read_once(session: Session, tmp_path):
+    path = written(tmp_path / "a.jsonl", [chat(1)])
+    paths = [path, tmp_path, tmp_path / ".." / tmp_path.name / "a.jsonl"]
+    for dry_run in (True, False):
+        told = Options(dry_run=dry_run, marks=tmp_path / "marks")
+        report = run_import("auto", paths, DirectTransport(), told)
+        assert (report.read, report.stored, report.skipped) == (1, 1, 0)
+
+
+def test_what_cannot_be_read_is_said_before_anything_is_stored(
+    session: Session, tmp_path, monkeypatch
+):
+    good, bad = (written(tmp_path / name, [chat(1)]) for name in ("a.jsonl", "b.jsonl"))
+    told = Options(mapping=tmp_path / "gone.yaml", marks=tmp_path / "marks")
+    with pytest.raises(BadInput, match=r"gone\.yaml.*readable"):
+        run_import("mapped", [good], DirectTransport(), told)
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != bad and may(path, mode))
+    with pytest.raises(BadInput, match=r"b\.jsonl.*readable file"):
+        run_import("chat_jsonl", [good, bad], DirectTransport())
+    assert n_stored(session) == 0
 
 
 def test_a_line_of_many_answers_is_sent_in_parts(session: Session, tmp_path):
