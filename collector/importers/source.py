@@ -208,21 +208,20 @@ def _not_an_object(value: Any) -> str:
 
 
 def _json_values(file: IO[str]) -> Iterator[tuple[Any, str]]:
-    """Yield (value, "") of a list's items or of values in a row, then (None, fault) if it breaks.
+    """Yield (value, "") of lists' items or of values in a row, then (None, fault) if it breaks.
 
     An item is decoded as soon as it is whole, so a long list is never in memory at once.
     """
-    buffer, at, wanted = file.read(CHUNK_CHARS).lstrip(), 0, CHUNK_CHARS
-    in_list = buffer.startswith("[")
-    at += in_list
+    buffer, at, wanted, in_list = file.read(CHUNK_CHARS), 0, CHUNK_CHARS, False
     while True:
         at = _BETWEEN.match(buffer, at).end()  # type: ignore[union-attr]
-        if in_list and buffer.startswith("]", at):
-            return
+        if buffer.startswith("]" if in_list else "[", at):
+            in_list, at = not in_list, at + 1
+            continue
         try:
             value, at = _decoder.raw_decode(buffer, at)
         except RecursionError:
-            yield None, "too_deep: nested too deeply"
+            yield None, "too_deep: nested too deeply; what follows it was not read"
             return
         except ValueError as error:
             more = file.read(wanted) if len(buffer) - at <= MAX_ROW_BYTES else ""

@@ -69,9 +69,9 @@ class _Deleted(Malformed):
 
 
 def _messages(asked: Mapping[str, Any]) -> list[Message]:
-    said = [
-        m for m, _ in openai_messages([_plain(m) for m in asked.get("messages") or []], "input")
-    ]
+    rows = asked.get("messages")
+    rows = [_plain(row) for row in rows] if isinstance(rows, list) else rows
+    said = [said for said, _ in openai_messages(rows, "input.messages")]
     system = asked.get("system")
     return [message("system", _text(system)), *said] if system else said
 
