@@ -53,6 +53,10 @@ class Series:
         each = [percentile(one[name], share) for one in self.rounds]
         return min(each), max(each)
 
+    def first_calls(self) -> list[float]:
+        """Return the times of each burst's first call, which finds the processor's caches cold."""
+        return [value for each in self.rounds for value in each["wall_us"][:: each["size"]]]
+
     @property
     def calls(self) -> int:
         """All calls."""
@@ -61,7 +65,8 @@ class Series:
     @property
     def process_us(self) -> float:
         """Median over the rounds of the process's CPU time per call, in microseconds."""
-        return median(each["process_ms"] * 1000 / len(each["wall_us"]) for each in self.rounds)
+        each = [float(one["process_ms"]) * 1000 / len(one["wall_us"]) for one in self.rounds]
+        return median(each)
 
     def detail(self) -> dict[str, Any]:
         """Return what explains the figures."""
@@ -71,6 +76,7 @@ class Series:
             "wall_p99_us": self.percentile("wall_us", 0.99),
             "wall_p50_us_of_rounds": self.spread("wall_us", 0.5),
             "wall_p99_us_of_rounds": self.spread("wall_us", 0.99),
+            "wall_p50_us_of_first_calls": median(self.first_calls()),
             "thread_cpu_p50_us": self.percentile("cpu_us", 0.5),
             "thread_cpu_p99_us": self.percentile("cpu_us", 0.99),
             "process_cpu_us_per_call": self.process_us,
@@ -203,7 +209,7 @@ def _series(hosts: dict[str, _Host], rounds: int, **asked: float) -> dict[str, S
     done: dict[str, list[dict[str, Any]]] = {name: [] for name in hosts}
     for _ in range(rounds):
         for name, host in hosts.items():
-            done[name].append(host.round(**asked))
+            done[name].append({**host.round(**asked), "size": int(asked["size"])})
             time.sleep(SETTLE_S)  # what it exports later is not in the next one's round
     return {name: Series(each) for name, each in done.items()}
 

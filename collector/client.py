@@ -179,14 +179,16 @@ class Flywheel:
         return identifier
 
     def _settled_columns(self, episode: Episode | None, columns: dict[str, Any]) -> dict[str, Any]:
+        given = {name: value for name, value in columns.items() if value is not None}
         settled: dict[str, Any] = {"project": self.project}
-        if episode is not None:
-            settled["episode_id"] = episode.id
-            settled["task_type"] = episode.task_type
-            settled["unit_id"] = episode.unit
-            settled["parent_id"] = episode.parent_id
-        settled |= {name: value for name, value in columns.items() if value is not None}
-        if episode is not None and episode.task is not None:
+        if episode is None:
+            return settled | given
+        settled["episode_id"] = episode.id
+        settled["task_type"] = episode.task_type
+        settled["unit_id"] = episode.unit
+        settled["parent_id"] = episode.parent_id
+        settled |= given
+        if episode.task is not None:
             settled["attributes"] = {"task": episode.task, **(settled.get("attributes") or {})}
         return settled
 

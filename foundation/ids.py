@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from datetime import UTC, datetime
-from uuid import UUID, uuid5
+from uuid import UUID, SafeUUID, uuid5
 
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0b10 << 62
@@ -30,7 +30,15 @@ def new_id() -> UUID:
         if not _random_words:
             _random_words.extend(struct.unpack("64Q", os.urandom(512)))
         random_62 = _random_words.pop() >> 2
-    return UUID(int=(tick >> 12) << 80 | _VERSION_7 | (tick & 0xFFF) << 64 | _VARIANT | random_62)
+    return _uuid((tick >> 12) << 80 | _VERSION_7 | (tick & 0xFFF) << 64 | _VARIANT | random_62)
+
+
+def _uuid(value: int) -> UUID:
+    """Return `UUID(int=value)` without its checks, which take most of the time of an id."""
+    made = object.__new__(UUID)
+    object.__setattr__(made, "int", value)
+    object.__setattr__(made, "is_safe", SafeUUID.unknown)
+    return made
 
 
 def _after_fork() -> None:
