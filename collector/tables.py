@@ -280,8 +280,9 @@ class Campaign(SQLModel, table=True):
     id: UUID = Field(default_factory=new_id, primary_key=True)
     name: str = Field(unique=True)
     role: str
-    spec: dict[str, Any] = Field(sa_type=JSON)
-    spec_hash: str
+    spec: dict[str, Any] = Field(sa_type=JSON, description="Scrubbed.")
+    spec_hash: str = Field(description="Of the specification as it was given.")
+    scrub_version: str | None = Field(default=None, description="Rules that the texts passed.")
     status: str = Field(description="running, paused, done, failed or cancelled.")
     reason: str | None = Field(default=None, description="Why it is paused or has failed.")
     n_target: int

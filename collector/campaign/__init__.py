@@ -19,11 +19,20 @@ from sqlmodel import Session, col, func, select
 
 from collector.campaign import check as checks
 from collector.campaign import idle
-from collector.campaign.answering import DONE, DUPLICATE, FAILED, PLANNED, Answering, Halted
+from collector.campaign.answering import (
+    DONE,
+    DUPLICATE,
+    FAILED,
+    PLANNED,
+    Answering,
+    Halted,
+    scrubbed,
+)
 from collector.campaign.check import Checker
 from collector.campaign.plan import fingerprint, plan
 from collector.campaign.report import Place, quality
-from collector.campaign.spec import CampaignSpec, spec_of
+from collector.campaign.spec import CampaignSpec, kept_spec, spec_of
+from collector.scrub import Scrubber, server_rules
 from collector.tables import Campaign, CampaignItem, Interaction, InteractionPayload
 from foundation.chat import answer_text, finish_reason, joined, prompt_messages
 from foundation.database import get_engine, session_scope
@@ -77,7 +86,7 @@ def create(session: Session, spec: CampaignSpec) -> Campaign:
     """Plan a campaign, or return the one of this name if its specification is the same.
 
     Raises:
-        BadInput: the role is unknown.
+        BadInput: the role is unknown, or there is a secret in the name or in a model.
         Conflict: the name is taken by another specification.
     """
     roles = get_settings().roles
@@ -96,12 +105,15 @@ def create(session: Session, spec: CampaignSpec) -> Campaign:
     return known
 
 
-def _planned(session: Session, spec: CampaignSpec) -> Campaign:
+def _planned(session: Session, given: CampaignSpec) -> Campaign:
+    scrubber = Scrubber(server_rules())
+    spec = kept_spec(given, scrubber)
     campaign = Campaign(
         name=spec.name,
         role=spec.role,
         spec=spec.as_json(),
-        spec_hash=spec.hash(),
+        spec_hash=given.hash(),
+        scrub_version=scrubber.version,
         status=PAUSED,
         reason="not started",
         n_target=spec.n,
@@ -393,7 +405,7 @@ def _ended(campaign: Campaign, outcome: _Outcome) -> Campaign:
         row = session.get_one(Campaign, campaign.id, with_for_update=True)
         found = progress_of(session, row)
         row.status = CANCELLED if row.status == CANCELLED else outcome.status
-        row.reason, row.updated_at = outcome.reason, now()
+        row.reason, row.updated_at = outcome.reason and scrubbed(outcome.reason), now()
         row.n_done, row.n_duplicate, row.n_failed = found.n_done, found.n_duplicate, found.n_failed
         row.report = report_of(session, row)
         session.add(row)

@@ -18,6 +18,7 @@ from collector.campaign.spec import CampaignSpec, Model
 from collector.ingest import REJECTED, store_batch
 from collector.record import derived_id, feedback_record, interaction_record
 from collector.schemas import IngestBatch
+from collector.scrub import Scrubber, server_rules
 from collector.tables import Campaign, CampaignItem
 from foundation import llm
 from foundation.chat import Message, answer_text, joined, message
@@ -133,7 +134,7 @@ class Answering:
             if task is None:
                 break
             asked = conversation(self._spec, _planned(item), task)
-            mark = fingerprint(joined(asked))
+            mark = fingerprint(scrubbed(joined(asked)))  # as it will stand in the log
             with self._lock:
                 if mark not in self._known:
                     self._known.add(mark)
@@ -299,8 +300,8 @@ class Answering:
             if stored.status == REJECTED:
                 raise _Unusable(f"record: {stored.reason}")
             row = session.get_one(CampaignItem, item.id, with_for_update=True)
-            row.status, row.detail = DONE, verdict[1] or None if verdict else None
-            row.task, row.task_hash = task.text, mark
+            row.status, row.detail = DONE, scrubbed(verdict[1]) or None if verdict else None
+            row.task, row.task_hash = scrubbed(task.text), mark
             row.model, row.interaction_id = answered.model.label, UUID(interaction["id"])
             row.passed = verdict[0] if verdict else None
             session.add(row)
@@ -362,6 +363,11 @@ class Answering:
             raise Halted(f"{n_failed} calls in a row failed, the last with: {error}")
 
 
+def scrubbed(text: str) -> str:
+    """Return a text as it may be kept; raises ScrubFailed."""
+    return Scrubber(server_rules()).text(text)[0]
+
+
 def _planned(item: CampaignItem) -> Planned:
     return Planned(item.number, item.topic, item.difficulty, str(item.model))
 
@@ -369,7 +375,7 @@ def _planned(item: CampaignItem) -> Planned:
 def _close(identifier: UUID, status: str, detail: str) -> None:
     with session_scope() as session:
         row = session.get_one(CampaignItem, identifier, with_for_update=True)
-        row.status, row.detail = status, detail[:500]
+        row.status, row.detail = status, scrubbed(detail)[:500]
         session.add(row)
 
 

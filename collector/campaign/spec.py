@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from collector.scrub import Scrubber
 from foundation.errors import BadInput
 
 CHECKS = ("python_asserts", "exact", "json")
@@ -237,6 +238,19 @@ class CampaignSpec:
     def hash(self) -> str:
         """Return a hash of everything in it."""
         return sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()
+
+
+def kept_spec(spec: CampaignSpec, scrubber: Scrubber) -> CampaignSpec:
+    """Return a specification as it is kept and worked off: without secrets and personal data.
+
+    Raises:
+        BadInput: something is found where no placeholder can stand for it: in the name or a model.
+    """
+    values = spec.as_json()
+    for name in ("name", "models"):
+        found = scrubber.json(values[name])[1]
+        _require(not found, name, f"{', '.join(found)} in it", "no secret; see api_key_env")
+    return spec_of(scrubber.json(values)[0])
 
 
 def read_spec(path: Path) -> CampaignSpec:

@@ -1,8 +1,8 @@
 """Scrub again what is stored, after the rules have changed.
 
-Walks interactions with their payloads, feedback and dead letters in order of their ids, in batches
-of one transaction each: what the present rules find is replaced, and `scrub_version` says that a
-row has been looked at. Stopped and started again, it goes on with what is left.
+Walks interactions with their payloads, feedback, dead letters and campaigns in order of their ids,
+in batches of one transaction each: what the present rules find is replaced, and `scrub_version`
+says that a row has been looked at. Stopped and started again, it goes on with what is left.
 """
 
 import json
@@ -19,7 +19,14 @@ from sqlmodel import Session, SQLModel, col, func, or_, select
 
 from collector.dead_letters import UNKEPT
 from collector.scrub import RuleSet, Scrubber, scrub_record, server_rules
-from collector.tables import DeadLetter, Feedback, Interaction, InteractionPayload
+from collector.tables import (
+    Campaign,
+    CampaignItem,
+    DeadLetter,
+    Feedback,
+    Interaction,
+    InteractionPayload,
+)
 from foundation.database import session_scope
 
 BATCH = 200
@@ -87,7 +94,7 @@ def rescan(
     rules = rules or server_rules()
     scope = scope or Scope()
     report = Report(rules.version)
-    walks = (_Interactions(scope, rules), _FeedbackRows(scope, rules), _Letters(scope, rules))
+    walks = [walk(scope, rules) for walk in (_Interactions, _FeedbackRows, _Letters, _Campaigns)]
     with session_scope() as session:
         total = sum(walk.count(session) for walk in walks)
     for walk in walks:
@@ -274,6 +281,40 @@ class _Letters(_Walk):
             if record is not None:
                 row.record = json.dumps(after)
             row.reason = scrubber.text(row.reason)[0]
+
+
+class _Campaigns(_Walk):
+    """Campaigns with what stands in their places: tasks, and why one failed."""
+
+    table = Campaign
+
+    def wanted(self) -> list[ColumnElement[bool]]:
+        conditions = [_other_version(Campaign, self.rules)]
+        if self.scope.role is not None:
+            conditions.append(col(Campaign.role) == self.scope.role)
+        if self.scope.since is not None:
+            conditions.append(col(Campaign.updated_at) >= self.scope.since)
+        return conditions
+
+    def clean(self, session: Session, rows: Sequence[Campaign], report: Report) -> None:
+        for row in rows:
+            removed = self._clean_row(row, ("spec", "reason", "report"))
+            for item in session.exec(_PLACES.where(CampaignItem.campaign_id == row.id)):
+                removed += self._clean_row(item, ("task", "detail"))
+            self.note(report, {}, {"scrub": removed})
+            row.scrub_version = self.rules.version
+
+    def _clean_row(self, row: SQLModel, columns: Sequence[str]) -> Counter[str]:
+        before = {name: getattr(row, name) for name in columns}
+        after, removed = numbered_after(self.rules, [before]).json(before)
+        if removed:
+            _assign(row, before, after)
+        return removed
+
+
+_PLACES = select(CampaignItem).where(
+    or_(col(CampaignItem.task).is_not(None), col(CampaignItem.detail).is_not(None))
+)
 
 
 def _assign(row: SQLModel, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

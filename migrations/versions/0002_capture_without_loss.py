@@ -20,6 +20,7 @@ def upgrade() -> None:
     sa.Column('role', sa.String(), nullable=False),
     sa.Column('spec', postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
     sa.Column('spec_hash', sa.String(), nullable=False),
+    sa.Column('scrub_version', sa.String(), nullable=True),
     sa.Column('status', sa.String(), nullable=False),
     sa.Column('reason', sa.String(), nullable=True),
     sa.Column('n_target', sa.Integer(), nullable=False),

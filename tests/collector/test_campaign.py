@@ -111,6 +111,32 @@ def test_a_name_belongs_to_one_specification(session: Session, upstream: Server)
         plan(spec(upstream, n=7))
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"api_base": "http://me:hunter2x@models.test/v1"},
+        {"parameters": {"api_key": "sk-" + "q7Zx81LmPw40RtVb92KdHs63"}},
+    ],
+)
+def test_a_secret_in_a_model_is_refused_and_the_variable_named(session, upstream, model) -> None:
+    with pytest.raises(BadInput, match="api_key_env"):
+        plan(spec(upstream, model=model))
+    assert session.exec(select(Campaign)).all() == []
+
+
+def test_tasks_are_asked_and_kept_without_personal_data_and_not_asked_twice(
+    session: Session, upstream: Server
+) -> None:
+    values = {"n": 2, "task": {"items": ["say hello to jo@x.org", "fail 401 of jo@x.org"]}}
+    found = run(spec(upstream, topics={}, **values))
+    assert b"jo@x" not in b"".join(asked(upstream))
+    kept = [found, *items(session), *session.exec(select(InteractionPayload))]
+    assert "jo@x" not in "".join(row.model_dump_json() for row in kept)
+    assert run(spec(upstream, topics={}, **values)).n_done == 1
+    again = run(spec(upstream, topics={}, **values, name="again"))
+    assert (again.n_done, again.n_duplicate) == (0, 1)
+
+
 def test_an_unknown_role_is_refused_before_anything_is_asked(session, upstream) -> None:
     with pytest.raises(BadInput, match="role"):
         plan(spec(upstream, role="poet"))

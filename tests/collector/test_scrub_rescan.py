@@ -3,6 +3,8 @@ import json
 import pytest
 from sqlmodel import Session, select
 
+from collector.campaign import create
+from collector.campaign.spec import spec_of
 from collector.dead_letters import UNKEPT
 from collector.ingest import store_batch
 from collector.record import feedback_record, interaction_record
@@ -10,7 +12,7 @@ from collector.schemas import IngestBatch
 from collector.scrub import RULES_VERSION, RuleSet, ScrubFailed
 from collector.scrub.custom import load
 from collector.scrub.rescan import Scope, rescan
-from collector.tables import DeadLetter, Feedback, Interaction, InteractionPayload
+from collector.tables import CampaignItem, DeadLetter, Feedback, Interaction, InteractionPayload
 from curation.tables import Dataset, DatasetExample, Example
 from flywheel.cli.scrub import stale_copies
 from foundation.ids import new_id
@@ -80,6 +82,21 @@ def test_everything_that_older_rules_left_is_removed_everywhere(session, newer):
     assert [str(id) for id in report.interactions] == [record["id"]]
     row = session.exec(select(Interaction).where(Interaction.id == report.interactions[0])).one()
     assert row.scrub == {"ticket": 3}
+    assert rescan(rules=newer).as_dict()["seen"] == {}
+
+
+def test_campaigns_and_their_places_are_scrubbed_again(session, newer):
+    values = {"name": "c", "role": "coder", "n": 1, "models": [{"model": "m"}]}
+    row = create(session, spec_of({**values, "task": {"template": f"mend {TICKET}"}}))
+    place = session.exec(select(CampaignItem)).one()
+    place.task, place.detail, row.reason = f"mend {TICKET}", f"{OTHER} is odd", f"at {TICKET}"
+    session.commit()
+    report = rescan(rules=newer)
+    session.expire_all()
+    assert "TCK" not in row.model_dump_json() + place.model_dump_json()
+    assert spec_of(row.spec).task.template == "mend <TICKET_1>"
+    assert (report.seen, report.changed) == ({"campaign": 1}, {"campaign": 1})
+    assert report.removed == {"ticket": 4}
     assert rescan(rules=newer).as_dict()["seen"] == {}
 
 

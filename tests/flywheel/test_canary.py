@@ -20,11 +20,14 @@ import psycopg
 import pytest
 from upstream_app import Server, create_upstream_app
 
+from collector import campaign
+from collector.campaign.spec import spec_of
 from collector.client import Flywheel
 from collector.direct import DirectTransport
 from collector.importers.run import Options, run_import
 from collector.importers.source import Defaults
 from flywheel.app import create_app
+from foundation.database import session_scope
 from foundation.ids import new_id
 from foundation.settings import get_settings
 from router.gateway import create_gateway_app
@@ -211,6 +214,28 @@ def opentelemetry(world, canary) -> None:
     body = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
     answer = httpx.post(f"{world.service}/otlp/v1/traces", json=body)
     assert answer.status_code == 200, answer.text
+
+
+@path
+def collected(world, canary) -> None:
+    def task(verb: str, name: str) -> str:
+        return f"{verb} {canary(name)}"
+
+    model = {"model": "openai/mock", "api_base": f"{world.upstream}/v1", "local": True}
+    spec = {
+        "name": "canaries",
+        "role": "coder",
+        "n": 3,
+        "models": [model | {"parameters": {"api_key": "k"}}],
+        "task": {"items": [task("say", "task"), task("plain", "failing"), {
+            "task": task("say", "checked"), "topic": canary("topic"), "more": canary("more"),
+        }]},
+        "answer": {"system": canary("system")},
+        "max_attempts": 1,
+    }  # fmt: skip
+    with session_scope() as session:
+        campaign.create(session, spec_of(spec))
+    campaign.run("canaries")
 
 
 @path
