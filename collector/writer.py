@@ -200,6 +200,7 @@ class Writer:
         try:
             outcome.ready.append(scrub(payload))
         except Exception as error:  # fail closed: what is not surely clean goes nowhere
+            outcome.fault = type(error).__name__  # its text may hold some of the record's
             outcome.held.append(held_line(f"{type(error).__name__}: {error}", payload))
 
     def _count_missing(self) -> None:
@@ -231,8 +232,9 @@ class Writer:
             self._book.commit(vars(state))
         if outcome.held:
             log.error(
-                "spool %s: %d records cannot be scrubbed and are held back, as %s",
-                self.folder, len(outcome.held), outcome.held[0][:200],
+                "spool %s: %d records cannot be scrubbed and are held back in %s, as one raised %s",
+                self.folder, len(outcome.held), held_path(self.folder, state.held_file).name,
+                outcome.fault,
             )  # fmt: skip
 
     def _put(self, path: Path, size: int, data: bytes) -> None:
@@ -357,6 +359,8 @@ class _Outcome:
     missing: int = 0
     ready: list[bytes] = field(default_factory=list)
     held: list[bytes] = field(default_factory=list)
+    fault: str = ""
+    """Class of the error that held the last one back."""
 
 
 def ready_path(folder: Path, segment: int) -> Path:

@@ -113,12 +113,12 @@ def test_raw_lines_are_gone_once_they_are_prepared(tmp_path):
     spool.close()
 
 
-def test_what_cannot_be_scrubbed_is_held_and_never_handed_out(tmp_path):
+def test_what_cannot_be_scrubbed_is_held_and_never_handed_out(tmp_path, caplog):
     faulty = True
 
     def scrub(payload):
         if faulty and b"odd" in payload:
-            raise ValueError("no rule survives this")
+            raise ValueError(f"no rule survives {payload}")
         return payload
 
     spool = spool_in(tmp_path, prepare=scrub)
@@ -128,6 +128,9 @@ def test_what_cannot_be_scrubbed_is_held_and_never_handed_out(tmp_path):
     counts = spool.counts()
     assert (counts["seen"], counts["delivered"], counts["held"]) == (3, 2, 1)
     spool.close()
+    assert "1 records cannot be scrubbed" in caplog.text
+    assert "ValueError" in caplog.text
+    assert "odd" not in caplog.text
 
     later = spool_in(tmp_path, prepare=scrub)
     assert later.adopt() == 1
