@@ -5,8 +5,8 @@ result becomes a `success` feedback on the episode.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from collector.importers.lines import Imported, NoAnswer
@@ -85,9 +85,14 @@ def _answered(
         attributes={"instance_id": instance, "step": step},
         **turn.columns,
     )
-    if turn.started_at is not None:
-        imported.interaction["started_at"] = turn.started_at.isoformat()
-    return imported
+    moment = turn.started_at or _after(row, before)
+    return replace(imported, interaction={**imported.interaction, "started_at": moment.isoformat()})
+
+
+def _after(row: Row, before: Sequence[Imported]) -> datetime:
+    """Return when an answer without a time of its own was given: after the one before."""
+    last = before[-1].interaction["started_at"] if before else None
+    return datetime.fromisoformat(last) + timedelta(milliseconds=1) if last else row.moment
 
 
 def _success(row: Row, resolved: bool) -> dict[str, Any]:

@@ -287,7 +287,7 @@ def _of_message(row: Mapping[str, Any], role: str) -> Iterable[Message]:
     elif call := _call(row.get("function_call")):
         message["tool_calls"] = [call]
     if thought := next((row[name] for name in _THOUGHT_FIELDS if row.get(name)), None):
-        message["reasoning_content"] = _text_of_parts(thought)
+        message["reasoning_content"] = _thought_text(thought)
     if isinstance(row.get("refusal"), str):
         message["refusal"] = row["refusal"]
     if message["role"] == "tool" and (identifier := _call_id(row)):
@@ -295,7 +295,13 @@ def _of_message(row: Mapping[str, Any], role: str) -> Iterable[Message]:
     yield from _with_content(message, row)
 
 
-_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
+_THOUGHT_FIELDS = ("reasoning_content", "thinking_blocks", "reasoning", "thinking", "thought")
+
+
+def _thought_text(value: Any) -> str:
+    blocks = value if isinstance(value, list) else []
+    thoughts = [thought for block in blocks if (thought := _thought_of_part(block))]
+    return "\n".join(thoughts) if thoughts else _text_of_parts(value)
 
 
 def _with_content(message: Message, row: Mapping[str, Any]) -> Iterable[Message]:

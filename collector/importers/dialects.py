@@ -56,8 +56,8 @@ def as_shared_message(row: Mapping[str, Any]) -> dict[str, Any]:
 def as_shared_part(part: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a part with a `type` and the fields that go with it; others stay as they are."""
     part = unflattened(part)
-    if isinstance(part.get("message_content"), Mapping):
-        return part["message_content"]
+    if isinstance(inner := part.get("message_content"), Mapping):
+        return dict(inner)
     if isinstance(part.get("block_type"), str):
         given = {"args": part["tool_kwargs"]} if "tool_kwargs" in part else {}
         return {**part, "type": part["block_type"], **given}

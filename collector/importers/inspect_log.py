@@ -46,7 +46,7 @@ _PARAMETERS = {
     "num_choices": "n",
     "reasoning_effort": "reasoning_effort",
 }
-_NO_PART_OF_A_REQUEST = ("extra_headers", "extra_body", "timeout")
+_NO_PART_OF_A_REQUEST = ("extra_headers", "extra_body", "timeout", "system")
 
 
 _UNREADABLE = (

@@ -10,6 +10,7 @@ from typing import Any
 
 from collector.importers import chat_shapes
 from collector.importers.agent_run import Ending, Turn, episode, verdict_of
+from collector.importers.exchange import one_answer
 from collector.importers.lines import Imported, Malformed, Reject, read_rows
 from collector.importers.moments import moment_of
 from collector.importers.row import Row
@@ -75,10 +76,17 @@ def _turns(raw: Any) -> list[Turn]:
     if raw.get("role") == "exit":
         return []
     sent = {name: raw[name] for name in _ANSWER_FIELDS if raw.get(name) is not None}
-    messages = chat_shapes.messages_of(sent)
+    is_answer = sent.get("role") == "assistant"
+    if "role" in sent:
+        messages = chat_shapes.messages_of(sent)
+    elif isinstance(raw.get("output"), list):  # a body of the Responses API
+        messages = [one_answer(chat_shapes.messages_of(raw["output"], "assistant"))]
+        is_answer = True
+    else:
+        messages = chat_shapes.messages_of(raw)
     extra = raw["extra"] if isinstance(raw.get("extra"), dict) else {}
     started_at = moment_of(extra.get("timestamp") or raw.get("timestamp"))
-    if sent.get("role") != "assistant":
+    if not is_answer:
         return [Turn(message, started_at=started_at) for message in messages]
     response = extra.get("response")
     is_completion = isinstance(response, dict) and bool(response.get("choices"))

@@ -120,7 +120,9 @@ def _sent(row: dict[str, Any]) -> dict[str, Any]:
 
 def _request(model: dict[str, Any]) -> dict[str, Any]:
     request = {"model": model["name"]} if isinstance(model.get("name"), str) else {}
-    return request | {name: model[name] for name in _PARAMETERS if model.get(name)}
+    return request | {
+        name: model[name] for name in _PARAMETERS if model.get(name) not in (None, "", [])
+    }
 
 
 def _instance(config: Any) -> str | None:

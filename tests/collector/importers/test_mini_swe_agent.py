@@ -107,6 +107,25 @@ def test_what_is_no_run_is_rejected_and_the_next_is_read(tmp_path: Path, row, co
     assert len(found) == 3
 
 
+def test_answers_of_the_responses_api_are_read_and_times_go_forward(tmp_path: Path) -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "bash", "arguments": "{}"}
+    messages: list[Any] = [
+        {"role": "user", "content": "Fix it.", "timestamp": 1_750_000_000},
+        {"object": "response", "output": [call], "extra": {"timestamp": 1_750_000_009}},
+        {"type": "function_call_output", "call_id": "c", "output": "a.py"},
+        {"role": "assistant", "content": "Done."},
+    ]
+    first, last = read(tmp_path / "r.jsonl", [ROW | {"messages": messages}])
+    assert isinstance(first, Imported)
+    assert isinstance(last, Imported)
+    (answer,) = first.interaction["response"]["choices"]
+    assert answer["message"]["tool_calls"][0]["id"] == "c"
+    assert last.interaction["request"]["messages"][-1] == {
+        "role": "tool", "tool_call_id": "c", "content": "a.py",
+    }  # fmt: skip
+    assert first.interaction["started_at"] < last.interaction["started_at"]
+
+
 @pytest.mark.data
 def test_the_public_runs_are_read_whole(public_data: Path) -> None:
     path = public_data / "swe_trajectories" / "trajectories_a.jsonl.gz"

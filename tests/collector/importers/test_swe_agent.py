@@ -114,6 +114,15 @@ def test_what_is_no_run_is_rejected(tmp_path: Path, broken: Any) -> None:
     assert only.reason.partition(":")[0] in ("malformed", "no_answer")
 
 
+def test_thoughts_and_a_temperature_of_zero_are_kept(tmp_path: Path) -> None:
+    block = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    history = [{"role": "user", "content": "u"}, HISTORY[3] | {"thinking_blocks": [block]}]
+    config = json.dumps({"agent": {"model": {"name": "m", "temperature": 0.0}}})
+    (record,) = records(tmp_path, RUN | {"history": history, "replay_config": config})
+    assert record["response"]["choices"][0]["message"]["reasoning_content"] == "hm"
+    assert record["request"]["temperature"] == 0.0
+
+
 def test_a_truncated_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "i-1.traj"
     path.write_text(json.dumps(RUN, indent=2)[:-40], encoding="utf-8")
