@@ -32,7 +32,9 @@ def request_of(raw: Any, where: str = "request") -> dict[str, Any]:
     kept = {name: item for name, item in value.items() if name not in _REPACKED}
     asked = _asked(value, where)
     if not asked and not kept.get("prompt"):
-        raise Malformed(f"{where}: has no messages, prompt or input: {_fields(value)}")
+        raise Malformed(
+            f"{where}: has no messages, prompt or input, or empty ones: {_fields(value)}"
+        )
     tools = asked_with(tools=value.get("tools") or value.get("functions"))
     return kept | ({"messages": asked} if asked else {}) | tools
 

@@ -36,6 +36,10 @@ _CHAT_CALLS = frozenset(
         "chat",
     }
 )
+_REMEDY = (
+    "LiteLLM keeps prompts and answers only with store_prompts_in_spend_logs: true under "
+    "general_settings of the proxy's configuration"
+)
 _REDACTED = "redacted-by-litellm"
 _KEPT = ("request_tags", "end_user", "model_group", "api_base", "cache_hit", "call_type", "user")
 
@@ -67,9 +71,7 @@ def _translate(raw: dict[str, Any], place: int, source: Source) -> list[Imported
     if _REDACTED in (*_texts(request), answer_text(response)):
         raise _Redacted("messages or response were redacted by litellm's settings")
     if not fault and not says_something(response):
-        raise NoAnswer(
-            "response: is empty; a spend log keeps it only with store_prompts_in_spend_logs"
-        )
+        raise NoAnswer(f"response: is empty; {_REMEDY}")
     session = log.get("session_id") or log.get("trace_id")
     row = row.in_episode(str(session) if session else None)
     columns = _columns(log, fault, started)
@@ -119,9 +121,7 @@ def _request(log: Mapping[str, Any]) -> dict[str, Any]:
     whole = body if isinstance(body, dict) and (body.get("messages") or body.get("input")) else {}
     messages = log.get("messages")
     if not messages and not whole:
-        raise _NoMessages(
-            "messages: are empty; a spend log keeps them only with store_prompts_in_spend_logs"
-        )
+        raise _NoMessages(f"messages: are empty; {_REMEDY}")
     parameters = log.get("model_parameters")
     parameters = parameters if isinstance(parameters, dict) else {}
     model = log.get("model_group") or log.get("model") or None

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from collector.admission import Refusal, scrubbed
 from foundation.errors import BadInput
@@ -35,16 +35,22 @@ class Rejects:
         """Name of the file, if anything was rejected."""
         return None if self._file is None else str(self._path)
 
-    def add(self, source: Path, line: int, reason: str, text: str) -> None:
-        """Write one line; without its text and its reason's words if they cannot be scrubbed."""
-        if self._path is None:
-            return
-        if self._file is None:
-            self._file = open(self._path, "a" if self.goes_on else "w", encoding="utf-8")
+    def add(self, source: Path, line: int, reason: str, text: str) -> str:
+        """Write one line, and return its reason as it is written.
+
+        What cannot be scrubbed is left out: the text, and of the reason all but its code.
+        """
         try:
             said = scrubbed({"reason": reason, "text": text[:SHOWN_CHARS]})
         except Refusal as refusal:
             said = {"reason": f"{reason.partition(':')[0]}: {refusal}", "text": ""}
+        if self._path is not None:
+            self._write(self._path, source, line, said)
+        return str(said["reason"])
+
+    def _write(self, path: Path, source: Path, line: int, said: dict[str, Any]) -> None:
+        if self._file is None:
+            self._file = open(path, "a" if self.goes_on else "w", encoding="utf-8")
         row = {"file": source.name, "line": line, "reason": said["reason"], "text": said["text"]}
         encoded = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")
         self._file.write(encoded.decode() + "\n")

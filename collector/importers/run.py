@@ -135,8 +135,8 @@ def run_import(
             f"import of {', '.join(str(path) for path in paths)}",
             f"{report.rejected} rejected of {report.read} lines",
             f"lines of the format {format!r}",
-            f"Most frequent reason: {_commonest(report)}. "
-            + (f"See {report.rejects_file}." if report.rejects_file else ""),
+            run.commonest_reason()
+            + (f" See {report.rejects_file}." if report.rejects_file else ""),
         )
     return report
 
@@ -160,6 +160,7 @@ class _Import:
         self._done_bytes = 0
         self._marks: list[Mark] = []
         self._seen: set[int] = set()
+        self._examples: dict[str, str] = {}
         beside = options.rejects_path or Path(f"{self.files[0].name}{SUFFIX}")
         self._rejects = Rejects(None if options.dry_run else beside)
 
@@ -199,6 +200,13 @@ class _Import:
         """Forget how far it came: the next import of these files reads them all."""
         for mark in self._marks:
             mark.remove()
+
+    def commonest_reason(self) -> str:
+        """Say why most lines were rejected, by the first of them."""
+        if not self._examples:
+            return "There is nothing in it."
+        code = max(self.report.reasons, key=lambda code: self.report.reasons[code])
+        return f"Most frequent reason, {code}: {self._examples[code]}."
 
     def _finish(self, path: Path, last_line: int) -> None:
         self._done_bytes += path.stat().st_size
@@ -304,7 +312,8 @@ class _Import:
 
     def _reject(self, path: Path, line: int, reason: str, text: str) -> None:
         self.report.count_reason(reason)
-        self._rejects.add(path, line, reason, text)
+        written = self._rejects.add(path, line, reason, text)
+        self._examples.setdefault(reason.partition(":")[0], f"line {line}: {written}")
         self.report.rejects_file = self._rejects.written_to
 
 
@@ -415,7 +424,3 @@ def _send_patiently(
 
 def _shown(record: dict[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False)
-
-
-def _commonest(report: ImportReport) -> str:
-    return max(report.reasons, key=lambda code: report.reasons[code], default="no lines")
