@@ -14,7 +14,7 @@ from typing import Any
 
 from collector.importers.answers import one_per_answer, preferred
 from collector.importers.lines import Imported, Reject, read_rows
-from collector.importers.messages import asked_with, openai_messages
+from collector.importers.messages import asked_with, openai_messages, tools_in_messages
 from collector.importers.row import Row
 from collector.importers.source import Source
 
@@ -55,4 +55,5 @@ def _pair(row: Row, raw: dict[str, Any]) -> Sequence[Imported]:
 def request_of(raw: dict[str, Any]) -> dict[str, Any]:
     """Return what a chat was asked with besides its messages."""
     request = {name: raw[name] for name in _PARAMETERS if raw.get(name) is not None}
-    return request | asked_with(raw.get("model"), raw.get("tools") or raw.get("functions"))
+    tools = raw.get("tools") or raw.get("functions") or tools_in_messages(raw.get("messages"))
+    return request | asked_with(raw.get("model"), tools)

@@ -81,6 +81,20 @@ def openai_tools(raw: Any) -> list[Any] | None:
     return [_tool(item) for item in items] if isinstance(items, list) and items else None
 
 
+def tools_in_messages(raw: Any) -> list[Any] | None:
+    """Return the tools that stand in a message, as its typed part; None if there are none."""
+    rows = parsed(raw)
+    rows = rows if isinstance(rows, list) else []
+    contents = (row.get("content") for row in rows if isinstance(row, dict))
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    told = (part.get("value", part.get("text")) for part in parts if _is_tools(part))
+    return next(filter(None, map(openai_tools, told)), None)
+
+
+def _is_tools(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "tools"
+
+
 def _tool(item: Any) -> Any:
     """Return a bare function, Anthropic's with its `input_schema` too, inside OpenAI's wrapper."""
     if not isinstance(item, dict) or "name" not in item:
@@ -127,6 +141,9 @@ def _read(item: Any, where: str) -> list[Message]:
         message["tool_calls"] = calls_of(message.pop("function_call"))
     elif "tool_calls" in others:
         message["tool_calls"] = calls_of(others["tool_calls"]) or None
+    for name in ("reasoning", "thinking"):
+        if isinstance(others.get(name), str):
+            message["reasoning_content"] = message.pop(name)
     if isinstance(content, list) and message["content"] is not None:
         return _with_parts(message, content)
     if isinstance(message["content"], dict):
@@ -139,6 +156,8 @@ def _with_parts(message: Message, parts: Sequence[Any]) -> list[Message]:
     kept: list[Any] = []
     reasoning, calls, results = list[str](), list[Any](), list[Message]()
     for part in parts:
+        if _is_tools(part):  # part of the request, not of what was said
+            continue
         kind = str(part.get("type")) if isinstance(part, dict) else "text"
         if kind in _TEXT_PARTS:
             kept.append(_text_part(part))
@@ -155,7 +174,8 @@ def _with_parts(message: Message, parts: Sequence[Any]) -> list[Message]:
         answer["reasoning_content"] = "\n".join(reasoning)
     if calls:
         answer["tool_calls"] = [*(message.get("tool_calls") or []), *calls]
-    return [*results, answer] if kept or reasoning or calls or not results else results
+    says_nothing = not (kept or reasoning or calls)
+    return results if says_nothing and (results or parts) else [*results, answer]
 
 
 def _text_part(part: Any) -> Any:

@@ -341,6 +341,28 @@ def test_a_batchs_output_finds_its_requests_beside(tmp_path):
     assert [r.reason.partition(":")[0] for r in requests] == ["no_answer"] * 2
 
 
+def test_tools_in_a_message_are_the_request_s(read):
+    offered = json.dumps([{"name": "f", "description": "d"}])
+    turns = [
+        {"role": "system", "content": [{"type": "tools", "value": offered}]},
+        USER,
+        {"role": "assistant", "content": "a", "thinking": "hm"},
+    ]
+    (item,) = read("chat_jsonl", {"messages": turns})
+    assert asked(item) == [("user", "q")]
+    assert item.interaction["request"]["tools"][0]["function"]["name"] == "f"
+    message = item.interaction["response"]["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "a", "reasoning_content": "hm"}
+
+
+def test_a_search_s_answer_is_read_hit_by_hit(read):
+    good = {"workload_id": "coder", "request": REQUEST, "response": RESPONSE, "timestamp": 1.7e9}
+    hits = [{"_source": good}, {"_source": good | {"request": {"messages": []}}}, None]
+    first, second, third = read("nvidia_flywheel", {"hits": {"total": 3, "hits": hits}})
+    assert (said(first), first.interaction["role"]) == ("a", "coder")
+    assert [second.reason.partition(":")[0], third.reason.partition(":")[0]] == ["malformed"] * 2
+
+
 def test_nvidia_workloads_are_roles_or_task_types(read):
     called = {"function": {"name": "f", "arguments": {"a": 1}}, "type": "function"}
     response = {"choices": [{"message": {"content": "", "tool_calls": [called]}}]}
