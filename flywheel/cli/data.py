@@ -45,13 +45,16 @@ def import_records(
     from_start: Annotated[
         bool, typer.Option(help="Do not go on where an interrupted import stopped.")
     ] = False,
-    rejects: Annotated[Path | None, typer.Option(help="File for rejected lines.")] = None,
+    rejects: Annotated[Path | None, typer.Option(help="File for rejected lines and why, else NAME.rejects.jsonl here.")] = None,
     url: Annotated[
         str | None, typer.Option(help="Service to send to, instead of the database.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Import recorded interactions; importing the same file again stores nothing twice."""
+    """Import recorded interactions; importing the same file again stores nothing twice.
+
+    Exits with 2 when lines were rejected; the others are stored all the same.
+    """
     from collector.importers.run import Options, Place, run_import
     from collector.importers.source import Defaults
     from foundation.errors import BadInput
