@@ -236,18 +236,31 @@ def plain(value: Any) -> Any:
     return plain(dump()) if callable(dump) else _storable(str(value))
 
 
-def snapshot(value: Any) -> bytes:
-    """Return JSON of a value as it is now, in the few microseconds that an agent's thread has.
+class AsSent(bytes):
+    """A JSON object in UTF-8 as it went over the wire, to be kept without reading it again."""
 
-    What `plain` cleans may still be in it; only where JSON cannot hold the value, `plain` is used.
+
+def snapshot(line: Mapping[str, Any]) -> bytes:
+    """Return JSON of a line as it is now, in the few microseconds that an agent's thread has.
+
+    What `plain` cleans may still be in it; only where JSON cannot hold a value, `plain` is used.
+    Values that are `AsSent` come last, as they are.
 
     Raises:
         RecursionError: it is nested too deeply, or circular.
     """
+    sent = {name: value for name, value in line.items() if type(value) is AsSent}
+    if sent:
+        line = {name: value for name, value in line.items() if name not in sent}
     try:
-        return _encode(value).encode()
+        encoded = _encode(line).encode()
     except (ValueError, TypeError, RecursionError):
-        return to_json(plain(value))
+        encoded = to_json(plain(line))
+    if not sent:
+        return encoded
+    parts = [b'"%b":%b' % (name.encode(), value) for name, value in sent.items()]
+    # Between its values JSON may have newlines, which the spool's lines may not; inside none.
+    return b",".join([encoded[:-1], *parts]).replace(b"\n", b" ").replace(b"\r", b" ") + b"}"
 
 
 def _encodable(value: Any) -> Any:

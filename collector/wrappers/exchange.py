@@ -7,7 +7,7 @@ A streamed body is observed below all parsing, so it is recorded however it is r
 ends: to its end, by `close()`, by an early `break`, by cancellation, or by nobody's holding it.
 
 An answer with the header `x-flywheel-interaction-id` has been recorded by whoever set it, our
-gateway for one; it is not recorded again. Recorded answers carry that header from here on.
+gateway for one; it is not recorded again. Raw answers recorded here carry it from here on.
 """
 
 import asyncio
@@ -18,18 +18,17 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from collector.calls import INTERACTION_HEADER
 from collector.context import Episode, current_episode, note_interaction
-from collector.record import CUT, ERROR, SUCCESS
+from collector.record import CUT, ERROR, SUCCESS, AsSent
 from collector.wrappers import sse
 from collector.wrappers.abandoned import recovery
 from collector.wrappers.announced import taken_above
@@ -41,6 +40,9 @@ if TYPE_CHECKING:
     from collector.client import Flywheel
 
 Client = TypeVar("Client")
+
+RAW_HEADER = "X-Stainless-Raw-Response"
+"""Header by which the clients' raw variants ask for an answer that is not read yet."""
 
 GATEWAY_MODEL = "role:"
 """Model names that only our gateway understands start with this."""
@@ -65,7 +67,7 @@ class Wiring:
     provider: str
     operations: Mapping[str, Operation]
     gateways: set[str] = field(default_factory=set)
-    """Base URLs that answered as our gateway does."""
+    """Base URLs, ending with a slash, that are declared or have answered as our gateway."""
 
     def operation_of(self, options: Any) -> Operation | None:
         """Return the recorded operation that a request is, or None."""
@@ -74,8 +76,7 @@ class Wiring:
         return self.operations.get(options.url.partition("?")[0])
 
 
-@dataclass(frozen=True)
-class _Answer:
+class _Answer(NamedTuple):
     """The head of an answer; not the response itself, which must be free to be forgotten."""
 
     response_class: Any
@@ -100,11 +101,13 @@ class _Answer:
 class Exchange:
     """One call under way: what was asked, what has come back, and its clock."""
 
-    def __init__(self, wiring: Wiring, operation: Operation, base_url: str, options: Any) -> None:
-        self.wiring, self.operation, self.base_url = wiring, operation, base_url
+    def __init__(self, wiring: Wiring, operation: Operation, base_url: Any, options: Any) -> None:
+        self.wiring, self.operation, self._base_url = wiring, operation, base_url
         self.id: UUID = new_id()
         self.recorded_elsewhere = False
-        self._options = options
+        given = options.json_data if isinstance(options.json_data, Mapping) else {}
+        self._asked = {**given, **options.extra_json} if options.extra_json else given
+        self._headers = options.headers if isinstance(options.headers, Mapping) else {}
         self._context, self._episode = copy_context(), current_episode()
         self._body: bytes | None = None
         self._whole: bytes | None = None
@@ -114,6 +117,11 @@ class Exchange:
         self._retries = 0
         self._started_at, self._started = datetime.now(UTC), time.perf_counter()
         _open.add(self)
+
+    @property
+    def base_url(self) -> str:
+        """Where the request goes, ending with a slash."""
+        return str(self._base_url).rstrip("/") + "/"
 
     @property
     def is_streaming(self) -> bool:
@@ -130,7 +138,8 @@ class Exchange:
         self._body = _sent(response.request)
         if self._is_recorded_by_gateway(response.headers):
             return
-        response.headers[INTERACTION_HEADER] = str(self.id)
+        if RAW_HEADER in self._headers:  # nobody else sees the headers
+            response.headers[INTERACTION_HEADER] = str(self.id)
         if response.is_closed:
             self._whole = response.content
             self._arrivals_ms.append(self.elapsed_ms())
@@ -143,9 +152,11 @@ class Exchange:
         self._pieces.append(piece)
         self._arrivals_ms.append(self.elapsed_ms())
 
-    def _is_recorded_by_gateway(self, headers: Mapping[str, str]) -> bool:
+    def _is_recorded_by_gateway(self, headers: Any) -> bool:
+        if INTERACTION_HEADER not in headers:
+            return False
         given = _uuid(headers.get(INTERACTION_HEADER))
-        if given is None:
+        if given is None or given == self.id:  # that one we have set ourselves
             return False
         self.id, self.recorded_elsewhere = given, True
         self.wiring.gateways.add(self.base_url)
@@ -188,21 +199,19 @@ class Exchange:
             self.wiring.flywheel.spool.drop("wrapper_error", f"{type(fault).__name__}: {fault}")
 
     def _record(self, error: BaseException | None) -> None:
-        told, told_at_ms = self._told()
-        request, operation = self._request(), self.operation
-        role, columns = _said_by_caller(request, self._options)
+        told, told_at_ms = self._told(is_read=error is None and RAW_HEADER not in self._headers)
         status, error_type, text = _outcome(told, error)
         attributes: Json = {}
         if text is not None:
             attributes["error"] = text
         if self._retries:
             attributes["attempts"] = self._retries + 1
-        answer = told.answer
+        request, answer, operation = self._request(), told.answer, self.operation
         if operation.api is not None:
             attributes["exact"] = {"api": operation.api, "request": request, "response": answer}
             request = operation.chat_request(request)
             answer = operation.chat_response(answer) if answer is not None else None
-        streamed = bool(request.get("stream"))
+        role, columns = _said_by_caller(self._asked, self._headers)
         self.wiring.flywheel.record(
             id=self.id,
             request=request,
@@ -211,21 +220,28 @@ class Exchange:
             status=status,
             completed=status == SUCCESS,
             error_type=error_type,
-            started_at=self._started_at,
+            started_at=self._started_at.isoformat(),
             latency_ms=self._arrivals_ms[-1] if status == SUCCESS else self.elapsed_ms(),
-            ttft_ms=told_at_ms if streamed else None,
+            ttft_ms=told_at_ms,
             attributes=attributes or None,
             gen_ai_provider_name=self.wiring.provider,
             gen_ai_operation_name=operation.name,
             **columns,
         )
 
-    def _told(self) -> tuple[Told, float | None]:
-        """Return what has come, and when its first word came (milliseconds)."""
+    def _told(self, is_read: bool) -> tuple[Told, float | None]:
+        """Return what has come, and when the first word of a stream came (milliseconds).
+
+        A whole answer that the client has read already (`is_read`) is JSON, and kept as it came.
+        """
         if self._answer is None:
             return Told(None, ended=False), None
+        if self._whole is not None:
+            sent = _as_sent(self._whole) if is_read and self.operation.api is None else None
+            answer = sent or _json_object(self._whole)
+            return Told(answer, ended=answer is not None), None
         raw = b"".join(self._pieces)
-        body = self._answer.decoded(raw) if self._whole is None else self._whole
+        body = self._answer.decoded(raw)
         if not self._answer.is_event_stream:
             answer = _json_object(body)
             return Told(answer, ended=answer is not None), None
@@ -244,18 +260,19 @@ class Exchange:
         ends = list(accumulate(len(piece) for piece in self._pieces))
         return self._arrivals_ms[min(bisect_left(ends, first.end), len(ends) - 1)]
 
-    def _request(self) -> Json:
-        sent = _json_object(self._body) if self._body is not None else None
-        asked = self._options.json_data if isinstance(self._options.json_data, Mapping) else {}
-        if sent is None:
-            return {**asked, **(self._options.extra_json or {})}
-        return sent if "model" in sent else {"model": asked.get("model"), **sent}
+    def _request(self) -> Any:
+        """Return the body that was sent; what was to be sent, if nothing was."""
+        if self._body is not None and self.operation.api is None and "model" in self._asked:
+            sent = _as_sent(self._body)
+            if sent is not None:
+                return sent
+        body = _json_object(self._body)
+        if body is None:
+            return dict(self._asked)
+        return body if "model" in body else {"model": self._asked.get("model"), **body}
 
     def gateway_headers(self) -> dict[str, str]:
-        """Return what tells our gateway whose call this is; empty for any other server."""
-        asked = self._options.json_data if isinstance(self._options.json_data, Mapping) else {}
-        if not self._goes_to_gateway(str(asked.get("model"))):
-            return {}
+        """Return what tells our gateway whose call this is."""
         episode: Episode | None = self._episode
         flywheel = self.wiring.flywheel
         given = {
@@ -268,12 +285,11 @@ class Exchange:
         }
         return {name: str(value) for name, value in given.items() if value}
 
-    def _goes_to_gateway(self, model: str) -> bool:
-        declared = os.environ.get("FLYWHEEL_GATEWAY_URL")
-        return (
-            self.base_url in self.wiring.gateways
-            or model.startswith(GATEWAY_MODEL)
-            or (bool(declared) and self.base_url.rstrip("/") == str(declared).rstrip("/"))
+    def goes_to_gateway(self) -> bool:
+        """Whether the server is known to be our gateway; no other is told whose call it is."""
+        gateways = self.wiring.gateways
+        return str(self._asked.get("model")).startswith(GATEWAY_MODEL) or (
+            bool(gateways) and self.base_url in gateways
         )
 
 
@@ -286,7 +302,9 @@ def observe(
         for name in (base.__module__.partition(".")[0] for base in type(client).__mro__)
         if name in ("openai", "anthropic")
     )
-    wiring = Wiring(flywheel, role, provider, {one.path: one for one in operations})
+    declared = os.environ.get("FLYWHEEL_GATEWAY_URL")
+    gateways = {declared.rstrip("/") + "/"} if declared else set()
+    wiring = Wiring(flywheel, role, provider, {one.path: one for one in operations}, gateways)
     if not hasattr(client, WIRING):
         base: Any = type(client)
         client.__class__ = _observed_class(base)
@@ -360,11 +378,10 @@ def _begin(client: Any, options: Any) -> Exchange | None:
     operation = wiring.operation_of(options) if wiring is not None else None
     if wiring is None or operation is None or taken_above():
         return None
-    exchange = Exchange(wiring, operation, str(client.base_url), options)
-    ours = exchange.gateway_headers()
-    if ours:
+    exchange = Exchange(wiring, operation, client.base_url, options)
+    if exchange.goes_to_gateway():
         given = options.headers if isinstance(options.headers, Mapping) else {}
-        options.headers = {**ours, **given}
+        options.headers = {**exchange.gateway_headers(), **given}
     note_interaction(exchange.id)
     return exchange
 
@@ -379,7 +396,8 @@ def _returned(exchange: Exchange | None, answer: Any) -> Any:
     """Let the answer know its interaction, and record it if it is whole."""
     if exchange is None:
         return answer
-    note_interaction(exchange.id)
+    if exchange.recorded_elsewhere:
+        note_interaction(exchange.id)
     _tell_id(answer, exchange.id)
     if not exchange.is_streaming:
         exchange.finish()
@@ -388,9 +406,11 @@ def _returned(exchange: Exchange | None, answer: Any) -> Any:
 
 def _tell_id(outcome: Any, identifier: UUID) -> None:
     """Let an answer, a stream or an error know its interaction."""
-    with suppress(AttributeError, TypeError):
+    try:
         # Past pydantic's own `__setattr__`, which would make it a field of the answer's dump.
         object.__setattr__(outcome, INTERACTION_ATTRIBUTE, identifier)
+    except (AttributeError, TypeError):  # an answer without attributes, such as text
+        return
 
 
 # The body of a stream
@@ -475,11 +495,14 @@ def _outcome(told: Told, error: BaseException | None) -> tuple[str, str | None, 
     return (SUCCESS if told.ended else CUT), None, None
 
 
-def _said_by_caller(request: Json, options: Any) -> tuple[str | None, Json]:
+def _said_by_caller(
+    asked: Mapping[str, Any], headers: Mapping[str, Any]
+) -> tuple[str | None, Json]:
     """Return the role and columns that a call names in `extra_headers` or `metadata`."""
-    headers = options.headers if isinstance(options.headers, Mapping) else {}
+    metadata = asked.get("metadata")
+    if not headers and not metadata:
+        return None, {}
     said = {str(name).lower(): value for name, value in headers.items()}
-    metadata = request.get("metadata")
     metadata = metadata if isinstance(metadata, Mapping) else {}
     role = metadata.get("agent_role") or said.get("x-flywheel-role")
     columns = {
@@ -489,6 +512,15 @@ def _said_by_caller(request: Json, options: Any) -> tuple[str | None, Json]:
         "parent_id": said.get("x-flywheel-parent"),
     }
     return role, {name: value for name, value in columns.items() if value}
+
+
+def _as_sent(body: bytes) -> AsSent | None:
+    """Return a JSON object to be kept as it is; None if it must be read to be sure of that."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return None
+    return AsSent(body) if body[:1] == b"{" else None
 
 
 def _sent(request: Any) -> bytes | None:

@@ -25,7 +25,7 @@ from uuid import UUID
 
 from collector.calls import INTERACTION_HEADER, RECORDED
 from collector.context import note_interaction
-from collector.record import CUT, ERROR, SUCCESS, derived_id
+from collector.record import CUT, ERROR, SUCCESS, AsSent, derived_id
 from collector.streams import assemble
 from collector.wrappers import responses_shape
 from collector.wrappers.abandoned import recovery
@@ -281,19 +281,21 @@ def _told(
         "status": status,
         "completed": status == SUCCESS,
         "error_type": type(error).__name__ if status != SUCCESS and error is not None else None,
-        "started_at": start.astimezone(UTC),
+        "started_at": start.astimezone(UTC).isoformat(),
         "latency_ms": max(0.0, (end - start).total_seconds() * 1000),
         "ttft_ms": (first - start).total_seconds() * 1000 if streamed and first else None,
         "cost_usd": kwargs.get("response_cost") or None,
         "usage_estimated": streamed and not _asks_for_usage(kwargs),
     }
-    plain = answer.model_dump() if hasattr(answer, "model_dump") else answer
-    if isinstance(plain, dict) and isinstance(plain.get("output"), list):
+    if isinstance(getattr(answer, "output", None), list):
         asked = {"model": kwargs.get("model"), "input": kwargs.get("input")}
-        attributes["exact"] = {"api": "openai.responses", "response": plain}
+        exact = answer.model_dump()
+        attributes["exact"] = {"api": "openai.responses", "response": exact}
         columns["request"] = responses_shape.chat_request(asked | _parameters(kwargs))
-        plain = responses_shape.chat_response(plain)
-    return {**columns, "response": plain, "attributes": attributes or None}
+        answer = responses_shape.chat_response(exact)
+    elif hasattr(answer, "model_dump_json"):
+        answer = AsSent(answer.model_dump_json().encode())
+    return {**columns, "response": answer, "attributes": attributes or None}
 
 
 def _attributes(kwargs: Mapping[str, Any], status: str, pending: _Pending | None) -> dict[str, Any]:

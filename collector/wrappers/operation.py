@@ -28,7 +28,7 @@ class Told(NamedTuple):
         error: what the provider said went wrong, if it did so inside the stream.
     """
 
-    answer: Json | None
+    answer: Any
     ended: bool
     error: Json | None = None
 

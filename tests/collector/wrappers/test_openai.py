@@ -560,7 +560,8 @@ def test_what_our_gateway_recorded_is_not_recorded_again(client, flywheel, recor
 
 
 def test_a_declared_gateway_is_told_at_once(client, flywheel, provider, seen, monkeypatch):
-    monkeypatch.setenv("FLYWHEEL_GATEWAY_URL", f"{provider.url}/v1/")
+    monkeypatch.setenv("FLYWHEEL_GATEWAY_URL", f"{provider.url}/v1")
+    flywheel.wrap(client)
     client.chat.completions.create(**ask("say hi"))
     assert seen[-1][1]["x-flywheel-role"] == "coder"
 
