@@ -365,7 +365,7 @@ def _content_part(part: Any) -> dict[str, Any] | None:
         return {"type": "text", "text": part}
     if not isinstance(part, Mapping):
         return None
-    kind = str(part.get("type") or "")
+    kind = _kind(part)
     if kind in _TEXT_TYPES or (not kind and "text" in part):
         text = part.get("text", part.get("content"))
         if kind == "text" and isinstance(text, str) and "content" not in part:
@@ -398,7 +398,7 @@ def _data_url(media_type: Any, data: Any) -> str:
 def _thought_of_part(part: Any) -> str | None:
     if not isinstance(part, Mapping):
         return None
-    if part.get("type") in _THINKING_TYPES:
+    if _kind(part) in _THINKING_TYPES:
         names = ("thinking", "content", "text", "reasoning", "summary")
         return next((_text_of_parts(part[name]) for name in names if part.get(name)), "")
     return json_text(part.get("text") or "") if part.get("thought") is True else None
@@ -410,7 +410,7 @@ def _call_of_part(part: Any) -> dict[str, Any] | None:
     inner = part.get("function_call") or part.get("functionCall")
     if isinstance(inner, Mapping) and "type" not in part:
         return _call(inner)
-    if part.get("type") in _CALL_TYPES or {"toolCallId", "toolName"} <= part.keys():
+    if _kind(part) in _CALL_TYPES or {"toolCallId", "toolName"} <= part.keys():
         return None if "result" in part else _call(part)
     return None
 
@@ -458,14 +458,14 @@ def _result_of_part(part: Any) -> Message | None:
     inner = part.get("function_response") or part.get("functionResponse")
     if isinstance(inner, Mapping):
         return _result(inner, inner.get("response"))
-    if part.get("type") in _RESULT_TYPES or ({"toolCallId", "result"} <= part.keys()):
+    if _kind(part) in _RESULT_TYPES or ({"toolCallId", "result"} <= part.keys()):
         names = ("result", "response", "output", "content")
         return _result(part, next((part[name] for name in names if part.get(name) is not None), ""))
     return None
 
 
 def _result(row: Mapping[str, Any], value: Any) -> Message:
-    if isinstance(value, Mapping) and value.get("type") in ("text", "json") and "value" in value:
+    if isinstance(value, Mapping) and _kind(value) in ("text", "json") and "value" in value:
         value = value["value"]
     content = _text_of_parts(value) if _is_texts(value) else json_text(value)
     return {"role": "tool", "tool_call_id": _call_id(row) or "", "content": content}
@@ -544,14 +544,19 @@ def _is_part(row: Any) -> bool:
     """Tell a part of one message from a message: parts have a type or a call, and no role."""
     if not isinstance(row, Mapping) or "role" in row:
         return False
-    kind = row.get("type")
+    kind = _kind(row)
     return (
         (kind in _TEXT_TYPES | {"image", "image_url", "tool_use", "tool-call", "thinking"})
         or {"toolCallId", "toolName"} <= row.keys()
         or is_bedrock_part(row)
         or bool(row.keys() & {"functionCall", "function_call", "functionResponse"})
-        and kind is None
+        and not kind
     )
+
+
+def _kind(part: Mapping[str, Any]) -> str:
+    """Return a part's type; empty if it names none."""
+    return part["type"] if isinstance(part.get("type"), str) else ""
 
 
 def _is_tagged_text(rows: list[Any]) -> bool:

@@ -61,8 +61,8 @@ def as_shared_part(part: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(part.get("block_type"), str):
         given = {"args": part["tool_kwargs"]} if "tool_kwargs" in part else {}
         return {**part, "type": part["block_type"], **given}
-    if part.get("part_kind") in _PYDANTIC_AI:
-        return {**part, "type": _PYDANTIC_AI[part["part_kind"]]}
+    if kind := _PYDANTIC_AI.get(str(part.get("part_kind"))):
+        return {**part, "type": kind}
     return part if "type" in part else _typed(part)
 
 

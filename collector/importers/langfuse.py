@@ -12,7 +12,7 @@ The role is `agent_role` or `role` in the metadata of the observation or its tra
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -65,6 +65,9 @@ _PARAMETERS = {
     "tool_choice": "tool_choice",
     "response_format": "response_format",
 }
+_KEPT = ("tool_choice", "parallel_tool_calls", "response_format")
+"""Of a logged request, beside its messages and tools."""
+
 _MAX_NAME_CHARS = 500
 _LINKS = ("traceId", "observationId", "parentObservationId")
 _MAX_KEPT_CHARS = 2_000
@@ -352,7 +355,7 @@ def _role(metadata: Row, trace: Row, source: Source) -> str:
     names = [place.get(name) for place in places for name in ("agent_role", "role")]
     tags = [tag for tag in _list(trace.get("tags")) if isinstance(tag, str)]
     names += [tag.removeprefix("role:") for tag in tags if tag.startswith("role:")]
-    return known_role(names, source.defaults.role)
+    return known_role(*names) or source.defaults.role
 
 
 def _request(observation: Row, metadata: Row) -> Row:
@@ -363,7 +366,9 @@ def _request(observation: Row, metadata: Row) -> Row:
     }
     if tools := _tools(observation, metadata, logged):
         request["tools"] = tools
-    return request | _parameters(observation)
+    asked = logged if isinstance(logged, Mapping) else {}
+    kept = {name: asked[name] for name in _KEPT if asked.get(name) is not None}
+    return request | kept | _parameters(observation)
 
 
 def _tools(observation: Row, metadata: Row, logged: Any) -> list[Row]:
@@ -474,14 +479,14 @@ def _finish_reasons(logged: Any, attributes: Row) -> list[str]:
 def _usage(observation: Row) -> Row:
     details, legacy = _object(observation.get("usageDetails")), _object(observation.get("usage"))
     asked = _first_count(
-        details.get("input"),
+        _counted(details, "input", "output"),
         legacy.get("input"),
         legacy.get("promptTokens"),
         observation.get("promptTokens"),
         observation.get("inputUsage"),
     )
     answered = _first_count(
-        details.get("output"),
+        _counted(details, "output", "input"),
         legacy.get("output"),
         legacy.get("completionTokens"),
         observation.get("completionTokens"),
@@ -489,11 +494,33 @@ def _usage(observation: Row) -> Row:
     )
     if not asked and not answered:
         return {}
-    return {
+    usage: Row = {
         "prompt_tokens": asked or 0,
         "completion_tokens": answered or 0,
         "total_tokens": (asked or 0) + (answered or 0),
     }
+    if cached := _sum_of(details, lambda name: "cached" in name or "cache_read" in name):
+        usage["prompt_tokens_details"] = {"cached_tokens": cached}
+    if reasoning := _sum_of(details, lambda name: "reasoning" in name):
+        usage["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+    return usage
+
+
+def _counted(details: Row, side: str, other: str) -> int | None:
+    """Return the tokens of a side with those that are counted apart from it, such as cached ones.
+
+    Langfuse's own clients count them apart, others as a part of the side; the total tells which.
+    """
+    alone, total = _first_count(details.get(side)), _first_count(details.get("total"))
+    apart = _sum_of(details, lambda name: name != side and side in name)
+    if alone is None or not apart:
+        return alone
+    rest = _first_count(details.get(other)) or 0
+    return alone if total is not None and alone + rest >= total else alone + apart
+
+
+def _sum_of(details: Row, is_meant: Callable[[str], bool]) -> int:
+    return sum(_first_count(value) or 0 for name, value in details.items() if is_meant(name))
 
 
 def _first_count(*values: Any) -> int | None:
@@ -508,6 +535,7 @@ def _cost_usd(observation: Row) -> float | None:
         observation.get("totalCost"),
         observation.get("calculatedTotalCost"),
         usage.get("totalCost"),
+        sum(_number(value) or 0 for name, value in details.items() if name != "total"),
     )
     return next((n for value in given if (n := _number(value)) is not None and n > 0), None)
 

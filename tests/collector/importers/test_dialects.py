@@ -168,3 +168,10 @@ def test_what_stands_beside_the_messages_belongs_to_them() -> None:
 def test_a_text_that_only_looks_like_parts_stays() -> None:
     for text in ('[{"text": "a", "n": 1}]', '[{"a"', "[1]", '[{"x": 1}]'):
         assert messages_of([{"role": "user", "content": text}])[0]["content"] == text
+
+
+@pytest.mark.parametrize("kind", [[], {}, 7, None, True])
+def test_a_type_that_is_no_name_is_no_type(kind: Any) -> None:
+    part = {"type": kind, "part_kind": kind, "text": "a", "function_call": kind}
+    for logged in ([part], {"role": "user", "content": [part]}, part, {"tool_calls": [part]}):
+        assert "a" in json.dumps(messages_of(logged)) or "tool_calls" in logged

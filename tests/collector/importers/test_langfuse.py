@@ -421,6 +421,31 @@ def test_one_damaged_observation_costs_only_itself(tmp_path: Path) -> None:
     assert [reject.reason for reject in rejects] == ["malformed: id: got None, expected a text"]
 
 
+@pytest.mark.parametrize(
+    ("details", "counts"),
+    [
+        ({"input": 3, "output": 2, "input_cached_tokens": 9}, (12, 2, 9)),
+        ({"input": 12, "output": 2, "total": 14, "input_cache_read": 9}, (12, 2, 9)),
+        ({"input": 3, "output": 2, "total": 14, "input_cached_tokens": 9}, (12, 2, 9)),
+        ({"input": 3, "output": 2, "prompt_details.cache_read": 1}, (3, 2, 1)),
+        ({"input": None, "output": "2", "input_cached_tokens": "x"}, (0, 2, None)),
+    ],
+)
+def test_cached_tokens_are_counted_once(tmp_path: Path, details, counts) -> None:
+    row = CALL | {"usageDetails": details, "costDetails": {"input": 0.25, "output": 0.5}}
+    record = read_one(write(tmp_path / "t.json", {"trace": TRACE, "observations": [row]}))
+    names = ("input_tokens", "output_tokens", "cache_read_input_tokens")
+    assert tuple(record.get(f"gen_ai_usage_{name}") for name in names) == counts
+    assert record["cost_usd"] == 0.75
+
+
+def test_how_tools_were_to_be_used_is_kept(tmp_path: Path) -> None:
+    asked = {"messages": [{"role": "user", "content": "q"}], "tool_choice": "auto"}
+    row = CALL | {"input": asked}
+    record = read_one(write(tmp_path / "t.json", {"trace": TRACE, "observations": [row]}))
+    assert record["request"]["tool_choice"] == "auto"
+
+
 def test_the_items_of_one_answer_are_one_choice(tmp_path: Path) -> None:
     items: list[Any] = [
         {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
