@@ -49,6 +49,10 @@ _PARAMETERS = {
 _NO_PART_OF_A_REQUEST = ("extra_headers", "extra_body", "timeout", "system")
 
 
+_CONVERT = (
+    "the zip is compressed in a way that Python cannot read; "
+    "write it anew: inspect log convert --to json"
+)
 _UNREADABLE = (
     OSError,
     EOFError,
@@ -80,6 +84,9 @@ def _samples(source: Source) -> Iterator[SourceRow]:
                 with zipfile.ZipFile(file) as archive:
                     yield from _of_zip(archive, source.skip)
                 return
+    except NotImplementedError:
+        yield 1, "", f"unreadable: {_CONVERT}"
+        return
     except _UNREADABLE as error:
         yield 1, "", f"unreadable: {type(error).__name__}: {error}"
         return
@@ -111,6 +118,8 @@ def _of_zip(archive: zipfile.ZipFile, skip: int) -> Iterator[SourceRow]:
             text = _member(archive, name, n_left)
             n_left -= len(text)
             yield number, name, {"log": log, "sample": json.loads(text)}
+        except NotImplementedError:  # Zstandard, which Inspect writes if told to
+            yield number, name, f"unreadable: {_CONVERT}"
         except RecursionError:
             yield number, name, "too_deep: nested too deeply"
         except _UNREADABLE as error:
@@ -217,7 +226,7 @@ def _of_event(event: dict[str, Any], spans: dict[Any, dict[str, Any]], pool: lis
     return _Call(
         _request(event, _object(sent.get("request")), pool),
         _response(output, _object(sent.get("response"))),
-        known_role(_roles(event, spans), "") or None,
+        known_role(*_roles(event, spans)),
         started,
         str(error) if error else None,
         {"latency_ms": latency},

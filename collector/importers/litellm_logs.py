@@ -14,11 +14,11 @@ from typing import Any
 from collector.importers.exchange import request_of, response_of, says_something
 from collector.importers.lines import Imported, Malformed, NoAnswer, Reject, parsed, read_rows
 from collector.importers.moments import milliseconds_between, moment_of
+from collector.importers.roles import known_role
 from collector.importers.row import Row
 from collector.importers.source import Source
 from collector.record import ERROR, SUCCESS
 from foundation.chat import answer_text, prompt_messages, text_of
-from foundation.settings import get_settings
 
 FORMAT = "litellm"
 
@@ -61,8 +61,7 @@ def _translate(raw: dict[str, Any], place: int, source: Source) -> list[Imported
         raise _NotAChat(f"call_type: got {call_type!r}, expected a chat or text completion")
     metadata = _metadata(log)
     named = {n: v for n in _NAMED if isinstance(v := metadata.get(n), str) and v}
-    other = metadata.get("role")  # may be a word of the caller's own, such as a user's role
-    role = named.get("agent_role") or (other if other in get_settings().roles else None)
+    role = named.get("agent_role") or known_role(metadata.get("role"))
     started = _time(log, "startTime", "start_time")
     row = Row.of(FORMAT, {**named, **raw}, place, source, role=role, moment=started)
     request = _request(log)

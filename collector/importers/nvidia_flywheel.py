@@ -10,8 +10,8 @@ from typing import Any
 
 from collector.importers.lines import Imported, Malformed, Reject, read_rows
 from collector.importers.pairs import imported
+from collector.importers.roles import known_role
 from collector.importers.source import Source
-from foundation.settings import get_settings
 
 FORMAT = "nvidia_flywheel"
 
@@ -38,7 +38,7 @@ def _imported(raw: dict[str, Any], place: int, source: Source) -> Imported:
     record = raw["_source"] if isinstance(raw.get("_source"), dict) else raw
     workload = record.get("workload_id")
     name = workload if isinstance(workload, str) and workload else None
-    role = name if name in get_settings().roles else None
+    role = known_role(name)
     if name and not role:
         record = {"task_type": name, **record}
     client = record.get("client_id")

@@ -16,11 +16,11 @@ from collector.importers.answers import last_answer
 from collector.importers.lines import Imported, Malformed, NoAnswer, Reject, parsed, read_rows
 from collector.importers.messages import asked_with, openai_messages
 from collector.importers.moments import moment_of
+from collector.importers.roles import known_role
 from collector.importers.row import Row
 from collector.importers.source import Source
 from foundation.chat import Message, message
 from foundation.ids import time_of
-from foundation.settings import get_settings
 
 FORMAT = "tensorzero"
 _KEPT = ("dataset_name", "function_name", "variant_name", "id", "tags", "name", "is_custom")
@@ -44,7 +44,7 @@ def _translate(raw: dict[str, Any], place: int, source: Source) -> list[Imported
         raise Malformed(f"input: got {raw.get('input')!r:.80}, expected an object")
     named = raw.get("function_name")
     function = named if isinstance(named, str) and named else None
-    role = function if function in get_settings().roles else None
+    role = known_role(function)
     if function and not role:
         raw = {"task_type": function, **raw}
     row = Row.of(FORMAT, raw, place, source, role=role, moment=_moment(raw))

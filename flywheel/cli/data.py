@@ -45,7 +45,10 @@ def import_records(
     from_start: Annotated[
         bool, typer.Option(help="Do not go on where an interrupted import stopped.")
     ] = False,
-    rejects: Annotated[Path | None, typer.Option(help="File for rejected lines and why, else NAME.rejects.jsonl here.")] = None,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(help="File for rejected lines and why, else NAME.rejects.jsonl here."),
+    ] = None,
     url: Annotated[
         str | None, typer.Option(help="Service to send to, instead of the database.")
     ] = None,
