@@ -354,7 +354,8 @@ class Flywheel:
         Each answer and stream then has a `flywheel_interaction_id`.
 
         Args:
-            client: sync or async, of openai 1 to 3 or of anthropic; it stays of its class.
+            client: sync or async, of openai 1 to 3 or of anthropic, which stays of its class; or
+                the module litellm.
             role: of this client's calls, unless a call names its own; by default the episode's.
             embeddings: log those too.
 
