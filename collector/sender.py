@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from collector.prepare import FEEDBACK, INTERACTION
-from collector.reader import Batch, Reader, Settlement
 from collector.spool import Spool
+from collector.spool.prepare import FEEDBACK, INTERACTION
+from collector.spool.reader import Batch, Reader, Settlement
 from collector.transport import (
     Failing,
     LineTransport,

@@ -10,7 +10,7 @@ import typer
 from flywheel.cli.output import AsJson, console, print_fields, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from collector.inspection import Totals, WriterStatus
+    from collector.spool.inspection import Totals, WriterStatus
     from collector.transport import Transport
 
 Folders = Annotated[
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def status(folders: Folders = None, as_json: AsJson = False) -> None:
     """Show what waits, who writes it, and the books; exit code 1 if they do not close."""
-    from collector.inspection import inspect, total
+    from collector.spool.inspection import inspect, total
 
     found = [writer for folder in _folders(folders) for writer in inspect(folder)]
     totals = total(found)
@@ -61,7 +61,7 @@ def drain(
     as_json: AsJson = False,
 ) -> None:
     """Ship what waits, each record once; exit code 1 if anything is left."""
-    from collector import draining
+    from collector.spool import draining
 
     with progress_bar("shipping", as_json) as update:
         left = draining.drain(
@@ -96,7 +96,7 @@ def _folders(given: list[Path] | None) -> list[Path]:
     Raises:
         BadInput: a folder does not exist.
     """
-    from collector.writer import WRITER_BOOK
+    from collector.spool.writer import WRITER_BOOK
     from foundation.errors import BadInput
     from foundation.settings import get_settings
 

@@ -24,7 +24,7 @@ from collector import api
 from collector.client import Flywheel
 from collector.direct import DirectTransport
 from collector.ingest import ingest_counts
-from collector.inspection import inspect, total
+from collector.spool.inspection import inspect, total
 from collector.streams import assemble
 from collector.tables import Feedback, Interaction, InteractionPayload, SpoolAccount
 from collector.transport import Refused, Unreachable

@@ -5,7 +5,6 @@ from uuid import uuid4
 
 import pytest
 
-from collector.prepare import Preparer
 from collector.record import (
     finish_reasons,
     flat_columns,
@@ -14,6 +13,7 @@ from collector.record import (
     tool_schema_hash,
     usage_columns,
 )
+from collector.spool.prepare import Preparer
 
 TOOLS = [{"type": "function", "function": {"name": "run", "parameters": {"type": "object"}}}]
 

@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from collector.books import difference
 from collector.sender import FAILURES_BEFORE_SPLIT, Sender
 from collector.spool import Spool
+from collector.spool.books import difference
 from collector.transport import Failing, HttpTransport, Refused, Unreachable, retry_after_s
 
 

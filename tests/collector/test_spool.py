@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from collector.books import Account, difference, read_book
-from collector.inspection import inspect, total
-from collector.reader import Settlement
-from collector.segments import frame, unframe
 from collector.spool import Spool
+from collector.spool.books import Account, difference, read_book
+from collector.spool.inspection import inspect, total
+from collector.spool.reader import Settlement
+from collector.spool.segments import frame, unframe
 from foundation.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -469,7 +469,7 @@ def test_threads_append_while_others_prepare_and_ship(tmp_path):
 KILLED = """
 import json, random, sys, threading, time
 from collector.spool import Spool
-from collector.reader import Settlement
+from collector.spool.reader import Settlement
 from collector.sender import Sender
 
 seed = int(sys.argv[2])

@@ -7,7 +7,7 @@ from sqlmodel import Session, select
 from typer.testing import CliRunner
 
 from collector.client import Flywheel
-from collector.inspection import inspect
+from collector.spool.inspection import inspect
 from collector.tables import Interaction, SpoolAccount
 from flywheel.cli import app
 from foundation.errors import BadInput

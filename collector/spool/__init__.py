@@ -35,7 +35,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from collector.books import (
+from collector.record import to_json
+from collector.spool.books import (
     MOST_REASONS,
     Account,
     Book,
@@ -45,10 +46,9 @@ from collector.books import (
     add_drop,
     read_book,
 )
-from collector.prepare import Preparer
-from collector.reader import READER_BOOK, Batch, Reader, Settlement, waiting_bytes
-from collector.record import to_json
-from collector.writer import WRITER_BOOK, Prepare, Writer
+from collector.spool.prepare import Preparer
+from collector.spool.reader import READER_BOOK, Batch, Reader, Settlement, waiting_bytes
+from collector.spool.writer import WRITER_BOOK, Prepare, Writer
 from foundation.errors import BadInput
 
 log = logging.getLogger(__name__)

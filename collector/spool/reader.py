@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from collector.books import Account, Book, Shipped, Written, add_drop
-from collector.segments import frame, lines_from, read_lines, unframe
-from collector.writer import READY, cut_uncommitted, held_line, held_lines, ready_path
+from collector.spool.books import Account, Book, Shipped, Written, add_drop
+from collector.spool.segments import frame, lines_from, read_lines, unframe
+from collector.spool.writer import READY, cut_uncommitted, held_line, held_lines, ready_path
 
 READER_BOOK = "reader.book"
 REFUSED = "held-ready"

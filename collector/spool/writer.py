@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from collector.books import Book, Written, add_drop
 from collector.record import to_json
-from collector.segments import frame, last_number, lines_from, read_lines, unframe
+from collector.spool.books import Book, Written, add_drop
+from collector.spool.segments import frame, last_number, lines_from, read_lines, unframe
 
 log = logging.getLogger(__name__)
 

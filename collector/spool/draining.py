@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from collector.inspection import Totals, inspect, total
 from collector.sender import Sender
 from collector.spool import Spool
+from collector.spool.inspection import Totals, inspect, total
 from collector.transport import Transport
 
 PATIENCE_S = 30.0

@@ -7,11 +7,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collector.books import Account, Shipped, Written, account, difference, is_locked, read_book
-from collector.reader import READER_BOOK, waiting_bytes
-from collector.segments import last_number, lines_from, unframe
 from collector.spool import writer_folders
-from collector.writer import RAW, WRITER_BOOK, ready_path
+from collector.spool.books import (
+    Account,
+    Shipped,
+    Written,
+    account,
+    difference,
+    is_locked,
+    read_book,
+)
+from collector.spool.reader import READER_BOOK, waiting_bytes
+from collector.spool.segments import last_number, lines_from, unframe
+from collector.spool.writer import RAW, WRITER_BOOK, ready_path
 
 ATTEMPTS = 5
 """Readings of a living writer's files, until one falls between two of its commits."""
