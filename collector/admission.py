@@ -6,7 +6,8 @@ it is checked, so that a refused one can be kept, too.
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -42,8 +43,15 @@ def scrubbed(raw: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         Refusal: it is nested too deeply, or scrubbing failed: then it must not be kept anywhere.
     """
-    try:
+    with failing_closed():
         return scrub_record(_with_episode(raw), Scrubber(server_rules()))
+
+
+@contextmanager
+def failing_closed() -> Iterator[None]:
+    """Refuse the record whose scrubbing raises in this block; raises as `scrubbed`."""
+    try:
+        yield
     except RecursionError:
         raise too_deep() from None
     except Exception as error:  # whatever went wrong, unscrubbed text must not get further

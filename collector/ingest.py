@@ -22,6 +22,7 @@ from sqlmodel import Session, col, select
 from collector import dead_letters, media
 from collector.admission import (
     Refusal,
+    failing_closed,
     feedback_columns,
     interaction_columns,
     known_id,
@@ -172,7 +173,8 @@ def _clean(line: Line, outcome: _Outcome) -> dict[str, Any]:
         raise Refusal("invalid", f"record: an object is needed, not {type(line.record).__name__}")
     if not line.media:
         return scrubbed(line.record)
-    record, blobs = media.extracted(line.record)
+    with failing_closed():
+        record, blobs = media.extracted(line.record)
     outcome.blobs += blobs
     return scrubbed(record)
 

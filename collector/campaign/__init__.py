@@ -41,6 +41,7 @@ from foundation.settings import get_settings
 from foundation.tables import now
 
 RUNNING, PAUSED, CANCELLED = "running", "paused", "cancelled"
+NOT_STARTED = "not started"
 INTERRUPTED = "interrupted"
 """What is shown of a running campaign whose process is gone."""
 
@@ -85,6 +86,8 @@ class _Outcome:
 def create(session: Session, spec: CampaignSpec) -> Campaign:
     """Plan a campaign, or return the one of this name if its specification is the same.
 
+    One that never started, for want of a price or a key, is planned anew by another specification.
+
     Raises:
         BadInput: the role is unknown, or there is a secret in the name or in a model.
         Conflict: the name is taken by another specification.
@@ -95,14 +98,18 @@ def create(session: Session, spec: CampaignSpec) -> Campaign:
     known = session.exec(select(Campaign).where(Campaign.name == spec.name)).first()
     if known is None:
         return _planned(session, spec)
-    if known.spec_hash != spec.hash():
+    if known.spec_hash == spec.hash():
+        return known
+    if known.reason != NOT_STARTED or not _try_lock(session.connection(), known):
         raise Conflict(
             "campaign",
             spec.name,
             "a free name: there is a campaign of this name with other values",
             "Give it another name, or put its values back.",
         )
-    return known
+    session.delete(known)
+    session.flush()
+    return _planned(session, spec)
 
 
 def _planned(session: Session, given: CampaignSpec) -> Campaign:
@@ -115,7 +122,7 @@ def _planned(session: Session, given: CampaignSpec) -> Campaign:
         spec_hash=given.hash(),
         scrub_version=scrubber.version,
         status=PAUSED,
-        reason="not started",
+        reason=NOT_STARTED,
         n_target=spec.n,
     )
     session.add(campaign)

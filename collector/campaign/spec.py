@@ -279,7 +279,10 @@ def spec_of(values: Any) -> CampaignSpec:
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        # a name that does not exist explains the one that is missing
+        first = min(
+            error.errors(), key=lambda fault: fault["type"] != "unexpected_keyword_argument"
+        )
         where = ".".join(map(str, first["loc"]))
         raise BadInput(where, first["input"], _wanted(first["msg"]), _REMEDY) from error
 

@@ -105,8 +105,15 @@ def test_running_it_again_asks_nothing(session: Session, upstream: Server) -> No
     assert len(asked(upstream)) == n_asked == 6
 
 
+def test_a_campaign_that_never_started_may_be_corrected(session: Session, upstream) -> None:
+    unpriced = {"input_usd_per_mtok": None, "output_usd_per_mtok": None}
+    with pytest.raises(BadInput, match="a price"):
+        run(spec(upstream, budget_usd=1, model=unpriced))
+    assert run(spec(upstream, budget_usd=1)).n_done == 6
+
+
 def test_a_name_belongs_to_one_specification(session: Session, upstream: Server) -> None:
-    plan(spec(upstream))
+    run(spec(upstream))
     with pytest.raises(Conflict, match="other values"):
         plan(spec(upstream, n=7))
 

@@ -68,6 +68,12 @@ def test_a_wrong_field_is_named_with_its_value_and_what_was_expected(change, sai
         spec_of(GOOD | change)
 
 
+def test_a_misspelt_field_is_named_rather_than_the_one_it_leaves_missing() -> None:
+    misspelt = {("rolle" if name == "role" else name): value for name, value in GOOD.items()}
+    with pytest.raises(BadInput, match="^rolle: .* no such field"):
+        spec_of(misspelt)
+
+
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "just words", ""])
 def test_a_file_that_is_no_campaign_is_bad_input(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c.yaml"

@@ -12,6 +12,7 @@ from collector.ingest import store_batch
 from collector.media import SCHEME, extracted, may_hold_media
 from collector.record import interaction_record
 from collector.schemas import IngestBatch
+from collector.scrub import RuleSet
 from collector.tables import InteractionPayload, Media
 from flywheel.app import create_app
 from foundation.ids import new_id
@@ -164,6 +165,23 @@ def test_text_in_a_content_is_scrubbed_and_bytes_are_not_touched(session: Sessio
     root = Path(get_settings().artifacts_root)
     kept = [path.read_bytes() for path in root.rglob("*") if path.is_file()]
     assert kept == [b"write to <EMAIL_1>"]
+
+
+def test_a_content_that_cannot_be_scrubbed_costs_its_own_record_only(session, monkeypatch):
+    def broken(text: str) -> None:
+        raise ZeroDivisionError(text)
+
+    note = base64.b64encode(b"plain words").decode()
+    url = f"data:text/plain;base64,{note}"
+    records = [
+        interaction_record(new_id(), "coder", {"messages": [], "file": one}, None)
+        for one in (url, "none")
+    ]
+    rules = RuleSet()
+    monkeypatch.setattr(rules, "findings", lambda text: "plain" in text and broken(text) or ())
+    monkeypatch.setattr("collector.media.server_rules", lambda: rules)
+    results = store_batch(session, IngestBatch(source="t", interactions=records))
+    assert [one.reason for one in results] == ["scrub_failed: ZeroDivisionError", None]
 
 
 def test_a_refused_record_leaves_its_contents_out_of_its_letter_too(session: Session):
