@@ -175,7 +175,8 @@ def _with_parts(message: Message, parts: Sequence[Any]) -> list[Message]:
     if calls:
         answer["tool_calls"] = [*(message.get("tool_calls") or []), *calls]
     says_nothing = not (kept or reasoning or calls)
-    return results if says_nothing and (results or parts) else [*results, answer]
+    is_of_others = bool(results) or any(map(_is_tools, parts))
+    return results if says_nothing and is_of_others else [*results, answer]
 
 
 def _text_part(part: Any) -> Any:

@@ -83,7 +83,10 @@ def _answer(output: Any) -> Message:
         return message("assistant", text)
     blocks = output if isinstance(output, list) else [output]
     said = [{"role": "assistant", "content": [_block(block) for block in blocks]}]
-    return openai_messages(said, "output")[0][0]
+    read = openai_messages(said, "output")
+    if not read:
+        raise NoAnswer("output: holds no answer")
+    return read[0][0]
 
 
 def _plain(said: Any) -> Any:
