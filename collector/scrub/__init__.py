@@ -112,7 +112,7 @@ def rules_version(custom: CustomRules, with_names: bool = False) -> str:
     return sha256(repr((code, custom.source, with_names)).encode()).hexdigest()[:12]
 
 
-_DECIDING = (assignments, checks, domains, rules, search)
+_DECIDING = (assignments, checks, contents, domains, rules, search)
 
 
 def _source(module: ModuleType) -> str:
