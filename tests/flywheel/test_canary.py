@@ -6,9 +6,9 @@ and every file under the home folder: spools, held and rejected records, artifac
 
 import base64
 import json
-import os
 import random
 import string
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -293,15 +293,12 @@ def test_no_secret_survives_any_way_in(world, canary, canaries, name) -> None:
     assert leaks(world, canaries) == []
 
 
-def await_gateway(world: SimpleNamespace) -> None:
+def await_gateway(world: SimpleNamespace, patience_s: float = 60.0) -> None:
     """Wait until the gateway has shipped what it spooled."""
-    for _ in range(200):
-        counts = httpx.get(f"{world.gateway}/healthz").json()["records"]
-        if not counts["waiting_bytes"]:
-            return
-        os.sched_yield()
-        httpx.get(f"{world.gateway}/healthz")
-    raise AssertionError(counts)
+    deadline = time.monotonic() + patience_s
+    while (counts := httpx.get(f"{world.gateway}/healthz").json()["records"])["waiting_bytes"]:
+        assert time.monotonic() < deadline, counts
+        time.sleep(0.05)
 
 
 def test_a_service_that_is_away_leaves_only_scrubbed_records_in_the_spool(
