@@ -271,15 +271,14 @@ class _Mark:
 
     def forget_settled(self, table: type[Interaction] | type[Feedback], horizon: datetime) -> None:
         """Move to the horizon, since all before it is sent; forget the ids that it has passed."""
-        if horizon <= self.reached:
-            return
-        self.reach(horizon, UUID(int=2**128 - 1))
+        if horizon > self.reached:
+            self.reach(horizon, UUID(int=2**128 - 1))
         if self.unsettled:
             with session_scope() as session:
                 rows = session.exec(
                     select(table.id).where(
                         col(table.id).in_([UUID(each) for each in self.unsettled]),
-                        col(table.ingested_at) > horizon,
+                        col(table.ingested_at) > self.reached,
                     )
                 )
                 self.unsettled = [str(each) for each in rows]
