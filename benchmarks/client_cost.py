@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.bars import Figure
+from collector.spool import FSYNC_POLICIES, Spool
 
 PROJECT = Path(__file__).resolve().parent.parent
 PEER_PYTHON = Path(os.environ.get("FLYWHEEL_BENCH_PYTHON", PROJECT / ".venv-bench/bin/python"))
@@ -100,7 +101,8 @@ def measure(quick: bool = False) -> list[Figure]:
         }
         paced = _series(hosts, 1 if quick else ROUNDS, bursts=BURSTS, size=BURST, gap_s=GAP_S)
         burst = _series(hosts, 1 if quick else 3, bursts=1, size=BACK_TO_BACK, gap_s=0.0)
-    return [*_our_figures(paced["flywheel"], burst["flywheel"]), *_beside(paced, burst)]
+    figures = [*_our_figures(paced["flywheel"], burst["flywheel"]), *_beside(paced, burst)]
+    return figures + fsync_prices(calls=100 if quick else 400)
 
 
 def _our_figures(paced: Series, burst: Series) -> list[Figure]:
@@ -124,6 +126,27 @@ def _our_figures(paced: Series, burst: Series) -> list[Figure]:
         )
     )
     return figures
+
+
+def fsync_prices(calls: int) -> list[Figure]:
+    """Return what an append costs by each fsync policy, in turns, on the disk of this folder."""
+    times: dict[str, list[float]] = {policy: [] for policy in FSYNC_POLICIES}
+    line = b'{"kind":"feedback","record":{"text":"%b"}}' % (b"x" * 2_000)
+    with tempfile.TemporaryDirectory(dir=PROJECT) as folder:
+        spools = {policy: Spool(Path(folder) / policy, fsync=policy) for policy in FSYNC_POLICIES}
+        for _ in range(calls):
+            for policy, spool in spools.items():
+                started = time.perf_counter()
+                kept = spool.append_line(line)
+                times[policy].append((time.perf_counter() - started) * 1e6)
+                if not kept:
+                    raise RuntimeError(f"the spool with fsync={policy} kept nothing")
+        for spool in spools.values():
+            spool.close()
+    return [
+        Figure(f"append of 2 KB, fsync={policy}, p50", median(found), "µs")
+        for policy, found in times.items()
+    ]
 
 
 def _beside(paced: dict[str, Series], burst: dict[str, Series]) -> list[Figure]:
