@@ -61,9 +61,9 @@ class Destination:
 
 
 def destination(model: type[SQLModel]) -> Destination:
-    """Return the destination that takes every column of a table."""
+    """Return the destination that takes every column of a table that the server does not fill."""
     table: Table = model.__table__  # type: ignore[attr-defined]
-    columns = list(table.columns)
+    columns = [column for column in table.columns if column.server_default is None]
     return Destination(
         table.name,
         tuple(column.name for column in columns),

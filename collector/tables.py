@@ -21,6 +21,10 @@ from foundation.tables import now
 SUCCESS, ERROR, CUT = "success", "error", "cut"
 """Status of an interaction: answered, failed, or a stream that ended early."""
 
+WRITER = text("(pg_current_xact_id()::text)::bigint")
+"""The transaction that writes a row. Commits come late and out of order; readers of what is new go
+by the transactions that had ended when they last looked, which no clock and no id can tell."""
+
 EXACT_JSON = postgresql.JSON(none_as_null=True)
 """JSON as it was written: the order of keys is part of a prompt, and `jsonb` does not keep it."""
 
@@ -37,6 +41,7 @@ class Interaction(SQLModel, table=True):
     __table_args__ = (
         Index("ix_interaction_role_ingested_at", "role", "ingested_at"),
         Index("ix_interaction_ingested_at", "ingested_at", postgresql_using="brin"),
+        Index("ix_interaction_written_xid", "written_xid", postgresql_using="brin"),
         Index("ix_interaction_episode_id", "episode_id"),
         _where_not_null("ix_interaction_key", "key"),
         _where_not_null("ix_interaction_gen_ai_response_id", "gen_ai_response_id"),
@@ -104,6 +109,11 @@ class Interaction(SQLModel, table=True):
     client_version: str | None = None
     started_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
     ingested_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+    written_xid: int | None = Field(
+        default=None,
+        sa_column=Column(BigInteger, nullable=True, server_default=WRITER),
+        description="Transaction that last wrote it; None: older than this column.",
+    )
 
 
 class InteractionPayload(SQLModel, table=True):
@@ -128,6 +138,7 @@ class Feedback(SQLModel, table=True):
         Index("ix_feedback_interaction_id", "interaction_id"),
         Index("ix_feedback_episode_id", "episode_id"),
         Index("ix_feedback_ingested_at", "ingested_at"),
+        Index("ix_feedback_written_xid", "written_xid"),
         Index(
             "ix_feedback_waiting_key",
             "interaction_key",
@@ -189,6 +200,11 @@ class Feedback(SQLModel, table=True):
         default_factory=now,
         sa_type=DateTime(timezone=True),
         description="When it came, or was joined to what it speaks of: what is new goes by it.",
+    )
+    written_xid: int | None = Field(
+        default=None,
+        sa_column=Column(BigInteger, nullable=True, server_default=WRITER),
+        description="Transaction that last wrote or joined it; None: older than this column.",
     )
 
 

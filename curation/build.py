@@ -16,15 +16,15 @@ from sqlalchemy import and_, or_, select, text, update
 from sqlalchemy import insert as insert_into
 from sqlmodel import Session, col
 
-from curation.balance import Choice, over_quota
+from curation.choice.balance import Choice, over_quota
 from curation.candidates import has_interactions
-from curation.card import Tally, make_card, prove_no_leak
+from curation.publish.card import Tally, make_card, prove_no_leak
 from curation.columns import EXAMPLES, MEMBERS, example
-from curation.dedupe import BandIndex
+from curation.dedupe.compare import BandIndex
 from curation.export import SPLITS, make_row, split_writers, write_card
 from curation.intake import Intake, Progress, take_in
 from curation.recipe import CurationRecipe
-from curation.score import OVER_QUOTA
+from curation.score.outcome import OVER_QUOTA
 from curation.split import split_of
 from curation.tables import (
     DROPPED,

@@ -19,7 +19,7 @@ from sqlmodel import Session, col
 from collector.tables import Feedback, Interaction, InteractionPayload
 from curation.columns import example
 from curation.recipe import CurationRecipe
-from curation.score import Statement
+from curation.score.outcome import Statement
 from curation.tables import CurationWatermark
 from foundation.chat import completion
 

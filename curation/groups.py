@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from sqlmodel import Session
 
 from curation.columns import EXAMPLES, example
-from curation.dedupe import (
+from curation.dedupe.compare import (
     PROMPT_BANDS,
     BandIndex,
     Entry,

@@ -12,11 +12,11 @@ from sqlmodel import Session
 
 from curation.candidates import Candidate, CandidateSource
 from curation.columns import EXAMPLES
-from curation.dedupe import BandIndex, Entry, find_repeats
+from curation.dedupe.compare import BandIndex, Entry, find_repeats
 from curation.groups import assign_groups, store_anchors
 from curation.normalize import COMPARED_ROLES, normalize
 from curation.recipe import CurationRecipe
-from curation.score import Attempt, quality, reject, score
+from curation.score.outcome import Attempt, quality, reject, score
 from curation.tables import DROPPED, KEPT, TRAIN
 from foundation.chat import (
     answer_text,

@@ -89,5 +89,8 @@ def differences(engine: Engine | None = None) -> list[str]:
 def include_object(
     thing: object, name: str | None, kind: str, reflected: bool, compare_to: object | None
 ) -> bool:
-    """Leave out tables that are not ours to migrate: partitions, and the embedded broker's."""
-    return not (kind == "table" and reflected and name not in SQLModel.metadata.tables)
+    """Leave out what is not ours to compare: partitions, views, the embedded broker's tables."""
+    if kind != "table":
+        return True
+    known = SQLModel.metadata.tables.get(name or "")
+    return known is not None and not known.info.get("is_view")

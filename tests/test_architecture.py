@@ -29,7 +29,7 @@ MEETING_POINTS = {
         *("dead_letters", "metrics", "reconcile"),
         *("record", "schemas", "scrub", "sender", "spool", "streams", "transport"),
     },
-    "curation": {"tables", "build", "export", "recipe"},
+    "curation": {"tables", "build", "export", "recipe", "decontaminate", "review", "erase"},
     "trainer": {"tables", "registry", "recipe"},
     "serving": {"backends"},
     "evaluator": {"tables", "run", "compare"},

@@ -160,6 +160,7 @@ _INSERT = text(
     ON CONFLICT (id) DO UPDATE SET
         interaction_id = excluded.interaction_id,
         ingested_at = excluded.ingested_at,
+        written_xid = excluded.written_xid,
         details = excluded.details
             || jsonb_build_object('credited_before', feedback.interaction_id)
     WHERE feedback.interaction_id <> excluded.interaction_id

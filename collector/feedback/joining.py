@@ -135,7 +135,8 @@ def _update(naming: _Naming) -> TextClause:
             WHERE {naming.waiting} AND call_id IS NOT NULL
             FOR UPDATE OF feedback SKIP LOCKED
         )
-        UPDATE feedback SET {naming.target} = mine.call_id, ingested_at = :moment
+        UPDATE feedback SET {naming.target} = mine.call_id, ingested_at = :moment,
+            written_xid = DEFAULT
         FROM mine WHERE feedback.id = mine.id
         RETURNING feedback.id
         """

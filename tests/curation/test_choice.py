@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from curation.balance import Choice, allowances, over_quota
+from curation.choice.balance import Choice, allowances, over_quota
 from curation.recipe import CurationRecipe
 from curation.split import split_of, strictest
 from foundation.errors import BadInput

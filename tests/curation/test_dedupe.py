@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from curation.build import build_dataset
-from curation.dedupe import BandIndex, duplicate_similarity, fingerprints
+from curation.dedupe.compare import BandIndex, duplicate_similarity, fingerprints
 from curation.normalize import Normalized, normalize
 from curation.recipe import CurationRecipe
 from foundation.chat import message

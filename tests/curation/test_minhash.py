@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from datasketch import MinHash, MinHashLSH
 
-from curation.minhash import (
+from curation.dedupe.minhash import (
     Ragged,
     band_keys,
     permutations,

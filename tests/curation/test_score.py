@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from curation.recipe import CurationRecipe
-from curation.score import Attempt, Statement, has_valid_python, quality, reject, score
+from curation.score.outcome import Attempt, Statement, has_valid_python, quality, reject, score
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 RECIPE = CurationRecipe()

@@ -13,13 +13,13 @@ import numpy as np
 from sqlalchemy import func, select, text
 from sqlmodel import Session
 
-from curation.balance import UNTYPED
+from curation.choice.balance import UNTYPED
 from curation.columns import example
-from curation.dedupe import BandIndex, duplicate_similarity, prompt_similarity
+from curation.dedupe.compare import BandIndex, duplicate_similarity, prompt_similarity
 from curation.export import SPLITS
 from curation.normalize import COMPARED_ROLES, comparable
 from curation.recipe import RULE_VERSIONS, CurationRecipe
-from curation.score import (
+from curation.score.outcome import (
     EXACT_DUPLICATE,
     FAILED_OUTCOME,
     LOW_RATING,

@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
 from sqlmodel import Session, col
 
 from curation.columns import EXAMPLES, example
-from curation.minhash import (
+from curation.dedupe.minhash import (
     I64,
     U64,
     Ragged,
@@ -37,7 +37,7 @@ from curation.minhash import (
 )
 from curation.normalize import Normalized, normalize
 from curation.recipe import RULE_VERSIONS, CurationRecipe
-from curation.score import EXACT_DUPLICATE, NEAR_DUPLICATE, OVER_QUOTA, quality
+from curation.score.outcome import EXACT_DUPLICATE, NEAR_DUPLICATE, OVER_QUOTA, quality
 from curation.tables import DROPPED, KEPT, ExampleBand
 
 PROMPT_BANDS: Final = 16

@@ -1,0 +1,1 @@
+"""Front desk: what no dataset may teach, and the search for it."""

@@ -1,0 +1,1 @@
+"""Which examples repeat which: MinHash candidates, exact verification, star clusters, evidence."""

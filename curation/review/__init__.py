@@ -1,0 +1,1 @@
+"""What people look at and say: the queue, leases, labels, agreement."""

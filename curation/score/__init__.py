@@ -1,0 +1,1 @@
+"""How good an example is: every signal, its parts, one calibrated score, and a verdict."""
