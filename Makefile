@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 DEMO_ARGS ?=
 BENCH_ARGS ?=
-EXTRAS := service,train,embedded,dev
+EXTRAS := service,train,semantic,scale,embedded,dev
 
 .PHONY: setup demo test test-clients check format clean bench-capture bench-loss bench-venv
 
