@@ -94,7 +94,8 @@ def database(migrated: str, settings: object) -> str:
     """An empty database of the present schema; its URL."""
     from foundation.database import get_engine
 
-    tables = ", ".join(f'"{table.name}"' for table in SQLModel.metadata.sorted_tables)
+    stored = [t for t in SQLModel.metadata.sorted_tables if not t.info.get("is_view")]
+    tables = ", ".join(f'"{table.name}"' for table in stored)
     with get_engine().begin() as connection:
         connection.execute(text("SET LOCAL lock_timeout = '20s'"))  # a leaked session, not a hang
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
