@@ -1,30 +1,23 @@
-"""Which examples repeat which: exact by hash, near by MinHash bands and a verified Jaccard.
+"""When two examples repeat one another: MinHash band keys to meet by, exact Jaccard to decide.
 
 Two examples are the same when their prompts *and* their answers are: one prompt with two answers is
-two examples. Candidates come from equal band keys, kept in `example_band` and probed by index, and
-each is verified on the exact shingle sets. An example joins a representative only by a direct
-verified comparison (a star, never a chain), and the representative is the better-scored one.
+two examples. Equal band keys make a pair worth a look, no more; each pair is verified on the exact
+shingle sets. Nothing here knows a database: what is stored and looked up is `dedupe.index`'s.
 
 In a short text every word counts, so below `short_below` words a repeat must also agree in what
 carries meaning: the same numbers and operators, the same words of the answer in the same layout,
 and a prompt that added or dropped words but swapped none ("sum" for "product") and moved none.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import cached_property
-from typing import Any, Final
-from uuid import UUID
+from typing import Final
 
 import numpy as np
-from sqlalchemy import Integer, bindparam, delete, or_, select, text
-from sqlalchemy import Uuid as UuidType
-from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
-from sqlmodel import Session, col
 
-from curation.columns import EXAMPLES, example
 from curation.dedupe.minhash import (
     I64,
     U64,
@@ -35,16 +28,13 @@ from curation.dedupe.minhash import (
     signatures,
     word_hashes,
 )
-from curation.normalize import Normalized, normalize
+from curation.normalize import Normalized
 from curation.recipe import RULE_VERSIONS, CurationRecipe
-from curation.score.outcome import EXACT_DUPLICATE, NEAR_DUPLICATE, OVER_QUOTA, quality
-from curation.tables import DROPPED, KEPT, ExampleBand
 
-PROMPT_BANDS: Final = 16
-"""Band numbers from here on index prompts alone; they tie examples to one split."""
+EXAMPLE, PROMPT = "example", "prompt"
+"""Kinds of compared text: a prompt with its answer, and a prompt alone."""
 _ANSWER_TAG: Final = np.uint64(0xA5A5_5A5A_C3C3_3C3C)
 """Sets answer shingles apart from prompt shingles in the one set of an example."""
-_OPEN_REASONS: Final = (None, EXACT_DUPLICATE, NEAR_DUPLICATE, OVER_QUOTA)
 _SENTENCE_MARKS: Final = frozenset(".,;:!?'\"`")
 
 
@@ -89,64 +79,9 @@ class Fingerprint:
     probe_keys: list[int] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Entry:
-    """An example on its way through a batch: its columns, its compared text, its rank."""
-
-    columns: dict[str, Any]
-    text: Normalized
-    quality: tuple[float, ...]
-    is_stored: bool
-    task_key: str | None = None
-    fingerprint: Fingerprint | None = None
-    anchor_keys: list[int] = field(default_factory=list)
-    """Band keys of the prompt alone, where it stands for its group."""
-
-    @property
-    def id(self) -> UUID:
-        """The example's id."""
-        found: UUID = self.columns["id"]
-        return found
-
-    @property
-    def rank(self) -> tuple[float, ...]:
-        """Greater is better: quality, then the older one."""
-        return (*self.quality, -self.id.int)
-
-    @property
-    def is_rejected(self) -> bool:
-        """Whether form or outcome ruled it out before it was compared with anything."""
-        return self.columns["drop_reason"] not in _OPEN_REASONS
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether it stands for its cluster."""
-        return bool(self.columns["status"] == KEPT)
-
-    def keep(self) -> None:
-        """Make it the representative of its own cluster."""
-        self.columns.update(
-            status=KEPT, drop_reason=None, duplicate_of=None, similarity=None, cluster_id=self.id
-        )
-
-    def repeat(self, match: "Match") -> None:
-        """Make it a repeat of the matched representative."""
-        self.columns.update(
-            status=DROPPED,
-            drop_reason=EXACT_DUPLICATE if match.is_exact else NEAR_DUPLICATE,
-            duplicate_of=match.kept.id,
-            similarity=match.similarity,
-            cluster_id=match.kept.id,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A representative that an entry repeats, and how closely."""
-
-    kept: Entry
-    similarity: float
-    is_exact: bool
+def world_salt(role: str, recipe: CurationRecipe, kind: str = EXAMPLE) -> np.uint64:
+    """Return the salt of the band keys of one role, variant and kind of text."""
+    return salt_of(role, recipe.variant, str(RULE_VERSIONS["signature"]), kind)
 
 
 def fingerprints(
@@ -218,223 +153,6 @@ def shingle_size(n_words: int, recipe: CurationRecipe) -> int:
     if n_words < recipe.tiny_below:
         return 1
     return recipe.short_shingle if n_words < recipe.short_below else recipe.long_shingle
-
-
-def find_repeats(index: "BandIndex", entries: Sequence[Entry]) -> list[Entry]:
-    """Decide for each entry whether it is kept or repeats something; return all that was touched.
-
-    `entries` are new or newly judged examples; the answer also holds stored ones whose verdict is
-    open again: repeats of a representative that changed, and representatives (with their repeats)
-    that a better entry beats. The caller writes all of them, then calls `index.add`.
-    """
-    pool = {entry.id: entry for entry in entries}
-    index.remove([entry.id for entry in entries if entry.is_stored])
-    members = index.members_of([entry.id for entry in entries if entry.is_stored])
-    fresh = [entry for entry in (*entries, *members) if not entry.is_rejected]
-    fresh = [entry for entry in fresh if pool.setdefault(entry.id, entry) is entry]
-    stored: dict[UUID, list[Match]] = {}
-    while fresh:
-        index.sign(fresh)
-        stored.update(index.matches(fresh, set(pool)))
-        beaten = {
-            match.kept.id: match.kept
-            for entry in fresh
-            for match in stored[entry.id]
-            if entry.rank > match.kept.rank and match.kept.id not in pool
-        }
-        index.remove(list(beaten))
-        reopened = {**beaten, **{entry.id: entry for entry in index.members_of(list(beaten))}}
-        fresh = [entry for entry in reopened.values() if entry.id not in pool]
-        pool.update({entry.id: entry for entry in fresh})
-    _settle([e for e in pool.values() if not e.is_rejected], stored, index.recipe)
-    return list(pool.values())
-
-
-def _settle(entries: list[Entry], stored: dict[UUID, list[Match]], recipe: CurationRecipe) -> None:
-    """Go through the entries, best first: each repeats something kept already, or is kept."""
-    within = _KeptInBatch(recipe)
-    in_batch = {entry.id for entry in entries}
-    for entry in sorted(entries, key=lambda e: e.rank, reverse=True):
-        matches = [m for m in stored[entry.id] if m.kept.id not in in_batch]
-        matches += within.matches(entry)
-        if matches:
-            entry.repeat(max(matches, key=lambda m: (m.is_exact, m.similarity, m.kept.rank)))
-        else:
-            entry.keep()
-            within.add(entry)
-
-
-class _KeptInBatch:
-    """The representatives of this batch, in memory, by hash and by band key."""
-
-    def __init__(self, recipe: CurationRecipe) -> None:
-        self.recipe = recipe
-        self._by_hash: dict[str, Entry] = {}
-        self._by_key: dict[int, list[Entry]] = defaultdict(list)
-
-    def add(self, entry: Entry) -> None:
-        assert entry.fingerprint is not None
-        self._by_hash[entry.columns["norm_hash"]] = entry
-        for key in entry.fingerprint.own_keys:
-            self._by_key[key].append(entry)
-
-    def matches(self, entry: Entry) -> list[Match]:
-        exact = self._by_hash.get(entry.columns["norm_hash"])
-        if exact is not None:
-            return [Match(exact, 1.0, is_exact=True)]
-        assert entry.fingerprint is not None
-        near = {
-            kept.id: kept
-            for key in entry.fingerprint.probe_keys
-            for kept in self._by_key.get(key, ())[: self.recipe.hot_bucket_cap]
-        }
-        return _verified(entry, near.values(), self.recipe)
-
-
-class BandIndex:
-    """The stored examples of one role and variant, found by hash or by band key."""
-
-    def __init__(self, session: Session, role: str, recipe: CurationRecipe) -> None:
-        self.session, self.role, self.recipe = session, role, recipe
-        self.n_compared = 0
-        """Pairs verified so far."""
-        self.n_hot = 0
-        """Pairs not compared because a bucket was over its cap: an alarm for template texts."""
-        version = str(RULE_VERSIONS["signature"])
-        self.salt = salt_of(role, recipe.variant, version)
-        self.prompt_salt = salt_of(role, recipe.variant, version, "prompt")
-
-    def sign(self, entries: Iterable[Entry]) -> None:
-        """Give each entry its fingerprint."""
-        unsigned = [entry for entry in entries if entry.fingerprint is None]
-        made = fingerprints([entry.text for entry in unsigned], self.recipe, self.salt)
-        for entry, fingerprint in zip(unsigned, made, strict=True):
-            entry.fingerprint = fingerprint
-
-    def matches(self, entries: Sequence[Entry], without: set[UUID]) -> dict[UUID, list[Match]]:
-        """Return the stored representatives that each entry repeats, but for those in `without`."""
-        exact = self._exact(entries, without)
-        rest = [entry for entry in entries if entry.id not in exact]
-        return {**exact, **self._near(rest, without)}
-
-    def add(self, entries: Iterable[Entry]) -> None:
-        """Store the band keys of kept entries, whose rows must exist."""
-        self.store_keys(
-            [
-                (entry.id, band, key)
-                for entry in entries
-                if entry.fingerprint is not None
-                for band, key in enumerate(entry.fingerprint.own_keys)
-            ]
-        )
-
-    def store_keys(self, rows: list[tuple[UUID, int, int]]) -> None:
-        """Store (example id, band, key) rows; one that is there already is replaced."""
-        if rows:
-            ids, bands, keys = zip(*rows, strict=True)
-            self.session.execute(_STORE_KEYS, {"ids": ids, "bands": bands, "keys": keys})
-
-    def remove(self, ids: Sequence[UUID], from_band: int = 0) -> None:
-        """Take examples out of the index of whole texts (or of prompts, from `PROMPT_BANDS`)."""
-        if ids:
-            band = col(ExampleBand.band)
-            self.session.execute(
-                delete(ExampleBand).where(
-                    col(ExampleBand.example_id).in_(ids),
-                    band >= from_band,
-                    band < from_band + PROMPT_BANDS,
-                )
-            )
-
-    def probe(self, keys: Sequence[tuple[int, int]]) -> dict[int, list[UUID]]:
-        """Return, per number, the indexed examples that share one of its (number, key) pairs.
-
-        Forced to look each key up in the index: left alone, the planner soon reads the whole table.
-        """
-        if not keys:
-            return {}
-        numbers, values = zip(*keys, strict=True)
-        arguments = {"numbers": numbers, "keys": values, "cap": self.recipe.hot_bucket_cap}
-        self.session.execute(text("SET LOCAL enable_seqscan = off"))
-        rows = self.session.execute(_PROBE, arguments).all()
-        self.session.execute(text("SET LOCAL enable_seqscan TO DEFAULT"))
-        found: dict[int, list[UUID]] = defaultdict(list)
-        for number, example_id, is_over_cap in rows:
-            if is_over_cap:
-                self.n_hot += 1
-            else:
-                found[number].append(example_id)
-        return found
-
-    def members_of(self, ids: Sequence[UUID]) -> list[Entry]:
-        """Return the stored repeats of some representatives."""
-        if not ids:
-            return []
-        return self._load(example.cluster_id.in_(ids) & example.duplicate_of.in_(ids))
-
-    def load(self, ids: Iterable[UUID]) -> dict[UUID, Entry]:
-        """Return stored examples by id, with their fingerprints."""
-        wanted = list(ids)
-        loaded = self._load(example.id.in_(wanted)) if wanted else []
-        self.sign(loaded)
-        return {entry.id: entry for entry in loaded}
-
-    def _exact(self, entries: Sequence[Entry], without: set[UUID]) -> dict[UUID, list[Match]]:
-        loaded = self._load(
-            (example.role == self.role)
-            & (example.variant == self.recipe.variant)
-            & example.norm_hash.in_({entry.columns["norm_hash"] for entry in entries})
-            & or_(example.status == KEPT, example.drop_reason == OVER_QUOTA)
-        )
-        by_hash = {kept.columns["norm_hash"]: kept for kept in loaded if kept.id not in without}
-        return {
-            entry.id: [Match(by_hash[entry.columns["norm_hash"]], 1.0, is_exact=True)]
-            for entry in entries
-            if entry.columns["norm_hash"] in by_hash
-        }
-
-    def _near(self, entries: Sequence[Entry], without: set[UUID]) -> dict[UUID, list[Match]]:
-        found = self.probe(
-            [
-                (number, key)
-                for number, entry in enumerate(entries)
-                if entry.fingerprint is not None
-                for key in entry.fingerprint.probe_keys
-            ]
-        )
-        ids = {i for candidates in found.values() for i in candidates} - without
-        kept = self.load(ids)
-        matches = {}
-        for number, entry in enumerate(entries):
-            candidates = [kept[i] for i in found.get(number, ()) if i in kept]
-            self.n_compared += len(candidates)
-            matches[entry.id] = _verified(entry, candidates, self.recipe)
-        return matches
-
-    def _load(self, condition: Any) -> list[Entry]:
-        rows = self.session.execute(select(EXAMPLES).where(condition)).mappings().all()
-        return [stored_entry(dict(row), self.recipe) for row in rows]
-
-
-def stored_entry(columns: dict[str, Any], recipe: CurationRecipe) -> Entry:
-    """Return the entry of a stored row."""
-    return Entry(
-        columns,
-        normalize(columns["prompt"], columns["answer"]),
-        quality(columns["score"], columns["scores"], columns["corrected"], recipe),
-        is_stored=True,
-    )
-
-
-def _verified(entry: Entry, candidates: Iterable[Entry], recipe: CurationRecipe) -> list[Match]:
-    assert entry.fingerprint is not None
-    found = []
-    for kept in candidates:
-        assert kept.fingerprint is not None
-        similarity = duplicate_similarity(entry.fingerprint, kept.fingerprint, recipe)
-        if similarity is not None:
-            found.append(Match(kept, similarity, is_exact=False))
-    return found
 
 
 def _size_pairs(made: Fingerprint, recipe: CurationRecipe) -> list[tuple[int, int]]:
@@ -529,34 +247,3 @@ def _is_operator(mark: str) -> bool:
 
 def _words(text: str) -> list[str]:
     return "".join(c if c.isalnum() or c == "_" else " " for c in text).split()
-
-
-_STORE_KEYS = text(
-    """
-    INSERT INTO example_band (example_id, band, key)
-    SELECT * FROM unnest(:ids, :bands, :keys)
-    ON CONFLICT (example_id, band) DO UPDATE SET key = excluded.key
-    """
-).bindparams(
-    bindparam("ids", type_=ARRAY(UuidType)),
-    bindparam("bands", type_=ARRAY(Integer)),
-    bindparam("keys", type_=ARRAY(BIGINT)),
-)
-
-_PROBE = text(
-    """
-    SELECT probed.number, found.example_id, min(found.place) > :cap
-    FROM unnest(:numbers, :keys) AS probed (number, key)
-    CROSS JOIN LATERAL (
-        SELECT example_id, row_number() OVER (ORDER BY example_id) AS place
-        FROM example_band
-        WHERE example_band.key = probed.key
-        LIMIT :cap + 1
-    ) AS found
-    GROUP BY probed.number, found.example_id
-    ORDER BY probed.number, found.example_id
-    """
-).bindparams(
-    bindparam("numbers", type_=ARRAY(Integer)),
-    bindparam("keys", type_=ARRAY(BIGINT)),
-)

@@ -118,14 +118,14 @@ def signatures(shingles: Ragged, num_perm: int) -> U32:
 def band_keys(found: U32, bands: int, rows: int, salts: U64) -> I64:
     """Return the bucket keys of each signature's bands: signed 64-bit, shape (n, bands).
 
-    60 bits of hash over the salt of the row (role, variant, …) and the band's values, and the
-    band's number in the low 4 bits.
+    59 bits of hash over the salt of the row (role, variant, …) and the band's values, and the
+    band's number in the low 5 bits.
     """
     grouped = found[:, : bands * rows].reshape(len(found), bands, rows).astype(np.uint64)
     keys = np.broadcast_to(salts[:, None], (len(found), bands)).astype(np.uint64)
     for row in range(rows):
         keys = _mixed(keys * np.uint64(_BASE) + grouped[:, :, row])
-    numbered = (keys & np.uint64(_MASK - 0xF)) | np.arange(bands, dtype=np.uint64)[None, :]
+    numbered = (keys & np.uint64(_MASK - 0x1F)) | np.arange(bands, dtype=np.uint64)[None, :]
     return numbered.view(np.int64)
 
 

@@ -20,7 +20,7 @@ from curation.dedupe.minhash import (
 GOLDEN_WORDS = [12183250994494213096, 2140316027646058924, 12609935244270955673]
 GOLDEN_SIGNATURE = [345712645, 880378595, 138267682, 325132316]
 GOLDEN_SIGNATURE_CRC = 1293887522
-GOLDEN_KEYS = [-8505751470827534960, 1752855989553644177]
+GOLDEN_KEYS = [-8505751470827534976, 1752855989553644161]
 GOLDEN_PERMUTATION = [3793791033, 1853398634]
 
 
@@ -137,5 +137,5 @@ def test_band_keys_keep_worlds_and_bands_apart():
     here = band_keys(found, 16, 8, np.array([salt_of("coder", "default", "1")]))
     there = band_keys(found, 16, 8, np.array([salt_of("coder", "unverified", "1")]))
     assert not set(here[0].tolist()) & set(there[0].tolist())
-    assert (here[0] & 0xF).tolist() == list(range(16))
+    assert (here[0] & 0x1F).tolist() == list(range(16))
     assert salt_of("a", "bc") != salt_of("ab", "c")

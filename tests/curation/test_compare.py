@@ -1,15 +1,11 @@
 """What counts as a repeat: short texts to the word, long ones by Jaccard, never by chance."""
 
-import gzip
-import json
 import random
 
 import numpy as np
 import pytest
-from sqlalchemy import text
 
-from curation.build import build_dataset
-from curation.dedupe.compare import BandIndex, duplicate_similarity, fingerprints
+from curation.dedupe.compare import duplicate_similarity, fingerprints
 from curation.normalize import Normalized, normalize
 from curation.recipe import CurationRecipe
 from foundation.chat import message
@@ -99,52 +95,3 @@ def test_texts_without_words_have_no_keys_and_break_nothing():
     )
     assert [bool(one.own_keys) for one in made] == [False, False, True]
     assert fingerprints([], RECIPE, SALT) == []
-
-
-def test_real_revisions_of_files_are_found_and_other_files_are_not(public_data):
-    path = public_data / "near_dup_code_revisions" / "pairs_a.jsonl.gz"
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        pairs = [json.loads(line) for line in file]
-    texts = [normalize([], pair[name]) for pair in pairs for name in ("text_a", "text_b")]
-    made = fingerprints(texts, RECIPE, SALT)
-    found = [
-        duplicate_similarity(made[2 * i], made[2 * i + 1], RECIPE) is not None
-        and bool(set(made[2 * i].own_keys) & set(made[2 * i + 1].probe_keys))
-        for i in range(len(pairs))
-    ]
-    close = [f for f, p in zip(found, pairs, strict=True) if p["label"] and p["jaccard5"] >= 0.8]
-    assert sum(close) / len(close) > 0.9
-    assert not any(f for f, p in zip(found, pairs, strict=True) if not p["label"])
-
-
-def test_independent_programs_for_one_task_are_no_repeats(public_data):
-    path = public_data / "near_dup_code_irplag" / "irplag_odd_cases.jsonl"
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    made = fingerprints([normalize([], row["text"]) for row in rows], RECIPE, SALT)
-    originals = {r["case"]: m for r, m in zip(rows, made, strict=True) if r["kind"] == "original"}
-    for row, one in zip(rows, made, strict=True):
-        if row["kind"] == "non-plagiarized":
-            assert duplicate_similarity(originals[row["case"]], one, RECIPE) is None
-
-
-def test_a_probe_uses_the_index_and_respects_the_cap(session, log):
-    for number in range(60):
-        log.call(f"question {number}", f"answer {number}", passed=True, task_key=str(number))
-    build_dataset(session, "coder")
-    rows = (
-        session.execute(text("SELECT example_id FROM example_band WHERE band = 0")).scalars().all()
-    )
-    session.execute(text("UPDATE example_band SET key = 16 WHERE band = 0"))
-    index = BandIndex(session, "coder", CurationRecipe(hot_bucket_cap=50))
-    found = index.probe([(7, 16), (8, 17)])
-    assert found == {7: sorted(rows)[:50]}
-    assert index.n_hot >= 1
-    assert session.execute(text("SHOW enable_seqscan")).scalar_one() == "on"
-    session.execute(text("SET LOCAL enable_seqscan = off"))
-    plan = session.execute(
-        text(
-            "EXPLAIN SELECT * FROM unnest(ARRAY[1, 2]::bigint[]) AS p (key) CROSS JOIN LATERAL "
-            "(SELECT example_id FROM example_band AS b WHERE b.key = p.key LIMIT 50) AS f"
-        )
-    )
-    assert "ix_example_band_key" in "\n".join(plan.scalars())
