@@ -275,13 +275,15 @@ class Calibration(SQLModel, table=True):
 
 
 class Embedding(SQLModel, table=True):
-    """The vector of a text by one model; texts are found by hash, so equal ones share it."""
+    """The vectors of a text's chunks by one model; equal texts share them, being found by hash."""
 
     __tablename__ = "embedding"
 
     text_hash: str = Field(primary_key=True)
     model: str = Field(primary_key=True)
-    vector: bytes = Field(sa_column=Column(LargeBinary, nullable=False), description="float16, L2.")
+    vector: bytes = Field(
+        sa_column=Column(LargeBinary, nullable=False), description="float16, chunk after chunk."
+    )
     n_chunks: int = 1
     created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
 
@@ -422,9 +424,7 @@ class ReviewItem(SQLModel, table=True):
     id: UUID = Field(default_factory=new_id, primary_key=True)
     role: str
     kind: str = Field(default="example", description="example, pair or likeness.")
-    subject_id: UUID = Field(
-        description="The example; of a pair or likeness, the first."
-    )
+    subject_id: UUID = Field(description="The example; of a pair or likeness, the first.")
     other_id: UUID | None = None
     reason: str = Field(
         description="random, uncertainty, disagreement, diversity, filter, semantic or second."
