@@ -13,8 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 from curation.recipe import DEFAULT, SABOTAGE, CurationRecipe
+from foundation.chat import Message
 
 TRUST: Final = {"test": 1.0, "human": 0.9, "user": 0.7, "role": 0.6, "judge": 0.4}
 """Weight of a source's word, 0-1; unknown sources weigh `UNKNOWN_TRUST`."""
@@ -49,15 +51,20 @@ _PYTHON_LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One piece of feedback as the scorer reads it; `direct` is false for an episode's."""
+    """One piece of feedback, or a reviewer's label, as the scorer reads it."""
 
     kind: str
+    """rating, success, metric, category, comment, correction, preference or review."""
     value: float | None
+    """Of a preference 1 for the winner and 0 for the loser; of a review 1 if accepted, else 0."""
     text: str | None
+    """Of a correction, or of a review that edited: the answer as it should have been."""
     source: str
     actor: str | None
     name: str | None
+    """Of a review: accepted, rejected or edited."""
     direct: bool
+    """False: said about the whole episode."""
     said_at: datetime
 
 
@@ -66,12 +73,19 @@ class Attempt:
     """What the model did: its answer, or why there is none."""
 
     prompt_text: str
+    """What was asked: user and tool messages, without system prompts."""
     answer: str
+    """Plain text, possibly empty beside tool calls."""
     status: str
     completed: bool
     finish_reason: str | None
     n_tool_calls: int = 0
     has_payload: bool = True
+    message: Message | None = None
+    """The answer as it came; None: text alone is known."""
+    interaction_id: UUID | None = None
+    role: str = ""
+    task_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +148,7 @@ def reject(attempt: Attempt, known: Score, recipe: CurationRecipe) -> str | None
     if known.correction is not None:
         return _reject_form(attempt.prompt_text, known.correction, recipe)
     return (
-        _reject_call(attempt)
-        or _reject_form(attempt.prompt_text, attempt.answer, recipe)
-        or _reject_outcome(known, recipe)
+        _reject_call(attempt) or _reject_answer(attempt, recipe) or _reject_outcome(known, recipe)
     )
 
 
@@ -236,9 +248,13 @@ def _reject_call(attempt: Attempt) -> str | None:
         return INCOMPLETE
     if attempt.finish_reason == "length":
         return TRUNCATED
-    if not attempt.answer.strip() and attempt.n_tool_calls:
-        return TOOL_CALLS
     return None
+
+
+def _reject_answer(attempt: Attempt, recipe: CurationRecipe) -> str | None:
+    if attempt.answer.strip():
+        return _reject_form(attempt.prompt_text, attempt.answer, recipe)
+    return None if recipe.keep_tool_calls and attempt.message is not None else TOOL_CALLS
 
 
 def _reject_form(prompt_text: str, answer: str, recipe: CurationRecipe) -> str | None:
