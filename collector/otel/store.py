@@ -21,7 +21,7 @@ from collector.admission import Refusal, interaction_columns, scrubbed
 from collector.ingest import REJECTED, store_batch
 from collector.otel.read import SOURCE, Reading
 from collector.schemas import MAX_BATCH, IngestBatch
-from collector.tables import Interaction, InteractionPayload
+from collector.tables import WRITER, Interaction, InteractionPayload
 from foundation.ids import first_id_at, time_of
 from foundation.tables import now
 
@@ -120,10 +120,14 @@ def _complete(session: Session, row: Interaction, columns: Mapping[str, Any]) ->
     if payload is None:
         return  # its retention has ended
     better = of_span(columns["attributes"]) and not of_span(payload.attributes)
-    for name, value in completed_columns(row.model_dump(), columns, better).items():
+    of_row = completed_columns(row.model_dump(), columns, better)
+    of_payload = completed_payload(payload.model_dump(), columns, better)
+    for name, value in of_row.items():
         setattr(row, name, value)
-    for name, value in completed_payload(payload.model_dump(), columns, better).items():
+    for name, value in of_payload.items():
         setattr(payload, name, value)
+    if of_row or of_payload:
+        row.written_xid = WRITER  # type: ignore[assignment]  # filled by the server
     session.flush()
 
 

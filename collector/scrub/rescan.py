@@ -3,6 +3,7 @@
 Walks interactions with their payloads, feedback, dead letters and campaigns in order of their ids,
 in batches of one transaction each: what the present rules find is replaced, and `scrub_version`
 says that a row has been looked at. Stopped and started again, it goes on with what is left.
+A row of which something was removed counts as newly written: the examples made of it are stale.
 """
 
 import json
@@ -20,6 +21,7 @@ from sqlmodel import Session, SQLModel, col, func, or_, select
 from collector.dead_letters import UNKEPT
 from collector.scrub import RuleSet, Scrubber, scrub_record, server_rules
 from collector.tables import (
+    WRITER,
     Campaign,
     CampaignItem,
     DeadLetter,
@@ -180,10 +182,13 @@ class _Interactions(_Walk):
         ids = [row.id for row in rows]
         found = session.exec(select(InteractionPayload).where(col(InteractionPayload.id).in_(ids)))
         payloads = {payload.id: payload for payload in found}
-        for row in rows:
-            payload = payloads.get(row.id)
-            if self._clean_one(session, row, payload, report):
-                report.interactions.append(row.id)
+        changed = [
+            row.id for row in rows if self._clean_one(session, row, payloads.get(row.id), report)
+        ]
+        report.interactions += changed
+        session.execute(
+            update(Interaction).where(col(Interaction.id).in_(changed)).values(written_xid=WRITER)
+        )
         session.execute(
             update(Interaction)
             .where(col(Interaction.id).in_(ids))
@@ -246,6 +251,7 @@ class _FeedbackRows(_Walk):
             after = scrub_record(before, numbered_after(self.rules, [before]))
             if self.note(report, before, after):
                 _assign(row, before, after)
+                row.written_xid = WRITER  # type: ignore[assignment]  # filled by the server
             row.scrub_version = self.rules.version
 
 

@@ -85,6 +85,24 @@ def test_everything_that_older_rules_left_is_removed_everywhere(session, newer):
     assert rescan(rules=newer).as_dict()["seen"] == {}
 
 
+def test_what_changed_counts_as_newly_written(session, newer):
+    record, clean = interaction(f"fix {TICKET}"), interaction("nothing")
+    comments = [
+        feedback_record(new_id(), "comment", interaction_id=record["id"], text=text)
+        for text in (f"see {TICKET}", "nothing")
+    ]
+    store(session, [record, clean], comments)
+    written = {row.id: row.written_xid for row in rows_of(session)}
+    rescan(rules=newer)
+    renewed = {str(row.id) for row in rows_of(session) if row.written_xid > written[row.id]}
+    assert renewed == {record["id"], comments[0]["id"]}
+
+
+def rows_of(session: Session):
+    session.expire_all()
+    return [*session.exec(select(Interaction)), *session.exec(select(Feedback))]
+
+
 def test_campaigns_and_their_places_are_scrubbed_again(session, newer):
     values = {"name": "c", "role": "coder", "n": 1, "models": [{"model": "m"}]}
     row = create(session, spec_of({**values, "task": {"template": f"mend {TICKET}"}}))

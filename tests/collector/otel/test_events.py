@@ -103,6 +103,16 @@ def test_span_and_events_make_one_record_in_any_order(
     assert source.counts == {"stored": 1, "duplicate": 3}
 
 
+def test_a_completed_call_counts_as_newly_written(session: Session, database: str) -> None:
+    put_spans(span())
+    written = session.exec(select(Interaction.written_xid)).one()
+    put_events(*DETAIL)
+    completed = session.exec(select(Interaction.written_xid)).one()
+    assert completed > written
+    put_events(*DETAIL)
+    assert session.exec(select(Interaction.written_xid)).one() == completed, "nothing was new"
+
+
 def test_messages_spread_over_requests_are_put_together(calls, database) -> None:
     for each in MESSAGES:
         put_events(each)
