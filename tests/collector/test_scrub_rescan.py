@@ -13,7 +13,7 @@ from collector.scrub import RULES_VERSION, RuleSet, ScrubFailed
 from collector.scrub.custom import load
 from collector.scrub.rescan import Scope, rescan
 from collector.tables import CampaignItem, DeadLetter, Feedback, Interaction, InteractionPayload
-from curation.tables import Dataset, DatasetExample, Example
+from curation.tables import Dataset, DatasetShard, Example, ShardRow
 from flywheel.cli.scrub import stale_copies
 from foundation.ids import new_id
 
@@ -214,10 +214,12 @@ def test_copies_of_changed_interactions_are_counted(session):
     dataset = Dataset(role="coder", number=1, content_hash="x")
     session.add_all([*examples, dataset])
     session.flush()
-    session.add_all(
-        DatasetExample(dataset_id=dataset.id, example_id=example.id, split="train")
-        for example in examples
+    session.add(
+        DatasetShard(
+            dataset_id=dataset.id, split="train", position=0, shard="s", n_rows=2, uri="file:x"
+        )
     )
+    session.add_all(ShardRow(shard="s", row_id=example.id) for example in examples)
     session.flush()
     assert stale_copies(session, ids[:1]) == {"examples": 1, "datasets": 1}
     assert stale_copies(session, [new_id()]) == {"examples": 0, "datasets": 0}
