@@ -10,7 +10,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 EXTRAS := service,train,semantic,scale,embedded,dev
 
-.PHONY: setup demo test test-clients check format clean bench-capture bench-loss bench-venv
+.PHONY: setup demo test test-clients check format clean bench-capture bench-curation bench-loss bench-venv
 
 setup: $(READY)
 
@@ -56,6 +56,9 @@ check: $(READY)
 # Each prints figure, bar, measured and ratio, and fails when a bar is missed.
 bench-capture: $(READY) bench-venv
 	$(BIN)/python -m benchmarks.capture $(BENCH_ARGS)
+
+bench-curation: $(READY) bench-venv
+	$(BIN)/python -m benchmarks.curation $(BENCH_ARGS)
 
 bench-loss: $(READY)
 	$(BIN)/python -m benchmarks.loss $(BENCH_ARGS)
