@@ -4,8 +4,8 @@
 
 The real commands on an embedded PostgreSQL of their own: `flywheel import` brings in made-up calls
 around slices of Python's own standard library (requests of 20 task types, answers of code, test
-outcomes, one in ten a repeat), `flywheel curate` makes the dataset, and both again for the 1,000 new
-ones. Measured is the process of `curate` and, apart, what PostgreSQL worked meanwhile.
+outcomes, one in ten a repeat), `flywheel curate` makes the dataset, and both again for the 1,000
+new ones. Measured is the process of `curate` and, apart, what PostgreSQL worked meanwhile.
 """
 
 import argparse
@@ -122,7 +122,7 @@ def made_up_calls(seed: int) -> Iterator[dict[str, Any]]:
     Three in a hundred repeat an earlier call to the letter, seven with a few words changed.
     """
     drawn = random.Random(seed)
-    words = _library_words()
+    lines = _library_lines()
     earlier: list[dict[str, Any]] = []
     number = 0
     while True:
@@ -135,8 +135,8 @@ def made_up_calls(seed: int) -> Iterator[dict[str, Any]]:
         else:
             kind = drawn.choice(TASK_TYPES)
             call = {
-                "prompt": f"Request {number} of {kind}: rework this part.\n{_slice(words, drawn)}",
-                "answer": _slice(words, drawn),
+                "prompt": f"Request {number} of {kind}: rework this part.\n{_slice(lines, drawn)}",
+                "answer": _slice(lines, drawn),
                 "task_type": kind,
             }
             if len(earlier) < 5000:
@@ -148,22 +148,25 @@ def made_up_calls(seed: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def _library_words() -> list[str]:
-    """The sources of Python's standard library as one long list of words, spaces kept."""
+def _library_lines() -> list[str]:
+    """The sources of Python's standard library, line by line, without the blank ones."""
     folder = Path(os.__file__).parent
-    sources = sorted(folder.glob("*.py"))
     return [
-        word
-        for path in sources
+        line
+        for path in sorted(folder.glob("*.py"))
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-        for word in (*line.split(" "), "\n")
+        if line.strip()
     ]
 
 
-def _slice(words: list[str], drawn: random.Random) -> str:
-    length = drawn.randint(120, 280)
-    start = drawn.randrange(len(words) - length)
-    return " ".join(words[start : start + length])
+def _slice(lines: list[str], drawn: random.Random) -> str:
+    """Return successive lines of 120 to 280 words."""
+    wanted, taken = drawn.randint(120, 280), 0
+    start = end = drawn.randrange(len(lines) - 300)
+    while taken < wanted:
+        taken += len(lines[end].split())
+        end += 1
+    return "\n".join(lines[start:end])
 
 
 def _edited(text: str, drawn: random.Random) -> str:
