@@ -61,6 +61,24 @@ def put(path: Path, root: str | None = None) -> Artifact:
     return Artifact(uri, content_hash, size)
 
 
+def exists(uri: str, root: str | None = None) -> bool:
+    """Return whether the store has the artifact."""
+    filesystem, base = fsspec.core.url_to_fs(root or get_settings().artifacts_root)
+    return bool(filesystem.exists(f"{base}/{uri}"))
+
+
+def delete(uri: str, root: str | None = None) -> None:
+    """Remove an artifact and this machine's copy of it; nothing happens where there is none.
+
+    Other machines' copies stay until their `cache` folders are cleaned.
+    """
+    settings = get_settings()
+    filesystem, base = fsspec.core.url_to_fs(root or settings.artifacts_root)
+    if filesystem.exists(f"{base}/{uri}"):
+        filesystem.rm(f"{base}/{uri}", recursive=True)
+    shutil.rmtree(settings.home.absolute() / "cache" / uri, ignore_errors=True)
+
+
 def fetch(uri: str, root: str | None = None) -> Path:
     """Return a local folder with the artifact's files, copying it once from a remote root.
 

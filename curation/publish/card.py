@@ -1,23 +1,25 @@
-"""The card of a dataset version: what went in, what fell out and why, and the proof of no leak.
+"""The card of a dataset version: what went in, what fell out and why, and how good the rest is.
 
 Nothing in it depends on the clock or on how many builds it took, but for the `build` entry that the
 database row adds.
 """
 
+import json
 from collections import Counter
-from itertools import combinations
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
-from uuid import UUID
 
 import numpy as np
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlmodel import Session
 
 from curation.choice.balance import UNTYPED
 from curation.columns import example
-from curation.dedupe.compare import BandIndex, duplicate_similarity, prompt_similarity
 from curation.export import SPLITS
-from curation.normalize import COMPARED_ROLES, comparable
+from curation.publish.chosen import Chosen
 from curation.recipe import RULE_VERSIONS, CurationRecipe
 from curation.score.outcome import (
     EXACT_DUPLICATE,
@@ -30,66 +32,75 @@ from curation.score.outcome import (
     OVER_QUOTA,
     TOO_LITTLE_FEEDBACK,
 )
-from curation.split import TASK_PREFIX
-from curation.tables import KEPT, TRAIN, VALIDATION
-from foundation.chat import joined
+from curation.tables import KEPT, POSITIVE, TRAIN, VALIDATION, Dataset
+from foundation.artifacts import put
 
+CARD: Final = "card.json"
+CONTAMINATED: Final = "contaminated"
 STEPS: Final = (
     (
         "proven",
         {FAILED_OUTCOME, NO_OUTCOME, NOT_FAILED, LOW_RATING, LOW_SCORE, TOO_LITTLE_FEEDBACK},
     ),
     ("unique", {EXACT_DUPLICATE, NEAR_DUPLICATE}),
+    ("decontaminated", {CONTAMINATED}),
     ("chosen", {OVER_QUOTA}),
 )
 """Steps after `well_formed`, each with the reasons for which it drops."""
 LARGE_GROUP_SHARE: Final = 0.2
-PAIRS_PROVED_AT_MOST: Final = 200_000
+SCORE_BINS: Final = 10
+LENGTH_BINS: Final = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+"""Lower ends of the bins of token lengths; the last has no upper end."""
 
 
 class Tally:
-    """Counts the rows of a version while they are written."""
+    """Counts the rows of a version as they are chosen."""
 
     def __init__(self) -> None:
         self.splits: Counter[str] = Counter()
         self.task_types: Counter[str] = Counter()
         self.groups: Counter[str] = Counter()
+        self.difficulties: Counter[str] = Counter()
+        self.languages: Counter[str] = Counter()
+        self.code_languages: Counter[str] = Counter()
+        self.projects: Counter[str] = Counter()
+        self.bases: Counter[str] = Counter()
+        self.mixed: Counter[str] = Counter()
         self.n_tokens: list[int] = []
         self.scores: list[float] = []
-        self.n_corrected = self.n_verified = self.n_contradicted = 0
-        self._episodes: dict[UUID, set[str]] = {}
-        self._prompts: dict[str, set[str]] = {}
+        self.n_corrected = self.n_verified = self.n_contradicted = self.n_human = 0
 
-    def add(self, columns: dict[str, Any], split: str) -> None:
-        """Count one kept example."""
-        self.splits[split] += 1
-        self.task_types[columns["task_type"] or UNTYPED] += 1
-        self.groups[columns["split_key"]] += 1
-        self.n_tokens.append(columns["n_tokens"])
-        if columns["score"] is not None:
-            self.scores.append(columns["score"])
-        self.n_corrected += columns["corrected"]
-        self.n_verified += columns["scores"].get("outcome") is True and not columns["corrected"]
-        self.n_contradicted += bool(columns["scores"].get("contradicted"))
-        if columns["episode_id"] is not None:
-            self._episodes.setdefault(columns["episode_id"], set()).add(split)
-        prompt = comparable(joined(columns["prompt"], COMPARED_ROLES))
-        self._prompts.setdefault(prompt, set()).add(split)
+    def add(self, row: Chosen) -> None:
+        """Count one row of the role's own."""
+        self.splits[row.split] += 1
+        self.task_types[row.task_type or UNTYPED] += 1
+        self.groups[row.split_key] += 1
+        self.projects[row.project] += 1
+        for counter, value in (
+            (self.difficulties, row.difficulty),
+            (self.languages, row.language),
+            (self.code_languages, row.code_language),
+            (self.bases, row.basis),
+        ):
+            if value is not None:
+                counter[value] += 1
+        if row.n_tokens is not None:
+            self.n_tokens.append(row.n_tokens)
+        if row.score is not None:
+            self.scores.append(row.score)
+        self.n_corrected += row.corrected
+        self.n_verified += row.polarity == POSITIVE and not row.corrected
+        self.n_contradicted += bool(row.disagreement)
+        self.n_human += row.corrected or row.reviewed in ("accepted", "edited")
+
+    def add_mixed(self, origin: str, n_rows: int) -> None:
+        """Count rows that were mixed into `train`."""
+        self.mixed[origin] += n_rows
 
     @property
     def n_rows(self) -> int:
-        """Rows over all splits."""
+        """The role's own rows over all splits."""
         return self.splits.total()
-
-    @property
-    def n_shared_episodes(self) -> int:
-        """Episodes with examples in more than one split."""
-        return sum(len(splits) > 1 for splits in self._episodes.values())
-
-    @property
-    def n_shared_prompts(self) -> int:
-        """Prompts (as compared) with examples in more than one split."""
-        return sum(len(splits) > 1 for splits in self._prompts.values())
 
     @property
     def largest_group_share(self) -> float:
@@ -99,35 +110,45 @@ class Tally:
 
 def make_card(
     session: Session,
-    role: str,
+    dataset: Dataset,
     recipe: CurationRecipe,
     tally: Tally,
-    content_hash: str,
-    leak_proof: dict[str, Any],
+    leak_proof: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the card as plain JSON values; shares are in 0-1, lengths in tokens (estimated)."""
-    n_candidates, dropped = count_drops(session, role, recipe.variant)
+    n_candidates, dropped = count_drops(session, dataset.role, dataset.variant)
     return {
-        "role": role,
-        "variant": recipe.variant,
-        "content_hash": content_hash,
+        "role": dataset.role,
+        "kind": dataset.kind,
+        "variant": dataset.variant,
+        "number": dataset.number,
+        "content_hash": dataset.content_hash,
         "recipe": recipe.as_json(),
         "recipe_fingerprint": recipe.fingerprint,
         "rule_versions": dict(RULE_VERSIONS),
+        "code_version": version("agent-flywheel"),
         "candidates": n_candidates,
         "kept": tally.n_rows,
         "dropped_by_reason": dropped,
         "steps": steps(n_candidates, dropped),
         "splits": {split: tally.splits[split] for split in SPLITS},
+        "mixed_in": dict(sorted(tally.mixed.items())),
         "groups": len(tally.groups),
         "largest_group_share": tally.largest_group_share,
-        "task_types": dict(sorted(tally.task_types.items())),
+        "task_types": _largest_first(tally.task_types),
+        "difficulties": _largest_first(tally.difficulties),
+        "languages": _largest_first(tally.languages),
+        "code_languages": _largest_first(tally.code_languages),
+        "projects": _largest_first(tally.projects),
+        "bases": _largest_first(tally.bases),
         "corrected_share": _share(tally.n_corrected, tally.n_rows),
         "verified_share": _share(tally.n_verified, tally.n_rows),
         "contradicted_share": _share(tally.n_contradicted, tally.n_rows),
-        "mean_score": float(np.mean(tally.scores)) if tally.scores else None,
+        "mean_score": round(float(np.mean(tally.scores)), 6) if tally.scores else None,
+        "scores": score_histogram(tally.scores),
         "n_tokens": length_summary(tally.n_tokens),
-        "leak_proof": leak_proof,
+        "lengths": length_histogram(tally.n_tokens),
+        "leak_proof": dict(leak_proof),
         "warnings": warnings_of(tally, leak_proof),
     }
 
@@ -143,7 +164,7 @@ def count_drops(session: Session, role: str, variant: str) -> tuple[int, dict[st
     return sum(n for _, _, n in rows), dict(sorted(dropped.items()))
 
 
-def steps(n_candidates: int, dropped: dict[str, int]) -> dict[str, int]:
+def steps(n_candidates: int, dropped: Mapping[str, int]) -> dict[str, int]:
     """Return how many examples were left after each step, in order."""
     later = {reason for _, reasons in STEPS for reason in reasons}
     left = n_candidates - sum(n for reason, n in dropped.items() if reason not in later)
@@ -154,7 +175,7 @@ def steps(n_candidates: int, dropped: dict[str, int]) -> dict[str, int]:
     return counts
 
 
-def length_summary(lengths: list[int]) -> dict[str, int]:
+def length_summary(lengths: Sequence[int]) -> dict[str, int]:
     """Return total, median, 95th percentile and maximum; all 0 for no lengths."""
     if not lengths:
         return {"total": 0, "p50": 0, "p95": 0, "max": 0}
@@ -162,34 +183,24 @@ def length_summary(lengths: list[int]) -> dict[str, int]:
     return {"total": sum(lengths), "p50": int(p50), "p95": int(p95), "max": max(lengths)}
 
 
-def prove_no_leak(index: BandIndex, dataset_id: UUID, tally: Tally) -> dict[str, Any]:
-    """Return what two splits of a stored version share: every number but the checked ones is 0.
-
-    All pairs across splits that meet in a bucket of the near-duplicate index are verified anew.
-    Prompts of tasks that the caller named may be alike: the name says they are different tasks.
-    """
-    pairs = _cross_split_pairs(index.session, dataset_id)
-    entries = index.load({i for pair in pairs for i in pair})
-    n_repeats = n_prompts = 0
-    for one, other in ((entries[a], entries[b]) for a, b in pairs):
-        assert one.fingerprint is not None
-        assert other.fingerprint is not None
-        a, b = one.fingerprint, other.fingerprint
-        n_repeats += duplicate_similarity(a, b, index.recipe) is not None
-        keys = (one.columns["split_key"], other.columns["split_key"])
-        if not all(key.startswith(TASK_PREFIX) for key in keys):
-            n_prompts += prompt_similarity(a.prompt, b.prompt, index.recipe) is not None
-    return {
-        "cross_split_repeats": n_repeats,
-        "cross_split_similar_prompts": n_prompts,
-        "cross_split_equal_prompts": tally.n_shared_prompts,
-        "cross_split_episodes": tally.n_shared_episodes,
-        "checked_pairs": len(pairs),
-        "checked_all": len(pairs) < PAIRS_PROVED_AT_MOST,
-    }
+def length_histogram(lengths: Sequence[int]) -> list[dict[str, int]]:
+    """Return rows by token length, up to the last bin that has any; empty for no lengths."""
+    counts = np.bincount(np.digitize(lengths, LENGTH_BINS[1:]))
+    return [{"from": low, "n": int(n)} for low, n in zip(LENGTH_BINS, counts, strict=False)]
 
 
-def warnings_of(tally: Tally, leak_proof: dict[str, Any]) -> list[str]:
+def score_histogram(scores: Sequence[float]) -> list[dict[str, float]]:
+    """Return rows by score in tenths of 0-1; empty for no scores."""
+    if not scores:
+        return []
+    counts, ends = np.histogram(scores, SCORE_BINS, (0.0, 1.0))
+    return [
+        {"from": round(float(low), 1), "n": int(n)}
+        for low, n in zip(ends[:-1], counts, strict=True)
+    ]
+
+
+def warnings_of(tally: Tally, leak_proof: Mapping[str, Any]) -> list[str]:
     """Return what a reader of the dataset should know before training on it."""
     found = [
         f"{name.replace('_', ' ')}: {count}, expected 0"
@@ -207,31 +218,17 @@ def warnings_of(tally: Tally, leak_proof: dict[str, Any]) -> list[str]:
     return found
 
 
-def _cross_split_pairs(session: Session, dataset_id: UUID) -> set[tuple[UUID, UUID]]:
-    """Return the pairs of members in different splits that share a bucket, up to a limit."""
-    pairs: set[tuple[UUID, UUID]] = set()
-    for ids, splits in session.execute(_SHARED_BUCKETS, {"dataset_id": dataset_id}):
-        members = sorted(zip(ids, splits, strict=True))
-        for (one, here), (other, there) in combinations(members, 2):
-            if here != there:
-                pairs.add((one, other))
-            if len(pairs) == PAIRS_PROVED_AT_MOST:
-                return pairs
-    return pairs
+def write_card(card: Mapping[str, Any], shards: Iterable[Mapping[str, Any]]) -> str:
+    """Store a card and the list of its version's files; return the URI of the artifact."""
+    text = json.dumps({**card, "files": list(shards)}, indent=2, sort_keys=True, ensure_ascii=False)
+    with TemporaryDirectory(prefix="flywheel-card-") as folder:
+        (Path(folder) / CARD).write_text(text + "\n", encoding="utf-8")
+        return put(Path(folder)).uri
+
+
+def _largest_first(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
-
-
-_SHARED_BUCKETS = text(
-    """
-    SELECT array_agg(member.example_id), array_agg(member.split)
-    FROM dataset_example AS member
-    JOIN example_band AS band ON band.example_id = member.example_id
-    WHERE member.dataset_id = :dataset_id
-    GROUP BY band.key
-    HAVING min(member.split) <> max(member.split)
-    ORDER BY band.key
-    """
-)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.artifacts import fetch, hash_tree, put
+from foundation.artifacts import delete, exists, fetch, hash_tree, put
 from foundation.errors import NotFound
 
 
@@ -48,3 +48,15 @@ def test_a_remote_root_is_fetched_once(settings: object, tmp_path: Path) -> None
     local = fetch(stored.uri, root="memory://store")
     assert (local / "x").read_text() == "1"
     assert fetch(stored.uri, root="memory://store") == local
+
+
+def test_a_deleted_artifact_is_gone_and_deleting_it_again_is_no_error(
+    settings: object, tmp_path: Path
+) -> None:
+    uri = put(folder(tmp_path / "a", x="1")).uri
+    assert exists(uri)
+    delete(uri)
+    delete(uri)
+    assert not exists(uri)
+    with pytest.raises(NotFound, match="artifact"):
+        fetch(uri)

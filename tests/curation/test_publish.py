@@ -1,0 +1,260 @@
+"""Publishing: rows cut into shards by content, and what a change, or none, makes of a version."""
+
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import delete, event, func
+from sqlmodel import Session, select
+
+from curation.export import load_rows, read, shards_of
+from curation.publish.publish import publish
+from curation.publish.rows import make_row, row_hash
+from curation.publish.shards import MEAN_ROWS, MOST_ROWS, Entry, cut, shard_name
+from curation.recipe import CurationRecipe
+from curation.tables import (
+    DROPPED,
+    CurationBuild,
+    Dataset,
+    DatasetExample,
+    DatasetShard,
+    Example,
+    PreferencePair,
+    ShardRow,
+)
+from curation.templates import NO_TEMPLATES
+from foundation.artifacts import fetch
+from foundation.chat import message
+from foundation.ids import new_id
+from foundation.settings import get_settings
+
+RECIPE = CurationRecipe()
+
+
+def add_example(session: Session, prompt: str, answer: str, **columns) -> Example:
+    """A kept example as judging and settling leave it."""
+    added = Example(
+        role="coder",
+        interaction_id=new_id(),
+        prompt=[message("user", prompt)],
+        answer=answer,
+        norm_hash=answer,
+        split_key=f"task:{prompt}",
+        score=1.0,
+        polarity="positive",
+        **columns,
+    )
+    added.row_hash = row_hash(added.model_dump())
+    session.add(added)
+    return added
+
+
+def add_examples(session: Session, n: int, **columns) -> list[Example]:
+    added = [add_example(session, f"task {i}", f"answer {i}", **columns) for i in range(n)]
+    session.flush()
+    return added
+
+
+def published(
+    session: Session, recipe: CurationRecipe = RECIPE, kind: str = "sft"
+) -> tuple[Dataset, bool]:
+    """What publishing makes of the rows as they stand."""
+    build = CurationBuild(
+        role="coder",
+        variant=recipe.variant,
+        kind=kind,
+        recipe=recipe.as_json(),
+        recipe_fingerprint=recipe.fingerprint,
+        everything=False,
+        until_xid=1,
+    )
+    session.add(build)
+    session.flush()
+    made = publish(session, build, recipe, NO_TEMPLATES)
+    session.delete(build)
+    session.flush()
+    return made
+
+
+def many_ids(n: int) -> list[UUID]:
+    """Sorted ids, the same in every run."""
+    draw = random.Random(1)
+    return sorted(UUID(int=draw.getrandbits(128)) for _ in range(n))
+
+
+def entries(ids: Sequence[UUID]) -> list[Entry]:
+    return [Entry(identifier, "h", 1.0, "k") for identifier in ids]
+
+
+def test_cutting_keeps_every_row_in_order_and_bounds_a_shard():
+    ids = many_ids(20_000)
+    shards = list(cut(entries(ids)))
+    assert [entry.id for shard in shards for entry in shard] == ids
+    assert max(map(len, shards)) <= MOST_ROWS
+    assert 0.5 * MEAN_ROWS < len(ids) / len(shards) < 2 * MEAN_ROWS
+    assert list(cut([])) == []
+
+
+def test_one_more_row_changes_one_shard():
+    ids = many_ids(20_000)
+    before = {shard_name(shard) for shard in cut(entries(ids))}
+    after = {shard_name(shard) for shard in cut(entries(ids[:9_000] + ids[9_001:]))}
+    assert len(before - after) == 1
+    assert len(after - before) == 1
+
+
+def test_a_shard_is_named_by_all_that_its_rows_say():
+    one = Entry(new_id(), "h", 0.5, "k")
+    assert shard_name([one]) == shard_name([one._replace(score=0.50001)])
+    changed = [one._replace(row_hash="g"), one._replace(score=0.6), one._replace(score=None)]
+    changed += [one._replace(split_key="l"), one._replace(id=new_id())]
+    assert shard_name([one]) not in {shard_name([entry]) for entry in changed}
+
+
+def test_rows_come_back_as_they_were_judged(session):
+    parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    calls = {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function"}]}
+    plain = add_example(session, "say one", "one", task_type="talk", language="en")
+    rich = add_example(session, "look", "", answer_message=calls)
+    rich.prompt = [message("system", "s"), {"role": "user", "content": parts}]
+    rich.row_hash = row_hash(rich.model_dump())
+    session.flush()
+    dataset, is_new = published(session)
+    assert is_new
+    first, second = read(session, dataset.id, "train")
+    assert first == make_row(plain.model_dump())
+    assert second["prompt"][1]["content"] == parts
+    assert second["completion"] == [calls]
+    assert load_rows(session, dataset.id, "train")[0] == {
+        "prompt": [message("user", "say one")],
+        "completion": [message("assistant", "one")],
+        "example_id": str(plain.id),
+        "task_type": "talk",
+    }
+
+
+def test_each_split_is_kept_apart_and_empty_ones_are_empty(session):
+    kept = add_example(session, "a", "b", split="validation")
+    add_example(session, "c", "d", status=DROPPED, drop_reason="low_score")
+    add_example(session, "e", "f", variant="unverified")
+    session.flush()
+    dataset, _ = published(session)
+    assert (dataset.n_train, dataset.n_validation, dataset.n_test) == (0, 1, 0)
+    assert load_rows(session, dataset.id, "train") == []
+    (row,) = load_rows(session, dataset.id, "validation")
+    assert row["example_id"] == str(kept.id)
+    (member,) = session.exec(select(DatasetExample)).all()
+    assert (member.dataset_id, member.example_id, member.split) == (
+        dataset.id,
+        kept.id,
+        "validation",
+    )
+
+
+def test_nothing_new_is_the_last_version_and_uses_no_number(session):
+    add_examples(session, 3)
+    first, is_new = published(session)
+    assert is_new
+    assert published(session) == (first, False)
+    add_example(session, "one more", "answer")
+    session.flush()
+    second, is_new = published(session)
+    assert (second.number, is_new) == (2, True)
+    changed, is_new = published(session, CurationRecipe(seed=1))
+    assert (changed.number, is_new) == (3, True)
+
+
+def test_a_role_without_a_kept_example_gets_an_empty_version_that_says_why(session):
+    add_example(session, "a", "b", status=DROPPED, drop_reason="no_outcome")
+    session.flush()
+    dataset, is_new = published(session)
+    assert is_new
+    assert dataset.n_train == 0
+    assert dataset.card["dropped_by_reason"] == {"no_outcome": 1}
+    assert "the train split is empty" in dataset.card["warnings"]
+    assert shards_of(session, dataset.id) == []
+
+
+def test_a_small_change_writes_and_reads_only_its_shards(session):
+    add_examples(session, 3 * MEAN_ROWS)
+    first, _ = published(session)
+    before = {shard.shard for shard in shards_of(session, first.id)}
+    add_example(session, "the last", "answer")
+    session.flush()
+    texts = []
+
+    def note(connection, cursor, statement, *rest) -> None:
+        if "answer_message" in statement:
+            texts.append(statement)
+
+    event.listen(session.get_bind(), "before_cursor_execute", note)
+    second, _ = published(session)
+    event.remove(session.get_bind(), "before_cursor_execute", note)
+    after = {shard.shard: shard.n_rows for shard in shards_of(session, second.id)}
+    (changed,) = after.keys() - before
+    assert len(before - after.keys()) <= 1
+    assert len(texts) <= 1 + after[changed] // 256 + 1
+    assert second.card["build"]["shards_written"] == 1
+    n_named = session.execute(select(func.count()).select_from(ShardRow)).scalar_one()
+    assert n_named < first.n_train + second.n_train
+
+
+def test_the_same_rows_give_the_same_bytes_in_any_place(session, monkeypatch, tmp_path):
+    add_examples(session, 50)
+    first, _ = published(session)
+    session.execute(delete(DatasetShard))
+    session.execute(delete(Dataset))
+    session.flush()
+    monkeypatch.setenv("FLYWHEEL_HOME", str(tmp_path / "elsewhere"))
+    get_settings.cache_clear()
+    second, _ = published(session)
+    assert second.content_hash == first.content_hash
+    assert second.artifact_uri == first.artifact_uri
+
+
+def test_a_shard_whose_file_is_gone_is_written_again(session):
+    add_examples(session, 3)
+    first, _ = published(session)
+    (shard,) = shards_of(session, first.id)
+    shutil.rmtree(fetch(shard.uri))
+    published(session, CurationRecipe(seed=1))
+    assert Path(fetch(shard.uri) / shard.file).exists()
+
+
+def test_preference_pairs_are_published_as_pairs(session):
+    session.add(
+        PreferencePair(
+            role="coder",
+            basis="outcome",
+            task_key="t",
+            winner_id=new_id(),
+            loser_id=new_id(),
+            prompt=[message("user", "sort a list")],
+            chosen="sorted(x)",
+            rejected="x",
+            margin=0.9,
+            norm_hash="n",
+        )
+    )
+    session.flush()
+    dataset, is_new = published(session, kind="preference")
+    assert is_new
+    (row,) = read(session, dataset.id, "train")
+    assert row["chosen"] == [message("assistant", "sorted(x)")]
+    assert row["rejected"] == [message("assistant", "x")]
+    assert (row["score"], row["basis"]) == (0.9, "outcome")
+    with pytest.raises(Exception, match="kind of dataset"):
+        load_rows(session, dataset.id, "train")
+
+
+def test_an_evaluation_set_has_only_what_no_training_sees(session):
+    add_example(session, "a", "b")
+    held_out = add_example(session, "c", "d", split="test")
+    session.flush()
+    dataset, _ = published(session, kind="eval")
+    (row,) = read(session, dataset.id, "test")
+    assert row["example_id"] == str(held_out.id)
+    assert dataset.n_train == 0
