@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from admin.pages import create_admin_app
 from collector.tables import Feedback, Interaction, InteractionPayload
-from curation.tables import DROPPED, Dataset, DatasetExample, Example
+from curation.tables import DROPPED, Dataset, DatasetShard, Example, ShardRow
 from evaluator.tables import Evaluation, Sample, Suite, SuiteTask, Verdict
 from foundation.ids import new_id
 from foundation.tables import DONE, FAILED, RUNNING, Decision, Run, now
@@ -157,7 +157,12 @@ def filled(session: Session) -> Filled:
     )
     session.add_all([dataset, kept, repeat])
     session.flush()
-    session.add(DatasetExample(dataset_id=dataset.id, example_id=kept.id, split="train"))
+    session.add(
+        DatasetShard(
+            dataset_id=dataset.id, split="train", position=0, shard="s", n_rows=1, uri="sha256/s"
+        )
+    )
+    session.add(ShardRow(shard="s", row_id=kept.id))
 
     training = TrainingRun(
         run_id=train.id,

@@ -15,8 +15,9 @@ from sqlmodel import select
 from tiny_base import QUICK, make_rows
 
 import trainer.api
-from curation.export import SplitWriter, make_row, write_card
-from curation.tables import Dataset
+from curation.publish.rows import make_row
+from curation.publish.shards import FILE, write_shard
+from curation.tables import Dataset, DatasetShard
 from foundation import artifacts, runs
 from foundation.errors import BadInput, FlywheelError, NotFound
 from foundation.ids import new_id
@@ -48,38 +49,47 @@ runs.execute(UUID(sys.argv[1]))
 
 def add_dataset(session, folder, rows, validation=(), role="coder") -> Dataset:
     """Write rows as curation does, in the order given."""
-    folder.mkdir()
-    number = new_id().int % 10**6
-    for split, examples in (("train", rows), ("validation", validation), ("test", ())):
-        with SplitWriter(folder, split) as writer:
-            for index, row in enumerate(examples):
-                writer.write(
-                    make_row(
-                        {
-                            "id": UUID(int=index),
-                            "interaction_id": UUID(int=index),
-                            "task_type": row["task_type"],
-                            "prompt": row["prompt"],
-                            "answer": row["completion"][0]["content"],
-                            "score": 1.0,
-                            "corrected": False,
-                            "split_key": "",
-                        }
-                    )
-                )
-    write_card(folder, {"number": number})
-    artifact = artifacts.put(folder)
     dataset = Dataset(
         role=role,
-        number=number,
-        content_hash=artifact.content_hash,
-        artifact_uri=artifact.uri,
+        number=new_id().int % 10**6,
+        content_hash="",
         n_train=len(rows),
         n_validation=len(validation),
     )
     session.add(dataset)
     session.flush()
+    for split, examples in (("train", rows), ("validation", validation)):
+        if not examples:
+            continue
+        (folder / split).mkdir(parents=True)
+        write_shard(folder / split / FILE, [_row(i, row) for i, row in enumerate(examples)])
+        artifact = artifacts.put(folder / split)
+        dataset.content_hash += artifact.content_hash
+        session.add(
+            DatasetShard(
+                dataset_id=dataset.id,
+                split=split,
+                position=0,
+                shard=artifact.content_hash,
+                n_rows=len(examples),
+                uri=artifact.uri,
+            )
+        )
+    session.flush()
     return dataset
+
+
+def _row(index, row) -> dict:
+    return make_row(
+        {
+            "id": UUID(int=index),
+            "interaction_id": UUID(int=index),
+            "task_type": row["task_type"],
+            "prompt": row["prompt"],
+            "answer": row["completion"][0]["content"],
+            "score": 1.0,
+        }
+    )
 
 
 @pytest.fixture
