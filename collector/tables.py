@@ -162,6 +162,7 @@ class Feedback(SQLModel, table=True):
             postgresql_where=text("loser_interaction_id IS NULL AND loser_response_id IS NOT NULL"),
         ),
         _where_not_null("ix_feedback_derived_from", "derived_from"),
+        _where_not_null("ix_feedback_loser_interaction_id", "loser_interaction_id"),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)

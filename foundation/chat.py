@@ -65,6 +65,12 @@ def tool_calls(response: dict[str, Any] | None) -> list[dict[str, Any]]:
     return list((_first_choice(response).get("message") or {}).get("tool_calls") or [])
 
 
+def answer_message(response: dict[str, Any] | None) -> Message | None:
+    """Return the message of the first choice as it came, tool calls included, or None."""
+    found = _first_choice(response).get("message")
+    return found if isinstance(found, dict) else None
+
+
 def finish_reason(response: dict[str, Any] | None) -> str | None:
     """Return why the first choice ended (`stop`, `length`, `tool_calls`, …), or None."""
     reason = _first_choice(response).get("finish_reason")

@@ -278,6 +278,7 @@ def upgrade() -> None:
     op.add_column('feedback', sa.Column('written_xid', sa.BigInteger(), nullable=True))
     op.alter_column('feedback', 'written_xid', server_default=sa.text('(pg_current_xact_id()::text)::bigint'))
     op.create_index('ix_feedback_written_xid', 'feedback', ['written_xid'], unique=False)
+    op.create_index('ix_feedback_loser_interaction_id', 'feedback', ['loser_interaction_id'], unique=False, postgresql_where=sa.text('loser_interaction_id IS NOT NULL'))
     # In two steps: a default given with a new column would be written into every old row.
     op.add_column('interaction', sa.Column('written_xid', sa.BigInteger(), nullable=True))
     op.alter_column('interaction', 'written_xid', server_default=sa.text('(pg_current_xact_id()::text)::bigint'))
@@ -299,6 +300,7 @@ def downgrade() -> None:
     op.execute('DELETE FROM curation_watermark')
     op.drop_index('ix_interaction_written_xid', table_name='interaction', postgresql_using='brin')
     op.drop_column('interaction', 'written_xid')
+    op.drop_index('ix_feedback_loser_interaction_id', table_name='feedback', postgresql_where=sa.text('loser_interaction_id IS NOT NULL'))
     op.drop_index('ix_feedback_written_xid', table_name='feedback')
     op.drop_column('feedback', 'written_xid')
     op.drop_index('ix_example_unsettled', table_name='example', postgresql_where=sa.text('needs_settling'))
