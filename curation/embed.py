@@ -212,4 +212,4 @@ def _batched(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
 
 def _unit(vectors: Vectors) -> Vectors:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1.0)
+    return (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
