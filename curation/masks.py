@@ -1,0 +1,178 @@
+"""What differs between two runs of the same thing, replaced by its kind: for comparison only.
+
+Times, UUIDs, addresses, folders, ports, hashes and long numbers say where and when a text was made,
+not what it is about. Small numbers stay: two functions that differ by one constant are two
+functions. The patterns are slow and few lines need them, so the lines that may hold something are
+found first, over the bytes of many texts at once.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.memory import keep_freed_memory
+
+Codes: TypeAlias = NDArray[np.uint8]
+Places: TypeAlias = NDArray[np.int64]
+Flags: TypeAlias = NDArray[np.bool_]
+
+_LONG, _DATE, _CLOCK, _ADDRESS, _PATH = (1 << number for number in range(5))
+"""What a place may hold: long hexadecimal runs, dates, clocks or ports, addresses, paths."""
+
+_MASKS: Final = tuple(
+    (kind, re.compile(pattern), mask)
+    for kind, pattern, mask in (
+        (_LONG, r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uuid>"),
+        (
+            _DATE,
+            r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}"
+            r"(?:[t ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?)?"
+            r"(?:z|[+-][0-9]{2}:?[0-9]{2})?\b",
+            "<time>",
+        ),
+        (_CLOCK, r"\b[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?\b", "<time>"),
+        (_ADDRESS, r"\b(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]{2,5})?\b", "<address>"),
+        # Bounded, or a line of a million dots would cost a million squared.
+        (_CLOCK, r"\b(localhost|[\w-]{1,63}\.[\w.-]{0,99}\w):[0-9]{2,5}\b", r"\1:<port>"),
+        (_LONG, r"\b0x[0-9a-f]{8,16}\b", "<pointer>"),
+        # The last part of a path names what the task is about; the folders are the machine's.
+        (_PATH, r"(?<![\w/.<>])(?:~|[a-z]:)?/(?:[\w.\-]+/)+(?=[\w.\-])", "<folder>/"),
+        (_PATH, r"(?<!\w)[a-z]:\\(?:[\w.\- ]+\\)+", "<folder>/"),
+        (_LONG, r"\b(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{12,64}\b", "<hash>"),
+        # Epoch milliseconds and ids; shorter numbers may be constants (1000000007).
+        (_LONG, r"\b[0-9]{12,}\b", "<number>"),
+    )
+)
+
+_WRITTEN_OTHERWISE: Final = {
+    **dict.fromkeys("“”„«»", '"'),
+    **dict.fromkeys("‘’‚´", "'"),
+    **dict.fromkeys("‐‑‒–—―−", "-"),
+    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
+    "…": "...",
+}
+"""Marks that an editor or a model sets in place of the ones on the keyboard."""
+_STANDS_ALONE: Final = re.compile(
+    r"[^\x00-\x7f\w]|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    r"\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Signs beyond ASCII, and the letters of scripts that set no space between words."""
+
+_LETTERS: Final = [bytes([code]).decode("latin-1") for code in range(256)]
+_IN_NAME: Final = np.array([c.isalnum() or c in "_.-" or c >= "\x80" for c in _LETTERS])
+_BEFORE_PATH: Final = np.array([c >= "\x80" or not (c.isalnum() or c in "_/.<>") for c in _LETTERS])
+_LOOK_AHEAD: Final = 12
+"""Bytes that the longest pattern looked for spans."""
+
+
+def masked(text: str) -> str:
+    """Return `text` in lower case, masked; white space stays."""
+    return decoded(masked_bytes([text])[0])
+
+
+def masked_bytes(texts: Sequence[str]) -> list[bytes]:
+    """Return the texts in lower case and masked, as UTF-8; white space stays as it was.
+
+    Fastest with some 100 KB of texts at once, which stay in a core's cache.
+    """
+    keep_freed_memory()
+    raw = [text.encode() if text.isascii() else _plain(text) for text in texts]
+    whole = b"\0".join(raw).lower()
+    if whole.count(b"\0") != len(raw) - 1:
+        whole = b"\0".join(text.replace(b"\0", b" ") for text in raw).lower()
+    return _masked_lines(whole).split(b"\0") if raw else []
+
+
+def masked_line(line: str, kinds: int = -1) -> str:
+    """Return a lower-case line with the patterns of some kinds (a bit set) replaced by masks."""
+    for kind, pattern, mask in _MASKS:
+        if kinds & kind:
+            line = pattern.sub(mask, line)
+    return line
+
+
+def decoded(raw: bytes) -> str:
+    """Return masked bytes as text."""
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def _plain(text: str) -> bytes:
+    """Return lower-case UTF-8 in which what is a word by itself stands apart."""
+    text = unicodedata.normalize("NFC", text.lower())
+    return _STANDS_ALONE.sub(_set_apart, text).encode("utf-8", "surrogatepass")
+
+
+def _set_apart(found: re.Match[str]) -> str:
+    usual = _WRITTEN_OTHERWISE.get(found[0])
+    if usual is not None:
+        return usual
+    return " " if found[0].isspace() else f" {found[0]} "
+
+
+def _masked_lines(whole: bytes) -> bytes:
+    """Return texts, told apart by NUL, with the lines masked that may hold something to mask."""
+    pieces = []
+    done = 0
+    for start, stop, kinds in _suspect_lines(whole):
+        line = masked_line(decoded(whole[start:stop]), kinds)
+        pieces += [whole[done:start], line.encode("utf-8", "surrogatepass")]
+        done = stop
+    return b"".join([*pieces, whole[done:]]) if pieces else whole
+
+
+def _suspect_lines(whole: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield start, stop and the kinds (a bit set) of each line that may hold something to mask."""
+    codes = np.frombuffer(whole + bytes(_LOOK_AHEAD), dtype=np.uint8)
+    found = [*_number_like(codes, len(whole)), (_PATH, _path_like(codes))]
+    places = np.concatenate([each for _, each in found])
+    if not len(places):
+        return
+    kinds = np.repeat([kind for kind, _ in found], [len(each) for _, each in found])
+    breaks = np.flatnonzero((codes == 10) | (codes == 0))
+    lines = np.searchsorted(breaks, places)
+    order = np.argsort(lines, kind="stable")
+    first = np.flatnonzero(np.diff(lines[order], prepend=-1))
+    numbers = lines[order[first]]
+    starts = np.where(numbers, breaks[numbers - 1] + 1, 0)
+    of_line = np.bitwise_or.reduceat(kinds[order], first)
+    yield from zip(starts.tolist(), breaks[numbers].tolist(), of_line.tolist(), strict=True)
+
+
+def _number_like(codes: Codes, n: int) -> list[tuple[int, Places]]:
+    """Return, by kind, where a hash, pointer, number, time, address or port may be."""
+
+    def at(flags: Flags, step: int) -> Flags:
+        return flags[step : step + n]
+
+    digit = (codes - np.uint8(48)) < 10
+    dot, dash, colon = codes == 46, codes == 45, codes == 58
+    digits = digit[:-1] & digit[1:]
+    hexadecimal = digit | ((codes - np.uint8(97)) < 6)
+    two = hexadecimal[:-1] & hexadecimal[1:]
+    four = two[:-2] & two[2:]
+    eight = four[:-4] & four[4:]
+    long_run = at(eight, 0) & at(four, 8)
+    pointer = at(codes == 120, 0) & at(eight, 1)
+    date = at(digit, 0) & at(dash, 1) & at(digits, 2) & at(dash, 4) & at(digit, 5)
+    clock = at(colon, 0) & at(digits, 1)
+    octet = at(dot, 3) | (at(digit, 3) & at(dot, 4)) | (at(digits, 3) & at(dot, 5))
+    address = at(digit, 0) & at(dot, 1) & at(digit, 2) & octet
+    return [
+        (_LONG, np.flatnonzero(long_run | pointer)),
+        (_DATE, np.flatnonzero(date)),
+        (_CLOCK, np.flatnonzero(clock)),
+        (_ADDRESS, np.flatnonzero(address)),
+    ]
+
+
+def _path_like(codes: Codes) -> Places:
+    """Return the slashes that a path with folders may begin with."""
+    slashes = np.flatnonzero(codes == 47)
+    slashes = slashes[_IN_NAME[codes[slashes + 1]]]
+    slashes = slashes[(slashes == 0) | _BEFORE_PATH[codes[slashes - 1]]]
+    backslashes = np.flatnonzero(codes == 92)
+    return np.concatenate((slashes, backslashes[codes[backslashes - 1] == 58]))
