@@ -1,52 +1,50 @@
-"""How good an example is, from what was said about it: a score in 0-1, its parts, and a verdict.
+"""What was said about an attempt, weighed: its outcome, its other signals, how far they agree.
 
-Signals in falling trust: a test that ran, a person, the user, another role, a judge. The strongest
-source decides the outcome; others that contradict it lower the confidence. Nothing said is not a
-middling score: it is no score.
+Sources in falling trust: a test that ran and a reviewer of the example, a person, the user, another
+role, a judge. The most trusted source decides the outcome; others that contradict it lower the
+confidence. What is no outcome (ratings, metrics, preferences, a judge) is evidence for one.
 """
 
-import ast
-import re
-import textwrap
-import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from collector.feedback.metrics import normalised
+from collector.tables import Metric
 from curation.recipe import DEFAULT, SABOTAGE, CurationRecipe
 from foundation.chat import Message
 
-TRUST: Final = {"test": 1.0, "human": 0.9, "user": 0.7, "role": 0.6, "judge": 0.4}
+REVIEW: Final = "review"
+TRUST: Final = {REVIEW: 1.0, "test": 1.0, "human": 0.9, "user": 0.7, "role": 0.6, "judge": 0.4}
 """Weight of a source's word, 0-1; unknown sources weigh `UNKNOWN_TRUST`."""
 UNKNOWN_TRUST: Final = 0.3
 EPISODE_TRUST: Final = 0.5
 """Share of that weight left when the word was about the whole episode."""
+OUTCOME_WEIGHT: Final = 1.0
+LESSER_VOICE: Final = 0.25
+"""Share of its trust that a source weighs beside a more trusted one on the same outcome."""
 RATING_WEIGHT: Final = 0.5
+METRIC_WEIGHT: Final = 0.2
+PREFERENCE_WEIGHT: Final = 0.3
 CORRECTION_SCORE: Final = 0.95
 """A person wrote it, but nothing executed it."""
+BAD_RATING: Final = 2.0
+"""Mean rating, 1-5, up to which an attempt without an outcome counts as a failure."""
 
 ERROR_STATUS, INCOMPLETE, NO_PAYLOAD = "error", "incomplete", "no_payload"
 EMPTY_ANSWER, TOOL_CALLS, TRUNCATED, REFUSAL = "empty_answer", "tool_calls", "truncated", "refusal"
 SYNTAX_ERROR, TOO_LONG, EMPTY_PROMPT = "syntax_error", "too_long", "empty_prompt"
 FAILED_OUTCOME, NO_OUTCOME, NOT_FAILED = "failed_outcome", "no_outcome", "not_failed"
 LOW_RATING, LOW_SCORE, TOO_LITTLE_FEEDBACK = "low_rating", "low_score", "too_little_feedback"
+REJECTED_IN_REVIEW: Final = "rejected_in_review"
 EXACT_DUPLICATE, NEAR_DUPLICATE, OVER_QUOTA = "exact_duplicate", "near_duplicate", "over_quota"
+RULE_ERROR: Final = "rule_error"
+"""A recipe's own rule threw: `rule_error:<name>`."""
 
-_REFUSAL = re.compile(
-    r"\s*(?:i['’]?m sorry|i am sorry|sorry, (?:but )?i"
-    r"|i can(?:not|['’]t) (?:help|assist|comply|do that)"
-    r"|i['’]m (?:not able|unable) to|i am (?:not able|unable) to|as an ai\b)",
-    re.IGNORECASE,
-)
-_FENCE = re.compile(r"^[ \t]*```([\w+-]*)[^\n]*\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
-_STARTS_LIKE_CODE = re.compile(r"(?:@\w|def |async def |class |import |from [\w.]+ import )")
-_PYTHON_LINE = re.compile(
-    r"^[ \t]*(?:(?:async )?def \w+\(.*\).*:|class \w+(?:\(.*\))?:|from [\w.]+ import [\w*(, ]+)"
-    r"[ \t]*(?:#.*)?$|^[ \t]*def \w+\(.*\):[ \t]*\S",
-    re.MULTILINE,
-)
+ACCEPTED, REJECTED, EDITED = "accepted", "rejected", "edited"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class Statement:
     source: str
     actor: str | None
     name: str | None
-    """Of a review: accepted, rejected or edited."""
+    """Of a review: accepted, rejected or edited. Of a preference: anything that tells two apart."""
     direct: bool
     """False: said about the whole episode."""
     said_at: datetime
@@ -87,101 +85,164 @@ class Attempt:
     role: str = ""
     task_type: str | None = None
 
+    @property
+    def is_tool_calls_alone(self) -> bool:
+        """Whether it called tools and said nothing."""
+        return self.n_tool_calls > 0 and not self.answer.strip()
+
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """What is known about an attempt; `value` is None while nobody judged it."""
+class Signal:
+    """One voice on an attempt: a value in 0-1 and what it weighs."""
 
-    value: float | None
-    outcome: bool | None
-    outcome_source: str | None
-    rating: float | None
-    correction: str | None
-    confidence: float | None
-    """Share of the trust-weighted statements that agree with the score's side, 0-1."""
-    n_feedback: int
+    name: str
+    value: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What is known about an attempt from what was said."""
+
+    outcome: bool | None = None
+    outcome_source: str | None = None
+    rating: float | None = None
+    """Mean of the ratings, 1-5."""
+    correction: str | None = None
+    reviewed: str | None = None
+    n_feedback: int = 0
+    said: tuple[Signal, ...] = ()
+    """Trusted words on the outcome: the decisive one, then the lesser voices."""
+    evidence: tuple[Signal, ...] = ()
+    """What speaks for an outcome without being one."""
+    sides: tuple[tuple[float, bool], ...] = field(default=(), repr=False)
+    """Trust and side of each success and rating."""
 
     @property
-    def contradicted(self) -> bool:
-        """Whether the signals disagree."""
-        return self.confidence is not None and self.confidence < 1.0
+    def disagreement(self) -> float | None:
+        """Return twice the weighted standard deviation of all signals, 0-1; None below two.
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the parts as they are stored with the example."""
-        return {
-            "outcome": self.outcome,
-            "outcome_source": self.outcome_source,
-            "rating": self.rating,
-            "confidence": self.confidence,
-            "contradicted": self.contradicted,
-            "n_feedback": self.n_feedback,
-        }
+        1 when two equal voices say the opposite, 0 when all say the same.
+        """
+        voices = [*self.said, *self.evidence]
+        total = sum(voice.weight for voice in voices)
+        if len(voices) < 2 or total == 0:
+            return None
+        mean = sum(voice.weight * voice.value for voice in voices) / total
+        variance = sum(voice.weight * (voice.value - mean) ** 2 for voice in voices) / total
+        return min(1.0, 2 * math.sqrt(variance))
+
+    def confidence(self, value: float) -> float:
+        """Return the trust-weighted share of success and rating on the side of `value`, 0-1."""
+        total = sum(trust for trust, _ in self.sides)
+        agreeing = sum(trust for trust, positive in self.sides if positive == (value >= 0.5))
+        return agreeing / total if total else 1.0
 
 
-def score(statements: Sequence[Statement], recipe: CurationRecipe) -> Score:
-    """Return the score of an attempt from everything said about it; no statement, no score."""
+def hear(
+    statements: Sequence[Statement],
+    recipe: CurationRecipe,
+    metrics: Mapping[str, Metric] | None = None,
+) -> Heard:
+    """Return everything said about an attempt, weighed; nothing said gives an empty `Heard`.
+
+    Args:
+        statements: in any order; of each speaker only the last word on a thing counts.
+        recipe: whose word is trusted, and whether corrections count.
+        metrics: declared ones by name; an undeclared one, or one without a range, has no side.
+    """
     latest = _latest(statements)
+    reviewed, accepted = _review(latest)
     outcome, source = _outcome(latest, recipe)
-    rating = _mean_rating(latest)
-    correction = _correction(latest) if recipe.by_outcome and recipe.keep_corrections else None
-    weighted = _signals(latest, outcome, source, rating)
-    value = sum(w * v for w, v in weighted) / sum(w for w, _ in weighted) if weighted else None
-    if correction is not None:
-        value = CORRECTION_SCORE
-    return Score(
-        value=value,
+    if reviewed is not None:
+        outcome, source = accepted, REVIEW
+    may_correct = recipe.by_outcome and recipe.keep_corrections and reviewed != REJECTED
+    return Heard(
         outcome=outcome,
         outcome_source=source,
-        rating=rating,
-        correction=correction,
-        confidence=_confidence(latest, value) if value is not None else None,
+        rating=_mean_rating(latest),
+        correction=_correction(latest) if may_correct else None,
+        reviewed=reviewed,
         n_feedback=len(statements),
+        said=tuple(_said(latest, outcome, source, recipe)),
+        evidence=tuple(_evidence(latest, source, recipe, metrics or {})),
+        sides=tuple(_sides(latest)),
     )
 
 
-def reject(attempt: Attempt, known: Score, recipe: CurationRecipe) -> str | None:
-    """Return why an attempt is not to be learned from, or None: the first reason that applies.
+def has_trusted_outcome(statements: Sequence[Statement], recipe: CurationRecipe) -> bool:
+    """Whether the outcome is known, so that no judge need be asked."""
+    latest = _latest(statements)
+    return _review(latest)[0] is not None or _outcome(latest, recipe)[0] is not None
 
-    Form comes first, the same for every variant; then the variant's own view of the outcome. A
-    correction replaces the answer, so only its own form counts, and no outcome of the answer does.
+
+def reject_outcome(heard: Heard, value: float | None, recipe: CurationRecipe) -> str | None:
+    """Return why an answer in good form is not to be learned from, or None.
+
+    The variants differ here only: `default` keeps what is proven good, `sabotage` what is proven
+    bad, `unverified` everything.
+
+    Args:
+        heard: what was said.
+        value: the score without calibration, so that what others were judged changes no verdict.
+        recipe: of the variant.
     """
-    if known.correction is not None:
-        return _reject_form(attempt.prompt_text, known.correction, recipe)
-    return (
-        _reject_call(attempt) or _reject_answer(attempt, recipe) or _reject_outcome(known, recipe)
-    )
+    if recipe.variant == DEFAULT:
+        return _reject_unproven(heard, value, recipe)
+    if recipe.variant == SABOTAGE:
+        if heard.outcome is None:
+            return NO_OUTCOME
+        return NOT_FAILED if heard.outcome else None
+    return None
 
 
-def quality(
-    value: float | None, parts: dict[str, Any], corrected: bool, recipe: CurationRecipe
-) -> tuple[float, ...]:
-    """Return what repeats are ranked by, greater is better; the control ranks them all alike."""
-    if not recipe.by_outcome:
-        return (0.0, 0.0, 0.0)
-    verified = parts.get("outcome") is True and not corrected
-    trust = TRUST.get(str(parts.get("outcome_source")), UNKNOWN_TRUST) if verified else 0.0
-    return (trust, value or 0.0, parts.get("confidence") or 0.0)
+def trust_of(source: str | None) -> float:
+    """Return the weight of a source's word, 0-1."""
+    return TRUST.get(str(source), UNKNOWN_TRUST)
+
+
+def _reject_unproven(heard: Heard, value: float | None, recipe: CurationRecipe) -> str | None:
+    if heard.reviewed is not None:
+        return REJECTED_IN_REVIEW if heard.reviewed == REJECTED else None
+    if heard.outcome is False:
+        return FAILED_OUTCOME
+    if heard.outcome is None and heard.rating is None:
+        return NO_OUTCOME
+    if heard.outcome is None and (heard.rating or 0) < recipe.min_rating:
+        return LOW_RATING
+    if heard.n_feedback < recipe.min_feedback:
+        return TOO_LITTLE_FEEDBACK
+    return LOW_SCORE if (value or 0) < recipe.min_score else None
 
 
 def _latest(statements: Iterable[Statement]) -> list[Statement]:
     """Keep what each speaker said last about each thing: a re-run test replaces its first run."""
     last: dict[tuple[object, ...], Statement] = {}
     for said in sorted(statements, key=lambda s: s.said_at):
-        last[said.kind, said.source, said.actor, said.name, said.direct] = said
+        name = None if said.kind == REVIEW else said.name
+        last[said.kind, said.source, said.actor, name, said.direct] = said
     return list(last.values())
 
 
 def _trust(said: Statement) -> float:
-    return TRUST.get(said.source, UNKNOWN_TRUST) * (1.0 if said.direct else EPISODE_TRUST)
+    return trust_of(said.source) * (1.0 if said.direct else EPISODE_TRUST)
 
 
-def _outcome(latest: list[Statement], recipe: CurationRecipe) -> tuple[bool | None, str | None]:
+def _review(latest: Sequence[Statement]) -> tuple[str | None, bool]:
+    """Return what reviewers did with the example, and whether most accepted it; a tie rejects."""
+    reviews = [s for s in latest if s.kind == REVIEW and s.value is not None]
+    if not reviews:
+        return None, False
+    accepted = sum((s.value or 0) >= 0.5 for s in reviews) * 2 > len(reviews)
+    if not accepted:
+        return REJECTED, False
+    edited = any(s.name == EDITED for s in reviews)
+    return (EDITED if edited else ACCEPTED), True
+
+
+def _outcome(latest: Sequence[Statement], recipe: CurationRecipe) -> tuple[bool | None, str | None]:
     """Return the most trusted source's outcome: success only if all it said is positive."""
-    said = [
-        s
-        for s in latest
-        if s.kind == "success" and s.value is not None and s.source in recipe.trusted_sources
-    ]
+    said = [s for s in latest if _is_trusted_success(s, recipe)]
     if not said:
         return None, None
     most = max(_trust(s) for s in said)
@@ -189,132 +250,78 @@ def _outcome(latest: list[Statement], recipe: CurationRecipe) -> tuple[bool | No
     return all((s.value or 0) >= 0.5 for s in strongest), strongest[0].source
 
 
-def _mean_rating(latest: list[Statement]) -> float | None:
+def _is_trusted_success(said: Statement, recipe: CurationRecipe) -> bool:
+    return (
+        said.kind == "success" and said.value is not None and said.source in recipe.trusted_sources
+    )
+
+
+def _mean_rating(latest: Sequence[Statement]) -> float | None:
     ratings = [s.value for s in latest if s.kind == "rating" and s.value is not None and s.direct]
     return sum(ratings) / len(ratings) if ratings else None
 
 
-def _correction(latest: list[Statement]) -> str | None:
+def _correction(latest: Sequence[Statement]) -> str | None:
+    """Return the last text that a person put in place of the answer, or None."""
     texts = [
         s.text
-        for s in latest
-        if s.kind == "correction" and s.direct and s.source in ("human", "user") and s.text
+        for s in sorted(latest, key=lambda s: s.said_at)
+        if s.text
+        and s.direct
+        and (
+            (s.kind == "correction" and s.source in ("human", "user"))
+            or (s.kind == REVIEW and s.name == EDITED)
+        )
     ]
     return texts[-1] if texts and texts[-1].strip() else None
 
 
-def _signals(
-    latest: list[Statement], outcome: bool | None, source: str | None, rating: float | None
-) -> list[tuple[float, float]]:
-    """Return (weight, value in 0-1) of the outcome, the lesser voices on it, and the ratings."""
-    signals = []
+def _said(
+    latest: Sequence[Statement], outcome: bool | None, source: str | None, recipe: CurationRecipe
+) -> Iterable[Signal]:
     if outcome is not None:
-        signals.append((1.0, float(outcome)))
-    signals += [
-        (_trust(s) * 0.25, float((s.value or 0) >= 0.5))
-        for s in latest
-        if s.kind == "success" and s.value is not None and s.source != source
+        yield Signal(str(source), float(outcome), OUTCOME_WEIGHT)
+    for s in latest:
+        if _is_trusted_success(s, recipe) and s.source != source:
+            yield Signal(s.source, float((s.value or 0) >= 0.5), _trust(s) * LESSER_VOICE)
+
+
+def _evidence(
+    latest: Sequence[Statement],
+    source: str | None,
+    recipe: CurationRecipe,
+    metrics: Mapping[str, Metric],
+) -> Iterable[Signal]:
+    ratings = [s.value for s in latest if s.kind == "rating" and s.value is not None and s.direct]
+    if ratings:
+        mean = sum(ratings) / len(ratings)
+        yield Signal("rating", min(max((mean - 1) / 4, 0.0), 1.0), RATING_WEIGHT)
+    for s in latest:
+        if s.value is None:
+            continue
+        if s.kind == "success" and s.source not in recipe.trusted_sources:
+            share = 1.0 if source is None else LESSER_VOICE
+            yield Signal(s.source, min(max(s.value, 0.0), 1.0), _trust(s) * share)
+        elif s.kind == "preference":
+            yield Signal("preference", float(s.value >= 0.5), _trust(s) * PREFERENCE_WEIGHT)
+        elif s.kind == "metric" and (metric := metrics.get(s.name or "")) is not None:
+            value = normalised(s.value, metric)
+            if value is not None:
+                yield Signal(f"metric:{s.name}", value, _trust(s) * METRIC_WEIGHT)
+
+
+def _sides(latest: Sequence[Statement]) -> Iterable[tuple[float, bool]]:
+    for s in latest:
+        if s.value is None:
+            continue
+        if s.kind in ("success", REVIEW):
+            yield (TRUST[REVIEW] if s.kind == REVIEW else _trust(s)), s.value >= 0.5
+        elif s.kind == "rating" and s.direct and s.value != 3:
+            yield _trust(s), s.value > 3
+
+
+def as_json(signals: Iterable[Signal]) -> list[dict[str, Any]]:
+    """Return signals as they are stored with the example."""
+    return [
+        {"name": s.name, "value": round(s.value, 4), "weight": round(s.weight, 4)} for s in signals
     ]
-    if rating is not None:
-        signals.append((RATING_WEIGHT, _unit_rating(rating)))
-    return signals
-
-
-def _unit_rating(rating: float) -> float:
-    return min(max((rating - 1) / 4, 0.0), 1.0)
-
-
-def _confidence(latest: list[Statement], value: float) -> float:
-    """Return the trust-weighted share of statements on the same side of one half as the score."""
-    sides = [
-        (_trust(s), (s.value or 0) >= 0.5 if s.kind == "success" else (s.value or 0) > 3)
-        for s in latest
-        if s.value is not None
-        and (s.kind == "success" or (s.kind == "rating" and s.direct and s.value != 3))
-    ]
-    total = sum(trust for trust, _ in sides)
-    agreeing = sum(trust for trust, positive in sides if positive == (value >= 0.5))
-    return agreeing / total if total else 1.0
-
-
-def _reject_call(attempt: Attempt) -> str | None:
-    if not attempt.has_payload:
-        return NO_PAYLOAD
-    if attempt.status == "error":
-        return ERROR_STATUS
-    if not attempt.answer.strip() and not attempt.n_tool_calls:
-        return EMPTY_ANSWER  # a lost answer, whether or not its stream was cut
-    if not attempt.completed or attempt.status == "cut":
-        return INCOMPLETE
-    if attempt.finish_reason == "length":
-        return TRUNCATED
-    return None
-
-
-def _reject_answer(attempt: Attempt, recipe: CurationRecipe) -> str | None:
-    if attempt.answer.strip():
-        return _reject_form(attempt.prompt_text, attempt.answer, recipe)
-    return None if recipe.keep_tool_calls and attempt.message is not None else TOOL_CALLS
-
-
-def _reject_form(prompt_text: str, answer: str, recipe: CurationRecipe) -> str | None:
-    if not answer.strip():
-        return EMPTY_ANSWER
-    if not prompt_text.strip():
-        return EMPTY_PROMPT
-    if len(prompt_text) + len(answer) > recipe.max_chars:
-        return TOO_LONG
-    if _REFUSAL.match(answer):
-        return REFUSAL
-    return None if has_valid_python(answer) else SYNTAX_ERROR
-
-
-def _reject_outcome(known: Score, recipe: CurationRecipe) -> str | None:
-    if recipe.variant == DEFAULT:
-        return _reject_unproven(known, recipe)
-    if recipe.variant == SABOTAGE:
-        if known.outcome is None:
-            return NO_OUTCOME
-        return NOT_FAILED if known.outcome else None
-    return None
-
-
-def _reject_unproven(known: Score, recipe: CurationRecipe) -> str | None:
-    if known.outcome is False:
-        return FAILED_OUTCOME
-    if known.outcome is None and known.rating is None:
-        return NO_OUTCOME
-    if known.outcome is None and (known.rating or 0) < recipe.min_rating:
-        return LOW_RATING
-    if known.n_feedback < recipe.min_feedback:
-        return TOO_LITTLE_FEEDBACK
-    return LOW_SCORE if (known.value or 0) < recipe.min_score else None
-
-
-def has_valid_python(answer: str) -> bool:
-    """Return false only if the answer is clearly Python and does not parse.
-
-    Clearly Python is a fenced block that says so, or a text that starts like code and has a line
-    that only Python has (Ruby, Java, Kotlin and TypeScript begin alike). Either may be indented,
-    or the body of a function: that is how completions of a given head look.
-    """
-    fenced = [code for tag, code in _FENCE.findall(answer) if tag.lower() in ("python", "py")]
-    if fenced:
-        return all(_parses(code) or _parses_as_body(code) for code in fenced)
-    text = answer.strip()
-    is_python = _STARTS_LIKE_CODE.match(text) and _PYTHON_LINE.search(text) and "```" not in text
-    return not is_python or _parses(text) or _parses_as_body(answer)
-
-
-def _parses_as_body(code: str) -> bool:
-    return _parses("def _():\n" + textwrap.indent(textwrap.dedent(code), "    "))
-
-
-def _parses(code: str) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes in answers are not our warnings
-        try:
-            ast.parse(code)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
-    return True

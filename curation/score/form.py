@@ -1,0 +1,268 @@
+"""Is the answer whole and in form, whatever it says: parts in 0-1, 1 is without fault.
+
+Nothing here knows the outcome, so the control variant may look at it too. A part is None where it
+does not apply. The lengths and shares are rules of thumb; calibration says what they are worth.
+"""
+
+import ast
+import builtins
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from curation.score.blocks import Block
+from curation.score.outcome import Attempt
+
+Parts = dict[str, float | None]
+
+WEIGHTS: Final = {
+    "finished": 2.0,
+    "not_refused": 2.0,
+    "syntax": 2.0,
+    "sound": 2.0,
+    "tool_calls": 2.0,
+    "complete": 1.5,
+    "format": 1.5,
+    "length": 1.0,
+    "not_repeated": 1.0,
+}
+"""How much a fault in a part counts. Parts are multiplied, each to the power of half its weight:
+an answer in form in all but one respect is still at fault."""
+
+_REFUSAL = re.compile(
+    r"\s*(?:i['’]?m sorry|i am sorry|sorry, (?:but )?i"
+    r"|i can(?:not|['’]t) (?:help|assist|comply|do that)"
+    r"|i['’]m (?:not able|unable) to|i am (?:not able|unable) to|as an ai\b)",
+    re.IGNORECASE,
+)
+_LATER_REFUSAL = re.compile(
+    r"\b(?:as an ai (?:language )?model|i (?:cannot|can['’]t|am unable to) (?:help|assist|comply))",
+    re.IGNORECASE,
+)
+_PLACEHOLDER = re.compile(
+    r"\b(?:your code (?:goes )?here|(?:rest|remainder) of (?:the|your) (?:code|function|file)"
+    r"|implement(?:ation)? (?:this|here|goes here)|to be implemented)\b|\bTODO\b|\bFIXME\b"
+    r"|(?:#|//) *\.\.\. *$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_CUT = re.compile(r"(?:[,({\[=+*/\\-]|\b(?:and|or|the|a|of|to|with|if|def|return|import|in))\s*\Z")
+_WORD = re.compile(r"\w+")
+_WANTS_JSON = re.compile(
+    r"\b(?:(?:respond|reply|answer|return|output)\w*(?: \w+){0,3} (?:in|as|with|only)?(?: \w+){0,2}"
+    r" ?json|json (?:object|array|only|format))\b",
+    re.IGNORECASE,
+)
+_WANTED_FUNCTION = re.compile(r"^[ \t]*(?:async )?def (\w+)\(", re.MULTILINE)
+_MAGIC_NAMES: Final = frozenset(("__file__", "__name__", "__doc__", "__path__", "__spec__"))
+_KNOWN_NAMES: Final = frozenset(dir(builtins)) | _MAGIC_NAMES
+_LEAST_WORDS, _MOST_WORDS = 3, 4000
+_LEAST_LINES_TO_REPEAT = 8
+
+
+def form_parts(attempt: Attempt, blocks: Sequence[Block]) -> Parts:
+    """Return the parts of an answer's form; `blocks` is its code."""
+    answer = attempt.answer
+    return {
+        "finished": _finished(attempt, blocks),
+        "not_refused": _not_refused(answer),
+        "syntax": _syntax(blocks),
+        "sound": _sound(blocks),
+        "tool_calls": _tool_calls(attempt),
+        "complete": _complete(answer, blocks),
+        "format": _format(attempt.prompt_text, answer, blocks),
+        "length": None if attempt.is_tool_calls_alone else _length(answer),
+        "not_repeated": _not_repeated(answer),
+    }
+
+
+def form_score(parts: Parts) -> float:
+    """Return the parts as one number in 0-1."""
+    score = 1.0
+    for name, value in parts.items():
+        if value is not None:
+            score *= value ** (WEIGHTS[name] / 2)
+    return score
+
+
+def is_refusal(answer: str) -> bool:
+    """Whether an answer begins by declining."""
+    return bool(_REFUSAL.match(answer))
+
+
+def has_broken_tool_call(attempt: Attempt) -> bool:
+    """Whether a tool call has no name, or arguments that are not JSON."""
+    share = _tool_calls(attempt)
+    return share is not None and share < 1
+
+
+def _tool_calls(attempt: Attempt) -> float | None:
+    """Share of the answer's tool calls that can be carried out."""
+    calls = (attempt.message or {}).get("tool_calls")
+    if not isinstance(calls, list) or not calls:
+        return None
+    return sum(_is_call(call) for call in calls) / len(calls)
+
+
+def _is_call(call: Any) -> bool:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        return isinstance(call, dict) and call.get("type", "function") != "function"
+    arguments = function.get("arguments")
+    readable = not isinstance(arguments, str) or not arguments.strip() or _is_json(arguments)
+    return bool(function.get("name")) and readable
+
+
+def _finished(attempt: Attempt, blocks: Sequence[Block]) -> float:
+    """0 where the provider cut it, half where it looks cut: an open fence, a dangling end."""
+    if attempt.finish_reason == "length" or not attempt.completed:
+        return 0.0
+    if attempt.answer.count("```") % 2:
+        return 0.5
+    ends_in_parsed_code = bool(blocks) and not blocks[-1].is_fenced and blocks[-1].well_formed
+    return 0.5 if not ends_in_parsed_code and _CUT.search(attempt.answer) else 1.0
+
+
+def _not_refused(answer: str) -> float:
+    if is_refusal(answer):
+        return 0.0
+    return 0.5 if _LATER_REFUSAL.search(answer) else 1.0
+
+
+def _syntax(blocks: Sequence[Block]) -> float | None:
+    """Share of the blocks that can be checked and are well formed."""
+    checked = [block.well_formed for block in blocks if block.well_formed is not None]
+    return sum(checked) / len(checked) if checked else None
+
+
+def _sound(blocks: Sequence[Block]) -> float | None:
+    """1, halved by each thing in Python that cannot be meant: see `_faults`."""
+    trees = [block for block in blocks if block.tree is not None]
+    if not trees:
+        return None
+    return 0.5 ** min(sum(_faults(block) for block in trees), 4)
+
+
+def _faults(block: Block) -> int:
+    """Count undefined names, functions inside functions nobody calls, and results never given.
+
+    The body of a function may use names of a head that is not here, so only whole code counts.
+    """
+    assert block.tree is not None
+    if block.is_body:
+        return 0
+    nodes = list(ast.walk(block.tree))
+    read = Counter(
+        node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    )
+    bound = _bound_names(nodes)
+    star = any(isinstance(n, ast.ImportFrom) and n.names[0].name == "*" for n in nodes)
+    undefined = 0 if star else len(set(read) - bound - _KNOWN_NAMES)
+    functions = [n for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    unused = sum(
+        isinstance(inner, ast.FunctionDef) and not inner.decorator_list and inner.name not in read
+        for outer in functions
+        for inner in outer.body
+    )
+    return undefined + unused + sum(_gives_nothing(function) for function in functions)
+
+
+def _bound_names(nodes: Sequence[ast.AST]) -> set[str]:
+    """Return every name that is given a value anywhere, in whatever scope."""
+    bound: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            bound.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            bound.add(node.name)
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            bound.add(node.rest)
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            bound.update(node.names)
+    return bound
+
+
+def _gives_nothing(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function announces a result (its annotation) and has no `return` of one."""
+    announced = function.returns
+    if announced is None or (isinstance(announced, ast.Constant) and announced.value is None):
+        return False
+    if _is_stub(function) or (isinstance(announced, ast.Name) and "Return" in announced.id):
+        return False
+    ends = (ast.Return, ast.Yield, ast.YieldFrom, ast.Raise)
+    return not any(isinstance(node, ends) for node in ast.walk(function))
+
+
+def _complete(answer: str, blocks: Sequence[Block]) -> float:
+    """0 if a function is only a head, half if a comment stands where code should."""
+    stubs = [
+        function
+        for block in blocks
+        if block.tree is not None
+        for function in ast.walk(block.tree)
+        if isinstance(function, ast.FunctionDef) and _is_stub(function)
+    ]
+    if stubs and not any("abstractmethod" in ast.dump(d) for s in stubs for d in s.decorator_list):
+        return 0.0
+    return 0.5 if _PLACEHOLDER.search(answer) else 1.0
+
+
+def _is_stub(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function does nothing: a docstring, `pass`, `...` or NotImplementedError."""
+    return all(
+        isinstance(statement, ast.Pass)
+        or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+        or (isinstance(statement, ast.Raise) and "NotImplemented" in ast.dump(statement))
+        for statement in function.body
+    )
+
+
+def _format(prompt: str, answer: str, blocks: Sequence[Block]) -> float | None:
+    """Whether the answer has the form that was asked for: JSON, or a function by its name."""
+    if _WANTS_JSON.search(prompt):
+        return float(_holds_json(answer, blocks))
+    wanted = _WANTED_FUNCTION.findall(prompt)
+    trees = [b for b in blocks if b.tree is not None]
+    if not wanted or not trees or any(b.is_body for b in trees):
+        return None
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    nodes = (node for b in trees if b.tree is not None for node in ast.walk(b.tree))
+    return float(any(isinstance(n, kinds) and n.name == wanted[-1] for n in nodes))
+
+
+def _holds_json(answer: str, blocks: Sequence[Block]) -> bool:
+    texts = [block.text for block in blocks if block.language in ("json", None)] or [answer]
+    return all(_is_json(text) for text in texts)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _length(answer: str) -> float:
+    """1 between a few and a few thousand words, falling by the logarithm outside."""
+    words = len(_WORD.findall(answer))
+    if words < _LEAST_WORDS:
+        return (words + 1) / (_LEAST_WORDS + 1)
+    return 1.0 / (1.0 + max(0.0, math.log2(words / _MOST_WORDS)))
+
+
+def _not_repeated(answer: str) -> float:
+    """1, falling from where a third of the lines (of some length) say what others have said."""
+    lines = [line.strip() for line in answer.splitlines()]
+    lines = [line for line in lines if len(line) > 3]
+    if len(lines) < _LEAST_LINES_TO_REPEAT:
+        return 1.0
+    return min(1.0, 1.5 * len(set(lines)) / len(lines))
