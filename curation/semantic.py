@@ -1,11 +1,11 @@
 """Repeats in meaning: other words for the same thing. Proposed here, never deleted by a cosine.
 
 Embedding is a hundred times as dear as MinHash, so it looks only into dense neighbourhoods: kept
-examples whose hashed word vectors fall into one bucket of random hyperplanes (Charikar 2002), kept
-in the same band index as the MinHash keys, and whose cheap cosine is high. Their prompts and their
-answers are embedded apart, chunk by chunk; where both are alike the pair is written down as a
-`TextEdge` of kind `semantic`. An exact rule (the same Python program under other names) or a person
-disposes of it; until then both stay.
+examples that answer one prompt, and those whose hashed word vectors fall into one bucket of random
+hyperplanes (Charikar 2002, in the same band index as the MinHash keys) and have a high cosine.
+Their prompts and their answers are embedded apart, chunk by chunk; where both are alike the pair is
+written down as a `TextEdge` of kind `semantic`. An exact rule (the same Python program under other
+names) or a person disposes of it; until then both stay.
 """
 
 import ast
@@ -159,8 +159,25 @@ def _dense_pairs(
             for k in likest.tolist()
             if cosines[k] >= _CHEAP_COSINE
         }
+    wanted |= _same_prompt(session, role, recipe, batch)
     texts = _load(session, role, recipe, templates, {i for pair in wanted for i in pair})
     return [(texts[a], texts[b]) for a, b in sorted(wanted) if a in texts and b in texts]
+
+
+def _same_prompt(
+    session: Session, role: str, recipe: CurationRecipe, batch: Sequence[_Text]
+) -> set[tuple[int, int]]:
+    """Return the pairs of a new text with the first few other answers to its very prompt."""
+    found = session.execute(
+        _SAME_PROMPT,
+        {
+            "ids": [t.text_id for t in batch],
+            "role": role,
+            "variant": recipe.variant,
+            "cap": _NEIGHBOURS_AT_MOST,
+        },
+    )
+    return {(min(pair), max(pair)) for pair in found}
 
 
 def hashed_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -261,7 +278,7 @@ def _load(
 def _alike(
     session: Session, pairs: Sequence[tuple[_Text, _Text]], recipe: CurationRecipe
 ) -> list[dict[str, Any]]:
-    """Return the edges of the pairs whose prompts and answers are both alike."""
+    """Return the edges of the pairs that are the same program, or alike in both parts."""
     assert recipe.embedding_model is not None
     texts = sorted({part for pair in pairs for t in pair for part in (t.prompt, t.answer)})
     vectors: dict[str, Vectors] = dict(
@@ -273,10 +290,8 @@ def _alike(
             likeness(vectors[one.prompt], vectors[other.prompt]),
             likeness(vectors[one.answer], vectors[other.answer]),
         )
-        if similarity >= recipe.semantic_threshold:
-            is_same = one.prompt == other.prompt and same_program(
-                one.exact_answer, other.exact_answer
-            )
+        is_same = one.prompt == other.prompt and same_program(one.exact_answer, other.exact_answer)
+        if is_same or similarity >= recipe.semantic_threshold:
             edges.append(
                 {
                     "low": one.text_id,
@@ -375,6 +390,20 @@ _KEPT_OF = text(
     SELECT DISTINCT ON (text_id) id, text_id, prompt, answer FROM example
     WHERE text_id = ANY(:ids) AND role = :role AND variant = :variant AND status = 'kept'
     ORDER BY text_id, id
+    """
+).bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
+
+_SAME_PROMPT = text(
+    """
+    SELECT own.text_id, other.text_id FROM example own
+    CROSS JOIN LATERAL (
+        SELECT text_id FROM example
+        WHERE prompt_text_id = own.prompt_text_id AND text_id <> own.text_id
+          AND role = :role AND variant = :variant AND status = 'kept'
+        ORDER BY id LIMIT :cap
+    ) AS other
+    WHERE own.text_id = ANY(:ids) AND own.role = :role AND own.variant = :variant
+      AND own.status = 'kept'
     """
 ).bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
 

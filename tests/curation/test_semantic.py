@@ -1,3 +1,4 @@
+from hashlib import sha256
 from uuid import uuid4
 
 import numpy as np
@@ -38,6 +39,10 @@ MEDIAN = """def median(values):
 """
 
 
+def prompt_id(prompt: str) -> int:
+    return int.from_bytes(sha256(prompt.encode()).digest()[:8], signed=True)
+
+
 def kept(session: Session, text_id: int, prompt: str, answer: str) -> Example:
     example = Example(
         role="coder",
@@ -46,6 +51,7 @@ def kept(session: Session, text_id: int, prompt: str, answer: str) -> Example:
         answer=answer,
         norm_hash="",
         text_id=text_id,
+        prompt_text_id=prompt_id(prompt),
     )
     session.add(example)
     session.flush()
