@@ -38,6 +38,7 @@ _WITHOUT_EFFECT: Final = ("batch_size",)
 _CHOOSING: Final = (
     *("max_per_task_type", "max_task_type_share", "max_examples", "balance_by", "balance_weight"),
     *("diverse", "general_dataset", "general_share", "replay_datasets", "replay_share"),
+    *("pairs_per_task", "min_rating_gap"),
 )
 """Knobs of what is chosen among judged examples: changing them judges nothing anew."""
 
@@ -124,6 +125,10 @@ class CurationRecipe:
     """Ids of earlier datasets, a sample of which is mixed into `train`."""
     replay_share: float = 0.2
     """Their share of the mixed `train` split."""
+    pairs_per_task: int = 8
+    """Preference pairs of one task at most."""
+    min_rating_gap: float = 2.0
+    """Stars between two answers from which the better-rated one is preferred."""
 
     # How it is split
     keep_together: tuple[str, ...] = ("episode",)
@@ -159,7 +164,13 @@ class CurationRecipe:
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a share in [0, 1)")
         for name in ("num_perm", "short_shingle", "long_shingle", "tiny_below"):
             _require_count(name, getattr(self, name), 1)
-        for name in ("hot_bucket_cap", "batch_size", "max_chars", "min_calibration"):
+        for name in (
+            "hot_bucket_cap",
+            "batch_size",
+            "max_chars",
+            "min_calibration",
+            "pairs_per_task",
+        ):
             _require_count(name, getattr(self, name), 1)
         for name in ("max_per_task_type", "max_examples"):
             if getattr(self, name) is not None:
@@ -180,6 +191,8 @@ class CurationRecipe:
             "short_shingle <= tiny_below <= short_below, and long_shingle in between too",
         )
         _require(1 <= self.min_rating <= 5, "min_rating", self.min_rating, "a rating in [1, 5]")
+        gap = self.min_rating_gap
+        _require(0 < gap <= 4, "min_rating_gap", gap, "stars in (0, 4]")
         shares = self.train_share + self.validation_share + self.test_share
         _require(abs(shares - 1) < 1e-9, "split shares", shares, "shares that sum to 1")
         mixed = self.replay_share * bool(self.replay_datasets)
