@@ -1,95 +1,207 @@
 """Front desk: a role's log becomes an immutable dataset version.
 
-`build_dataset` reads as its list of steps. It works in the caller's transaction: everything or
-nothing is stored, and a failure burns no version number. Its cost goes by what is new in the log;
-only choosing and writing look at all kept examples.
+`build_dataset` reads as its list of steps. Each step is one transaction, or one for each chunk, and
+finds what was done before it: killed at any place, a build is taken up where it was; any number of
+workers may help with its chunks. The version, its number and the watermark are written by the last
+transaction alone, so what fails before leaves the last version standing and no number used.
 """
 
-import hashlib
-from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import and_, or_, select, text, update
-from sqlalchemy import insert as insert_into
-from sqlmodel import Session, col
+from sqlmodel import Session
 
-from curation.choice.balance import Choice, over_quota
-from curation.candidates import has_interactions
-from curation.publish.card import Tally, make_card, prove_no_leak
-from curation.columns import EXAMPLES, MEMBERS, example
-from curation.dedupe.compare import BandIndex
-from curation.export import SPLITS, make_row, split_writers, write_card
-from curation.intake import Intake, Progress, take_in
+from curation import builds, chunks
+from curation.candidates import has_interactions, mark, move_watermark, unseen
+from curation.choice.choose import choose
+from curation.chunks import COMPARE, JUDGE, Check, Counts, Progress
+from curation.decontaminate import decontaminate
+from curation.dedupe.index import compare_texts
+from curation.dedupe.settle import settle
+from curation.export import latest_dataset
+from curation.groups import assign_groups
+from curation.intake import OPEN_REASONS, take_in
+from curation.publish.publish import publish
 from curation.recipe import CurationRecipe
-from curation.score.outcome import OVER_QUOTA
-from curation.split import split_of
-from curation.tables import (
-    DROPPED,
-    KEPT,
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Dataset,
-)
-from foundation.artifacts import put
+from curation.score.calibrate import refit_if_due
+from curation.tables import SFT, CurationBuild, Dataset
+from curation.templates import Templates, find_templates, load_templates
+from foundation.database import session_scope
 from foundation.errors import NotFound
 from foundation.settings import get_settings
 
-SFT = "sft"
-_ROWS_AT_ONCE = 2000
+__all__ = ["build_dataset", "help_build", "latest_dataset", "require_logged_role"]
+
+CallHelpers = Callable[[UUID, str], None]
+"""Called with a build and a step whose chunks wait to be worked off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A build in hand: what its steps go by."""
+
+    build_id: UUID
+    role: str
+    recipe: CurationRecipe
+    templates: Templates
+    everything: bool
+    """Whether also what has not changed is judged."""
+    seen_at: datetime
+    """When the log was looked at."""
+    progress: Progress | None = None
+    check: Check = lambda: None
+    call_helpers: CallHelpers = lambda build_id, step: None
 
 
 def build_dataset(
-    session: Session,
     role: str,
     recipe: CurationRecipe | None = None,
     *,
+    kind: str = SFT,
     run_id: UUID | None = None,
     progress: Progress | None = None,
+    check: Check = lambda: None,
+    call_helpers: CallHelpers = lambda build_id, step: None,
 ) -> Dataset:
     """Return the dataset of `role` as its log now stands: a new version, or the last one.
 
     A version is new only if its rows or the recipe differ from the last one's. It may have no rows
-    (nobody gave feedback yet); its card then says why.
+    (nobody gave feedback yet); its card then says why. While another worker builds the same, this
+    one helps with its chunks, and then looks at what came since.
 
     Args:
-        session: the caller commits it, or rolls all of it back.
         role: an agent role of the settings.
         recipe: how to choose; None is the default recipe.
+        kind: `sft`, `preference` or `eval`.
         run_id: the run that this is part of.
-        progress: called as `progress(done, total, "interactions")` after each batch.
+        progress: called as `progress(done, total, unit, step=, rows_per_s=, eta_s=)`.
+        check: called between chunks; what it raises stops the build, to be taken up later.
+        call_helpers: called when there are chunks that others may help with.
 
     Raises:
         NotFound: the role is unknown, or nothing was logged for it.
+        DatabaseUnavailable: the database was lost on the way; what was done stays done.
     """
     recipe = recipe or CurationRecipe()
-    require_logged_role(session, role)
-    one_build_at_a_time(session, role, recipe.variant)
-    last = latest_dataset(session, role, recipe.variant)
-    is_same_recipe = last is not None and last.card["recipe_fingerprint"] == recipe.fingerprint
-    intake = take_in(session, role, recipe, everything=not is_same_recipe, progress=progress)
-    if last is not None and is_same_recipe and intake.is_empty:
-        return last
-    choose(session, role, recipe)
-    return publish(session, role, recipe, last, intake, run_id)
+    with (
+        builds.database_watched(),
+        builds.alone(role, recipe.variant, lambda: help_role(role, recipe.variant, check)),
+    ):
+        task = begin(role, recipe, kind, progress, check, call_helpers)
+        judge(task)
+        compare(task)
+        settle_repeats(task)
+        calibrate(task)
+        choose_rows(task)
+        return finish(task, run_id)
 
 
-def latest_dataset(
-    session: Session, role: str, variant: str = "default", kind: str = SFT
-) -> Dataset | None:
-    """Return the newest version of a role's dataset, or None."""
-    query = (
-        select(Dataset)
-        .where(
-            col(Dataset.role) == role, col(Dataset.kind) == kind, col(Dataset.variant) == variant
+def begin(
+    role: str,
+    recipe: CurationRecipe,
+    kind: str,
+    progress: Progress | None,
+    check: Check,
+    call_helpers: CallHelpers,
+) -> Task:
+    """Open a build, or take up the one that was left, and cut into chunks what there is to judge.
+
+    What came since a build was left is judged with it.
+    """
+    with session_scope() as session:
+        require_logged_role(session, role)
+        find_templates(session, role, recipe)
+    with session_scope() as session:
+        templates, present = load_templates(session, role), mark(session)
+        build = builds.take_up(session, role, recipe, templates, present)
+        if build is not None:
+            since, everything = build.until_xid, False
+        else:
+            build = builds.open_new(session, role, recipe, templates, present)
+            since, everything = build.from_xid, build.everything
+        build.kind, build.recipe, build.until_xid = kind, recipe.as_json(), present.xid
+        chunks.cut(
+            *(session, build.id, JUDGE, unseen(session, since, everything=everything)),
+            {"role": role, "variant": recipe.variant, "from_xid": since},
+            recipe.batch_size,
         )
-        .order_by(col(Dataset.number).desc())
-        .limit(1)
+    return Task(
+        *(build.id, role, recipe, templates, build.everything, present.at),
+        *(progress, check, call_helpers),
     )
-    return session.execute(query).scalar_one_or_none()
+
+
+def judge(task: Task) -> None:
+    """Turn what is new in the log into examples, each let through or dropped with its reason."""
+    _work_off(task, JUDGE)
+
+
+def compare(task: Task) -> None:
+    """Find what new texts are like; each is looked up after all of them are in the index."""
+    with builds.step(task.build_id, COMPARE) as (session, build):
+        chunks.cut(
+            *(session, build.id, COMPARE, _UNCOMPARED),
+            {"role": task.role, "variant": task.recipe.variant, "open": list(OPEN_REASONS)},
+            task.recipe.batch_size,
+        )
+    _work_off(task, COMPARE)
+
+
+_UNCOMPARED = """
+    SELECT text_id AS id FROM example
+    WHERE role = :role AND variant = :variant AND needs_settling AND text_id IS NOT NULL
+      AND (drop_reason IS NULL OR drop_reason = ANY(:open))
+    EXCEPT
+    SELECT CAST(jsonb_array_elements_text(ids) AS bigint) FROM curation_chunk
+    WHERE build_id = :build_id AND step = :step
+"""
+
+
+def settle_repeats(task: Task) -> None:
+    """Say which examples stand and which repeat them, none of them a benchmark's; tie the groups.
+
+    A kept example that turns out to teach a benchmark goes, and its repeats are settled again.
+    """
+    role, recipe = task.role, task.recipe
+    with builds.step(task.build_id, "settle") as (session, build):
+        builds.count(build, "settle", settle(session, role, recipe))
+    while recipe.decontaminate:
+        task.check()
+        with builds.step(task.build_id, "settle") as (session, build):
+            found = decontaminate(session, role, recipe, task.templates)
+            builds.count(build, "decontaminate", found)
+            if not found.n_blocked:
+                break
+            builds.count(build, "settle", settle(session, role, recipe))
+    with builds.step(task.build_id, "settle") as (session, _):
+        assign_groups(session, role, recipe, task.templates)
+
+
+def calibrate(task: Task) -> None:
+    """Map scores to the chance of a good outcome anew, where enough more outcomes are known."""
+    with builds.step(task.build_id, "settle") as (session, _):
+        refit_if_due(session, task.role, task.recipe)
+
+
+def choose_rows(task: Task) -> None:
+    """Drop what the recipe's quotas leave out, and take back what an earlier choice left out."""
+    with builds.step(task.build_id, "publish") as (session, build):
+        builds.count(build, "choose", choose(session, task.role, task.recipe))
+
+
+def finish(task: Task, run_id: UUID | None) -> Dataset:
+    """Write the version and close the build: all in one transaction, or nothing of it."""
+    task.check()
+    with builds.step(task.build_id, "publish") as (session, build):
+        build.counts = {**chunks.counts_of(session, build.id), **build.counts}
+        dataset, is_new = publish(session, build, task.recipe, task.templates, task.progress)
+        if is_new:
+            dataset.run_id = run_id
+        move_watermark(session, task.role, task.recipe.variant, build.until_xid, task.seen_at)
+        builds.close(session, build, builds.PUBLISHED if is_new else builds.UNCHANGED)
+    return dataset
 
 
 def require_logged_role(session: Session, role: str) -> None:
@@ -112,108 +224,54 @@ def require_logged_role(session: Session, role: str) -> None:
         )
 
 
-def one_build_at_a_time(session: Session, role: str, variant: str) -> None:
-    """Wait for other builds of this role and variant; the lock ends with the transaction."""
-    key = f"curation:{role}:{variant}"
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": key})
+def help_build(build_id: UUID, step: str, *, check: Check = lambda: None) -> int:
+    """Work off chunks of a step of somebody's build while there are any; return how many.
+
+    A build that has ended, or whose templates are other ones by now, needs no help.
+    """
+    with builds.database_watched():
+        with session_scope() as session:
+            build = session.get(CurationBuild, build_id)
+            if build is None or build.finished_at is not None:
+                return 0
+            recipe = CurationRecipe.from_json(build.recipe)
+            templates = load_templates(session, build.role)
+        if builds.fingerprint_of(recipe, templates) != build.recipe_fingerprint:
+            return 0
+        task = Task(build_id, build.role, recipe, templates, build.everything, build.started_at)
+        return chunks.help_with(build_id, step, _work(task)[step], check=check)
 
 
-def choose(session: Session, role: str, recipe: CurationRecipe) -> None:
-    """Drop what the recipe's quotas leave out, and take back what an earlier choice left out."""
-    mine = and_(example.role == role, example.variant == recipe.variant)
-    was_left_out = and_(mine, example.drop_reason == OVER_QUOTA)
-    rows = session.execute(
-        select(example.id, example.task_type, example.score, example.status)
-        .where(or_(and_(mine, example.status == KEPT), was_left_out))
-        .order_by(example.id)
-    ).all()
-    left_out = over_quota([Choice(*row[:3]) for row in rows], recipe)
-    out = [row.id for row in rows if row.id in left_out and row.status == KEPT]
-    back = [row.id for row in rows if row.id not in left_out and row.status != KEPT]
-    for ids, status, reason in ((out, DROPPED, OVER_QUOTA), (back, KEPT, None)):
-        if ids:
-            session.execute(
-                update(EXAMPLES)
-                .where(example.id.in_(ids))
-                .values(status=status, drop_reason=reason)
-            )
+def help_role(role: str, variant: str, check: Check) -> bool:
+    """Help with the build of a role that another worker is at; return whether there was work."""
+    check()
+    with session_scope() as session:
+        build = builds.open_build(session, role, variant)
+    if build is None:
+        return False
+    return any([help_build(build.id, step, check=check) for step in (JUDGE, COMPARE)])
 
 
-def publish(
-    session: Session,
-    role: str,
-    recipe: CurationRecipe,
-    last: Dataset | None,
-    intake: Intake,
-    run_id: UUID | None,
-) -> Dataset:
-    """Write the kept examples as the next version, or return the last one if it says the same."""
-    with TemporaryDirectory(prefix="flywheel-dataset-") as name:
-        folder = Path(name)
-        content_hash, tally, members = _write_rows(session, role, recipe, folder)
-        if last is not None and last.content_hash == content_hash:
-            return last
-        dataset = Dataset(
-            role=role,
-            kind=SFT,
-            variant=recipe.variant,
-            number=last.number + 1 if last else 1,
-            content_hash=content_hash,
-            n_train=tally.splits[TRAIN],
-            n_validation=tally.splits[VALIDATION],
-            n_test=tally.splits[TEST],
-            run_id=run_id,
-        )
-        session.add(dataset)
-        session.flush()
-        _store_members(session, dataset.id, members)
-        leak_proof = prove_no_leak(BandIndex(session, role, recipe), dataset.id, tally)
-        card = make_card(session, role, recipe, tally, content_hash, leak_proof)
-        write_card(folder, card)
-        dataset.artifact_uri = put(folder).uri
-        dataset.card = {**card, "build": _account_of(intake)}
-        session.flush()
-    return dataset
-
-
-def _write_rows(
-    session: Session, role: str, recipe: CurationRecipe, folder: Path
-) -> tuple[str, Tally, list[tuple[UUID, str]]]:
-    """Write the split files; return content hash, counts, and the (example, split) pairs."""
-    tally, members = Tally(), []
-    with split_writers(folder) as writers:
-        for columns in _kept(session, role, recipe.variant):
-            split = split_of(columns["split_key"], recipe)
-            writers[split].write(make_row(columns))
-            tally.add(columns, split)
-            members.append((columns["id"], split))
-    hashes = "".join(writers[split].content_hash for split in SPLITS)
-    return hashlib.sha256((recipe.fingerprint + hashes).encode()).hexdigest(), tally, members
-
-
-def _kept(session: Session, role: str, variant: str) -> Iterator[dict[str, Any]]:
-    """Yield the kept examples in order of id, a few thousand in memory at a time."""
-    rows = session.execute(
-        select(EXAMPLES)
-        .where(example.role == role, example.variant == variant, example.status == KEPT)
-        .order_by(example.id),
-        execution_options={"yield_per": _ROWS_AT_ONCE},
+def _work_off(task: Task, step: str) -> None:
+    if chunks.n_open(task.build_id, step) > 1:
+        task.call_helpers(task.build_id, step)
+    chunks.work_off(
+        *(task.build_id, step, _work(task)[step]), check=task.check, progress=task.progress
     )
-    for row in rows.mappings():
-        yield dict(row)
 
 
-def _store_members(session: Session, dataset_id: UUID, members: list[tuple[UUID, str]]) -> None:
-    rows = [{"dataset_id": dataset_id, "example_id": i, "split": split} for i, split in members]
-    if rows:
-        session.execute(insert_into(MEMBERS), rows)
+def _work(task: Task) -> dict[str, chunks.Work]:
+    """Return what a chunk of each step asks for."""
 
+    def judge_some(session: Session, ids: Sequence[str]) -> Counts:
+        interactions = [UUID(identifier) for identifier in ids]
+        return take_in(
+            *(session, task.role, task.recipe, task.templates, interactions),
+            everything=task.everything,
+        )
 
-def _account_of(intake: Intake) -> dict[str, int]:
-    return {
-        "new": intake.n_new,
-        "judged_again": intake.n_judged_again,
-        "reopened": intake.n_reopened,
-        "compared_pairs": intake.n_compared,
-        "hot_bucket_pairs": intake.n_hot,
-    }
+    def compare_some(session: Session, ids: Sequence[str]) -> Counts:
+        texts = [int(identifier) for identifier in ids]
+        return asdict(compare_texts(session, task.role, task.recipe, task.templates, texts))
+
+    return {JUDGE: judge_some, COMPARE: compare_some}

@@ -1,24 +1,39 @@
-"""From log to examples, a batch at a time: judge, find repeats, tie to groups, store."""
+"""From log to examples: candidates are judged, their texts indexed, the examples stored."""
 
 import hashlib
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import text
 from sqlmodel import Session
 
-from curation.candidates import Candidate, CandidateSource
+from curation.candidates import Candidate, candidates
+from curation.chunks import Counts
 from curation.columns import EXAMPLES
-from curation.dedupe.compare import BandIndex, Entry, find_repeats
-from curation.groups import assign_groups, store_anchors
-from curation.normalize import COMPARED_ROLES, normalize
+from curation.dedupe.index import index_texts
+from curation.language import code_language, prose_language
+from curation.normalize import COMPARED_ROLES, Normalized, normalize
+from curation.publish.rows import row_hash
 from curation.recipe import CurationRecipe
-from curation.score.outcome import Attempt, quality, reject, score
-from curation.tables import DROPPED, KEPT, TRAIN
+from curation.score.assess import Assessment, Basis, assess, load_basis
+from curation.score.outcome import (
+    EXACT_DUPLICATE,
+    NEAR_DUPLICATE,
+    NO_PAYLOAD,
+    OVER_QUOTA,
+    TOO_LONG,
+    Attempt,
+)
+from curation.split import split_of, task_split_key
+from curation.tables import DROPPED, KEPT, TRAIN, Example
+from curation.templates import Templates
 from foundation.chat import (
+    Message,
+    answer_message,
     answer_text,
     finish_reason,
     joined,
@@ -28,114 +43,158 @@ from foundation.chat import (
 )
 from foundation.tables import now
 
-Progress = Callable[..., Any]
-"""Called as `progress(done, total, unit, **measures)`; `RunHandle.progress` is one."""
+CONTAMINATED: Final = "contaminated"
+OPEN_REASONS: Final = (None, EXACT_DUPLICATE, NEAR_DUPLICATE, CONTAMINATED, OVER_QUOTA)
+"""Why an example that judging let through may be left out all the same, by later steps."""
+DIFFICULTIES: Final = ("easy", "medium", "hard")
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+_VERDICT: Final = (
+    *("status", "drop_reason", "duplicate_of", "similarity", "cluster_id", "protection"),
+    "needs_settling",
+)
+"""What later steps decide: left as it is where judging found nothing that they went by changed."""
 _LEFT_AS_STORED: Final = frozenset({"id", "interaction_id", "variant", "role", "created_at"})
 
 
 @dataclass(slots=True)
-class Intake:
-    """What one build took in."""
+class Judged:
+    """A candidate as an example, before its repeats are known."""
 
-    n_new: int = 0
-    """Interactions seen for the first time."""
-    n_judged_again: int = 0
-    """Known ones with new feedback, or under a changed recipe."""
-    n_reopened: int = 0
-    """Stored examples whose verdict hung on one of those."""
-    n_compared: int = 0
-    """Pairs verified against stored examples."""
-    n_hot: int = 0
-    """Pairs left out because a bucket was over its cap."""
+    columns: dict[str, Any]
+    text: Normalized | None
+    """What it is compared by; None: too long to be worth it."""
+    stored: Example | None
 
     @property
-    def is_empty(self) -> bool:
-        """Whether the log held nothing to look at."""
-        return self.n_new + self.n_judged_again == 0
+    def is_open(self) -> bool:
+        """Whether form and outcome let it through."""
+        return self.columns["drop_reason"] is None
+
+    @property
+    def was_open(self) -> bool:
+        """Whether they did when it was judged before."""
+        return (
+            self.stored is not None
+            and self.stored.text_id is not None
+            and self.stored.drop_reason in OPEN_REASONS
+        )
 
 
 def take_in(
     session: Session,
     role: str,
     recipe: CurationRecipe,
+    templates: Templates,
+    ids: Sequence[UUID],
     *,
     everything: bool,
-    progress: Progress | None = None,
-) -> Intake:
-    """Turn what is new in a role's log into examples, each kept or dropped with its reason.
+) -> Counts:
+    """Turn some interactions into examples, or renew theirs; return how many were what.
 
-    `everything` judges the whole log anew, for a changed recipe.
+    The texts of those that are let through are in the index afterwards, and all whose repeats have
+    to be settled again are marked; `everything` judges also those that have not changed.
     """
-    source = CandidateSource(session, role, recipe, everything)
-    index = BandIndex(session, role, recipe)
-    done, intake, total, seen_until = 0, Intake(), source.count(), None
-    for batch in source.batches():
-        touched = take_in_batch(index, batch, everything=everything)
-        n_stored = sum(candidate.stored is not None for candidate in batch)
-        intake.n_new += len(batch) - n_stored
-        intake.n_judged_again += n_stored
-        intake.n_reopened += len(touched) - len(batch)
-        newest = max(candidate.seen_at for candidate in batch)
-        seen_until = newest if seen_until is None else max(seen_until, newest)
-        done += len(batch)
-        if progress is not None:
-            progress(done, max(total, done), "interactions")
-    intake.n_compared, intake.n_hot = index.n_compared, index.n_hot
-    if seen_until is not None:
-        source.move_watermark(seen_until)
-    return intake
+    counts = {"new": 0, "judged_again": 0, "let_through": 0}
+    for some in candidates(session, role, recipe.variant, ids, everything=everything):
+        basis = load_basis(session, role, recipe, [attempt_of(one) for one in some])
+        judged = [judge(one, basis, recipe, templates) for one in some]
+        _index(session, role, recipe, judged)
+        for one in judged:
+            settle_again(one, everything=everything)
+        reopen(session, role, recipe.variant, judged)
+        store(session, judged)
+        n_known = sum(one.stored is not None for one in judged)
+        counts["new"] += len(judged) - n_known
+        counts["judged_again"] += n_known
+        counts["let_through"] += sum(one.is_open for one in judged)
+    return counts
 
 
-def take_in_batch(
-    index: BandIndex, batch: Sequence[Candidate], *, everything: bool = False
-) -> list[Entry]:
-    """Take in one batch and return every entry it touched, as stored."""
-    judged = [judge(candidate, index.recipe) for candidate in batch]
-    touched = find_repeats(index, judged)
-    kept = [entry for entry in touched if entry.is_kept]
-    assign_groups(index, kept, again=everything)
-    _store(index.session, touched)
-    index.add(kept)
-    store_anchors(index, kept)
-    return touched
-
-
-def judge(candidate: Candidate, recipe: CurationRecipe) -> Entry:
-    """Return the example of a candidate: scored, and rejected where form or outcome say so."""
-    attempt = _attempt(candidate)
-    known = score(candidate.statements, recipe)
-    reason = reject(attempt, known, recipe)
+def judge(
+    candidate: Candidate, basis: Basis, recipe: CurationRecipe, templates: Templates
+) -> Judged:
+    """Return the example of a candidate: scored, and dropped where form or outcome say so; pure."""
+    found = assess(attempt_of(candidate), [*candidate.statements, *candidate.labels], recipe, basis)
     prompt = prompt_messages(candidate.request)
-    answer = attempt.answer if known.correction is None else known.correction
-    compared = normalize(prompt, answer)
+    compared = None
+    if found.drop_reason not in (TOO_LONG, NO_PAYLOAD):
+        compared = normalize(prompt, found.answer, templates)
+    return Judged(_columns(candidate, found, prompt, compared, recipe), compared, candidate.stored)
+
+
+def _columns(
+    candidate: Candidate,
+    found: Assessment,
+    prompt: list[Message],
+    compared: Normalized | None,
+    recipe: CurationRecipe,
+) -> dict[str, Any]:
     interaction, stored = candidate.interaction, candidate.stored
+    asked = "\n".join(text_of(m.get("content")) for m in prompt)
+    split_key = _split_key(candidate)
     columns: dict[str, Any] = {
         "id": example_id(interaction.id, recipe.variant),
         "role": interaction.role,
         "interaction_id": interaction.id,
         "variant": recipe.variant,
         "episode_id": interaction.episode_id,
-        "task_type": interaction.task_type,
+        "project": interaction.project,
+        "task_type": candidate.overrides.get("task_type", interaction.task_type),
+        "difficulty": _difficulty(candidate),
+        "language": prose_language(asked) if compared else None,
+        "code_language": code_language(found.answer) if compared else None,
         "prompt": prompt,
-        "answer": answer,
-        "corrected": known.correction is not None,
-        "status": KEPT if reason is None else DROPPED,
-        "drop_reason": reason,
+        "answer": found.answer,
+        "answer_message": found.answer_message,
+        "corrected": found.corrected,
+        "polarity": found.polarity,
+        "status": KEPT if found.drop_reason is None else DROPPED,
+        "drop_reason": found.drop_reason,
         "duplicate_of": None,
         "similarity": None,
-        "score": known.value,
-        "scores": {**known.as_json(), "feedback": candidate.feedback_hash},
-        "norm_hash": compared.norm_hash,
+        "score": found.value,
+        "scores": {
+            **found.parts,
+            "feedback": candidate.feedback_hash,
+            "rank": list(found.rank),
+        },
+        "disagreement": found.disagreement,
+        "reviewed": found.reviewed,
+        "text_id": stored.text_id if stored else None,
+        "prompt_text_id": stored.prompt_text_id if stored else None,
+        "norm_hash": compared.norm_hash if compared else _hash_of(asked, found.answer),
         "cluster_id": None,
-        "split": TRAIN,
-        "split_key": stored.split_key if stored else "",
-        "n_tokens": count_tokens("\n".join(text_of(m.get("content")) for m in prompt), answer),
-        "created_at": now(),
+        "split": split_of(split_key, recipe) if split_key else TRAIN,
+        "split_key": split_key,
+        "n_tokens": count_tokens(asked, found.answer),
+        "protection": "",
+        "source_xid": interaction.written_xid,
+        "needs_judging": False,
+        "needs_settling": False,
+        "started_at": interaction.started_at,
+        "created_at": stored.created_at if stored else now(),
     }
-    rank = quality(known.value, columns["scores"], columns["corrected"], recipe)
-    return Entry(columns, compared, rank, stored is not None, candidate.task_key)
+    return {**columns, "row_hash": row_hash(columns)}
+
+
+def attempt_of(candidate: Candidate) -> Attempt:
+    """Return what the model did, as the scorer reads it."""
+    interaction, response = candidate.interaction, candidate.response
+    reasons = interaction.gen_ai_response_finish_reasons
+    return Attempt(
+        prompt_text=joined(prompt_messages(candidate.request), COMPARED_ROLES),
+        answer=answer_text(response),
+        status=interaction.status,
+        completed=interaction.completed,
+        finish_reason=finish_reason(response) or (reasons[0] if reasons else None),
+        n_tool_calls=len(tool_calls(response)),
+        has_payload=candidate.has_payload,
+        message=answer_message(response),
+        interaction_id=interaction.id,
+        role=interaction.role,
+        task_type=interaction.task_type,
+    )
 
 
 def example_id(interaction_id: UUID, variant: str) -> UUID:
@@ -152,32 +211,92 @@ def example_id(interaction_id: UUID, variant: str) -> UUID:
 
 def count_tokens(*texts: str) -> int:
     """Return the words and punctuation marks of some texts: a cheap estimate of tokens."""
-    return sum(len(_TOKEN.findall(text)) for text in texts)
+    return sum(len(_TOKEN.findall(one)) for one in texts)
 
 
-def _attempt(candidate: Candidate) -> Attempt:
-    interaction, response = candidate.interaction, candidate.response
-    reasons = interaction.gen_ai_response_finish_reasons
-    return Attempt(
-        prompt_text=joined(prompt_messages(candidate.request), COMPARED_ROLES),
-        answer=answer_text(response),
-        status=interaction.status,
-        completed=interaction.completed,
-        finish_reason=finish_reason(response) or (reasons[0] if reasons else None),
-        n_tool_calls=len(tool_calls(response)),
-        has_payload=candidate.has_payload,
+def _split_key(candidate: Candidate) -> str:
+    """Return the key that the caller named, else the one that its group was given before."""
+    if candidate.task_key is not None:
+        return task_split_key(candidate.task_key)
+    return candidate.stored.split_key if candidate.stored else ""
+
+
+def _difficulty(candidate: Candidate) -> str | None:
+    said = candidate.overrides.get("difficulty", candidate.attributes.get("difficulty"))
+    return said if said in DIFFICULTIES else None
+
+
+def _hash_of(asked: str, answer: str) -> str:
+    return hashlib.sha256(f"{asked}\0{answer}".encode()).hexdigest()
+
+
+def _index(session: Session, role: str, recipe: CurationRecipe, judged: Sequence[Judged]) -> None:
+    """Put the compared texts of what was let through into the index."""
+    let_through = [one for one in judged if one.is_open and one.text is not None]
+    texts = [one.text for one in let_through if one.text is not None]
+    ids = index_texts(session, role, recipe, texts) if texts else []
+    for one, (text_id, prompt_text_id) in zip(let_through, ids, strict=True):
+        one.columns.update(text_id=text_id, prompt_text_id=prompt_text_id)
+
+
+def settle_again(one: Judged, *, everything: bool) -> None:
+    """Mark an example whose repeats are open again, or leave the verdict on them as it stands."""
+    stored, columns = one.stored, one.columns
+    is_same = (
+        stored is not None
+        and one.is_open
+        and one.was_open
+        and not everything
+        and stored.text_id == columns["text_id"]
+        and stored.scores.get("rank") == columns["scores"]["rank"]
     )
+    if is_same:
+        columns.update({name: getattr(stored, name) for name in _VERDICT})
+    else:
+        columns["needs_settling"] = one.is_open or one.was_open
 
 
-def _store(session: Session, entries: Sequence[Entry]) -> None:
-    """Insert new examples and overwrite the verdicts of known ones."""
-    if not entries:
-        return
-    statement = insert(EXAMPLES)
-    changed = {
-        c.name: statement.excluded[c.name] for c in EXAMPLES.c if c.name not in _LEFT_AS_STORED
+def reopen(session: Session, role: str, variant: str, judged: Sequence[Judged]) -> None:
+    """Mark the repeats of texts that an example has left: they may have leant on it."""
+    left = {
+        one.stored.text_id
+        for one in judged
+        if one.was_open and one.stored and one.stored.text_id != one.columns["text_id"]
     }
-    statement = statement.on_conflict_do_update(
-        index_elements=["interaction_id", "variant"], set_=changed
+    if left:
+        session.execute(_REOPEN, {"left": sorted(left), "role": role, "variant": variant})
+
+
+# One example stands for all of its text; the step that settles looks at the whole cluster.
+_REOPEN = text(
+    """
+    UPDATE example SET needs_settling = true WHERE id IN (
+        SELECT DISTINCT ON (e.text_id) e.id FROM (
+            SELECT unnest(CAST(:left AS bigint[])) AS text_id
+            UNION SELECT high FROM text_edge WHERE low = ANY(:left)
+            UNION SELECT low FROM text_edge WHERE high = ANY(:left)
+        ) touched
+        JOIN example e ON e.text_id = touched.text_id
+        WHERE e.role = :role AND e.variant = :variant
+        ORDER BY e.text_id, e.id
     )
-    session.execute(statement, [entry.columns for entry in entries])
+    """
+)
+
+
+def store(session: Session, judged: Sequence[Judged]) -> None:
+    """Insert new examples and renew known ones, all in one statement."""
+    if judged:
+        rows = json.dumps([one.columns for one in judged], default=str, ensure_ascii=False)
+        session.execute(_STORE, {"rows": rows})
+
+
+_STORED_NAMES: Final = tuple(column.name for column in EXAMPLES.c)
+_STORE = text(
+    f"""
+    INSERT INTO example ({", ".join(_STORED_NAMES)})
+    SELECT {", ".join(_STORED_NAMES)} FROM json_populate_recordset(NULL::example, :rows)
+    ON CONFLICT (interaction_id, variant) DO UPDATE SET
+    {", ".join(f"{n} = excluded.{n}" for n in _STORED_NAMES if n not in _LEFT_AS_STORED)}
+    """
+)

@@ -1,24 +1,44 @@
-"""The job `curation.build`: one dataset version of one role."""
+"""The jobs of curation: `curation.build` makes a dataset, `curation.help` works along on one."""
 
 from typing import Any
+from uuid import UUID
 
-from curation.build import build_dataset
+from curation.build import build_dataset, help_build
 from curation.recipe import CurationRecipe
+from curation.tables import SFT
 from foundation.database import session_scope
-from foundation.runs import RunHandle, job
+from foundation.runs import RunHandle, enqueue, job
 
 
 @job("curation.build")
-def build(run: RunHandle, *, role: str, recipe: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Build the dataset of `role`; started again from the top it finds nothing left to do."""
-    with session_scope() as session:
-        dataset = build_dataset(
-            session,
-            role,
-            CurationRecipe.from_json(recipe),
-            run_id=run.id,
-            progress=run.progress,
-        )
+def build(
+    run: RunHandle,
+    *,
+    role: str,
+    recipe: dict[str, Any] | None = None,
+    kind: str = SFT,
+    helpers: int = 0,
+) -> dict[str, Any]:
+    """Build a dataset of `role`; started again after a loss it goes on where it was.
+
+    `helpers` workers are called to each step that is done in chunks.
+    """
+
+    def call_helpers(build_id: UUID, step: str) -> None:
+        with session_scope() as session:
+            for _ in range(helpers):
+                params = {"build_id": str(build_id), "step": step}
+                enqueue(session, "curation.help", params, role=role)
+
+    dataset = build_dataset(
+        role,
+        CurationRecipe.from_json(recipe),
+        kind=kind,
+        run_id=run.id,
+        progress=run.progress,
+        check=run.check,
+        call_helpers=call_helpers,
+    )
     return {
         "dataset_id": str(dataset.id),
         "number": dataset.number,
@@ -26,3 +46,9 @@ def build(run: RunHandle, *, role: str, recipe: dict[str, Any] | None = None) ->
         "n_validation": dataset.n_validation,
         "n_test": dataset.n_test,
     }
+
+
+@job("curation.help")
+def help_with_chunks(run: RunHandle, *, build_id: str, step: str) -> dict[str, Any]:
+    """Work off chunks of somebody's build until none is left that nobody holds."""
+    return {"chunks": help_build(UUID(build_id), step, check=run.check)}

@@ -1,4 +1,4 @@
-"""A log written straight into the tables, as ingest would have stored it."""
+"""A log written straight into the tables, as ingest would have stored it, and committed."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -51,7 +51,7 @@ class Log:
         )
         if passed is not None:
             self.say(identifier, "success", float(passed), source="test")
-        self.session.flush()
+        self.session.commit()
         return identifier
 
     def say(
@@ -77,7 +77,7 @@ class Log:
                 **columns,
             )
         )
-        self.session.flush()
+        self.session.commit()
 
 
 @pytest.fixture
