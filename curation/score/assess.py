@@ -74,8 +74,8 @@ class Basis:
     calibrator: Calibrator = IDENTITY
     verdicts: Mapping[UUID, judge.Verdict] = field(default_factory=dict)
     """The LLM judge's, by interaction."""
-    ifd: Mapping[UUID, ifd.Difficulty] = field(default_factory=dict)
-    """By interaction."""
+    difficulties: Mapping[UUID, ifd.Difficulty] = field(default_factory=dict)
+    """IFD by interaction."""
     rules: tuple[Rule, ...] = ()
     """The recipe's own rules."""
 
@@ -119,7 +119,7 @@ def load_basis(
         metrics={metric.name: metric for metric in session.execute(select(Metric)).scalars()},
         calibrator=load_calibrator(session, role, recipe),
         verdicts=judge.verdicts(session, attempts, recipe),
-        ifd=_difficulties(session, attempts, recipe),
+        difficulties=_difficulties(session, attempts, recipe),
         rules=load_rules(recipe.extra_rules),
     )
 
@@ -234,7 +234,7 @@ def _scored(
     form, style = form_parts(attempt, blocks), style_parts(blocks)
     styled = style_score(style)
     blind = form_score(form) * (0.5 + 0.5 * (NO_STYLE if styled is None else styled))
-    difficulty = basis.ifd.get(attempt.interaction_id) if attempt.interaction_id else None
+    difficulty = basis.difficulties.get(attempt.interaction_id) if attempt.interaction_id else None
     evidence = [Signal("form_and_style", blind, FORM_WEIGHT)]
     said: Sequence[Signal] = ()
     if recipe.by_outcome and heard.correction is not None:
