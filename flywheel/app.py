@@ -11,6 +11,7 @@ import collector.api
 import collector.feedback.api
 import collector.otel.api
 import curation.api
+import curation.review.api
 import evaluator.api
 import router.api
 import trainer.api
@@ -40,6 +41,7 @@ def create_app() -> FastAPI:
     app = FastAPI(title="Flywheel", docs_url="/docs", redoc_url=None)
     for room in (collector.api, curation.api, trainer.api, evaluator.api, router.api):
         app.include_router(room.routes)
+    app.include_router(curation.review.api.routes)
     app.include_router(collector.otel.api.routes)
     app.include_router(collector.feedback.api.routes)
     app.mount("/admin", create_admin_app())
