@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
+from uuid import UUID
 
 import numpy as np
 from sqlalchemy import func, select
@@ -20,6 +21,8 @@ from curation.choice.balance import UNTYPED
 from curation.columns import example
 from curation.export import SPLITS
 from curation.publish.chosen import Chosen
+from curation.publish.page import render
+from curation.publish.quality import Measure, sample_of
 from curation.recipe import RULE_VERSIONS, CurationRecipe
 from curation.score.outcome import (
     EXACT_DUPLICATE,
@@ -35,7 +38,7 @@ from curation.score.outcome import (
 from curation.tables import KEPT, POSITIVE, TRAIN, VALIDATION, Dataset
 from foundation.artifacts import put
 
-CARD: Final = "card.json"
+CARD, PAGE = "card.json", "card.html"
 CONTAMINATED: Final = "contaminated"
 STEPS: Final = (
     (
@@ -68,10 +71,12 @@ class Tally:
         self.mixed: Counter[str] = Counter()
         self.n_tokens: list[int] = []
         self.scores: list[float] = []
+        self._ids: list[UUID] = []
         self.n_corrected = self.n_verified = self.n_contradicted = self.n_human = 0
 
     def add(self, row: Chosen) -> None:
         """Count one row of the role's own."""
+        self._ids.append(row.id)
         self.splits[row.split] += 1
         self.task_types[row.task_type or UNTYPED] += 1
         self.groups[row.split_key] += 1
@@ -98,6 +103,11 @@ class Tally:
         self.mixed[origin] += n_rows
 
     @property
+    def sample(self) -> list[UUID]:
+        """Ids of the rows whose text is measured."""
+        return sample_of(self._ids)
+
+    @property
     def n_rows(self) -> int:
         """The role's own rows over all splits."""
         return self.splits.total()
@@ -113,6 +123,7 @@ def make_card(
     dataset: Dataset,
     recipe: CurationRecipe,
     tally: Tally,
+    quality: Mapping[str, Measure],
     leak_proof: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the card as plain JSON values; shares are in 0-1, lengths in tokens (estimated)."""
@@ -149,7 +160,8 @@ def make_card(
         "n_tokens": length_summary(tally.n_tokens),
         "lengths": length_histogram(tally.n_tokens),
         "leak_proof": dict(leak_proof),
-        "warnings": warnings_of(tally, leak_proof),
+        "quality": {name: measure.as_json() for name, measure in quality.items()},
+        "warnings": warnings_of(tally, quality, leak_proof),
     }
 
 
@@ -162,6 +174,14 @@ def count_drops(session: Session, role: str, variant: str) -> tuple[int, dict[st
     ).all()
     dropped = {reason: n for status, reason, n in rows if status != KEPT}
     return sum(n for _, _, n in rows), dict(sorted(dropped.items()))
+
+
+def task_types_of(session: Session, role: str, variant: str) -> set[str]:
+    """Return the task types of all that was looked at."""
+    named = select(example.task_type).where(
+        example.role == role, example.variant == variant, example.task_type.is_not(None)
+    )
+    return set(session.execute(named.distinct()).scalars())
 
 
 def steps(n_candidates: int, dropped: Mapping[str, int]) -> dict[str, int]:
@@ -200,7 +220,9 @@ def score_histogram(scores: Sequence[float]) -> list[dict[str, float]]:
     ]
 
 
-def warnings_of(tally: Tally, leak_proof: Mapping[str, Any]) -> list[str]:
+def warnings_of(
+    tally: Tally, quality: Mapping[str, Measure], leak_proof: Mapping[str, Any]
+) -> list[str]:
     """Return what a reader of the dataset should know before training on it."""
     found = [
         f"{name.replace('_', ' ')}: {count}, expected 0"
@@ -215,6 +237,13 @@ def warnings_of(tally: Tally, leak_proof: Mapping[str, Any]) -> list[str]:
             f"one group holds {tally.largest_group_share:.0%} of the rows and falls in one split: "
             "name tasks by the attribute task_key, or shorten template text in user messages"
         )
+    if tally.n_rows >= 10 and len(tally.task_types) == 1:
+        found.append(f"all rows are of one task type: {next(iter(tally.task_types))}")
+    found += [
+        f"{name.replace('_', ' ')} is {measure.value:.1%}, its target {measure.target:.0%}"
+        for name, measure in quality.items()
+        if measure.is_met is False
+    ]
     return found
 
 
@@ -223,6 +252,7 @@ def write_card(card: Mapping[str, Any], shards: Iterable[Mapping[str, Any]]) -> 
     text = json.dumps({**card, "files": list(shards)}, indent=2, sort_keys=True, ensure_ascii=False)
     with TemporaryDirectory(prefix="flywheel-card-") as folder:
         (Path(folder) / CARD).write_text(text + "\n", encoding="utf-8")
+        (Path(folder) / PAGE).write_text(render(card), encoding="utf-8")
         return put(Path(folder)).uri
 
 

@@ -17,9 +17,21 @@ from uuid import UUID
 from sqlalchemy import select, text
 from sqlmodel import Session, col
 
+from curation.choice.balance import UNTYPED
+from curation.choice.mix import mixed_in
 from curation.export import SPLITS, latest_dataset, path_of
-from curation.publish.card import Tally, make_card, write_card
+from curation.publish.card import Tally, make_card, task_types_of, write_card
 from curation.publish.chosen import chosen, rows_of
+from curation.publish.quality import (
+    Measure,
+    coverage,
+    evenness,
+    human_verified,
+    labels_on_sample,
+    novelty,
+    right_in_sample,
+    style_agreement,
+)
 from curation.publish.rows import Row, row_id
 from curation.publish.shards import (
     FILE,
@@ -85,7 +97,7 @@ def publish(
     for one in chosen(session, build.kind, build.role, build.variant):
         tally.add(one)
         entries[one.split].append(one.entry)
-    pieces = [*_own_pieces(entries), *_mixed_pieces(session, recipe, entries)]
+    pieces = [*_own_pieces(entries), *_mixed_pieces(session, recipe, build.role, entries)]
     content_hash = hash_of_content(recipe, build.kind, pieces)
     last = latest_dataset(session, build.role, build.variant, build.kind)
     if last is not None and last.content_hash == content_hash:
@@ -106,12 +118,37 @@ def publish(
     for piece in pieces:
         if piece.source is not None:
             tally.add_mixed(piece.origin, len(piece.entries))
-    card = make_card(session, dataset, recipe, tally, {})
+    quality = measured(session, dataset, recipe, templates, tally, last)
+    card = make_card(session, dataset, recipe, tally, quality, {})
     dataset.artifact_uri = write_card(card, shards_json(session, dataset))
     shards = {"shards": len(pieces), "shards_written": n_written}
     dataset.card = {**card, "build": {**build.counts, **shards}}
     session.flush()
     return dataset, True
+
+
+def measured(
+    session: Session,
+    dataset: Dataset,
+    recipe: CurationRecipe,
+    templates: Templates,
+    tally: Tally,
+    last: Dataset | None,
+) -> dict[str, Measure]:
+    """Return the measures of quality of a version, each with its value or why it has none."""
+    drawn = tally.sample
+    by_id = {row_id(row): row for row in rows_of(session, dataset.kind, sorted(drawn))}
+    rows = [by_id[str(identifier)] for identifier in drawn]
+    n_right, n_wrong = labels_on_sample(session, dataset.role)
+    types = {name: n for name, n in tally.task_types.items() if name != UNTYPED}
+    return {
+        "coverage": coverage(task_types_of(session, dataset.role, dataset.variant), types),
+        "human_verified": human_verified(tally.n_human, tally.n_rows),
+        "right_in_sample": right_in_sample(n_right, n_wrong),
+        "style_agreement": style_agreement(rows),
+        "evenness": evenness(types),
+        "novelty": novelty(session, rows, recipe, tally.n_rows, last),
+    }
 
 
 def lock_build(session: Session, build: CurationBuild) -> None:
@@ -186,15 +223,11 @@ def _own_pieces(entries: dict[str, list[Entry]]) -> Iterator[Piece]:
 
 
 def _mixed_pieces(
-    session: Session, recipe: CurationRecipe, entries: dict[str, list[Entry]]
+    session: Session, recipe: CurationRecipe, role: str, entries: dict[str, list[Entry]]
 ) -> Iterator[Piece]:
     """Yield the shards of rows from other versions; a row that the role has itself is left out."""
-    if not (recipe.general_dataset or recipe.replay_datasets):
-        return
-    from curation.choice.mix import mixed_in
-
     own = {entry.id for split in SPLITS for entry in entries[split]}
-    for mixed in mixed_in(session, recipe, len(entries[TRAIN])):
+    for mixed in mixed_in(session, recipe, len(entries[TRAIN]), role=role):
         wanted = set(mixed.row_ids) - own
         found: dict[UUID, Entry] = {}
         for shard in _shards_with(session, mixed.dataset_id, wanted):
