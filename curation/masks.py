@@ -56,6 +56,7 @@ _WRITTEN_OTHERWISE: Final = {
     "…": "...",
 }
 """Marks that an editor or a model sets in place of the ones on the keyboard."""
+_BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 _STANDS_ALONE: Final = re.compile(
     r"[^\x00-\x7f\w]|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
     r"\uf900-\ufaff\U00020000-\U0003ffff]"
@@ -101,9 +102,13 @@ def decoded(raw: bytes) -> str:
 
 
 def _plain(text: str) -> bytes:
-    """Return lower-case UTF-8 in which what is a word by itself stands apart."""
-    text = unicodedata.normalize("NFC", text.lower())
-    return _STANDS_ALONE.sub(_set_apart, text).encode("utf-8", "surrogatepass")
+    """Return UTF-8, lower-case beyond ASCII, in which what is a word by itself stands apart."""
+    text = _BEYOND_ASCII.sub(_plain_run, unicodedata.normalize("NFC", text))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _plain_run(found: re.Match[str]) -> str:
+    return _STANDS_ALONE.sub(_set_apart, found[0].lower())
 
 
 def _set_apart(found: re.Match[str]) -> str:

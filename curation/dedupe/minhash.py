@@ -5,7 +5,7 @@ the constants are made by integer arithmetic below, and a test holds golden vect
 a new signature version in `recipe.RULE_VERSIONS`.
 
 Broder, "On the resemblance and containment of documents" (1997); the permutations are affine maps
-modulo 2**32 of a murmur-finalised hash, as in datasketch 2.0's `affine32` (other constants).
+modulo 2**32 of a well-mixed hash, as in datasketch 2.0's `affine32` (other hash and constants).
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,20 +16,22 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.memory import keep_freed_memory
+
 U64: TypeAlias = NDArray[np.uint64]
 U32: TypeAlias = NDArray[np.uint32]
 I64: TypeAlias = NDArray[np.int64]
 
 _MASK: Final = (1 << 64) - 1
 _BASE: Final = 0x9E3779B97F4A7C15
-_BYTES_AT_ONCE: Final = 1 << 20
+_CHUNK_BASE: Final = 0xD1342543DE82EF95
+"""Sets the chunks of a long word apart from the words of a shingle."""
+_BYTES_AT_ONCE: Final = 1 << 18
 _SHINGLES_AT_ONCE: Final = 1 << 15
 """About what stays in a core's cache while 128 permutations pass over it."""
-
-_IS_WORD: Final = np.zeros(256, dtype=bool)
-_IS_WORD[
-    [*b"0123456789abcdefghijklmnopqrstuvwxyz_ABCDEFGHIJKLMNOPQRSTUVWXYZ", *range(128, 256)]
-] = True
+_CHUNK: Final = 8
+_FIRST_BYTES: Final = np.array([(1 << 8 * n) - 1 for n in range(_CHUNK + 1)], dtype=np.uint64)
+"""Masks that keep the first n bytes of a little-endian chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,19 @@ class Ragged:
 
 
 def word_hashes(texts: Sequence[str]) -> Ragged:
-    """Return the 64-bit hashes of each text's words, in order.
+    """Return the 64-bit hashes of each text's words, in order, see `hashed_words`."""
+    return hashed_words([text.encode("utf-8", "surrogatepass") for text in texts])
+
+
+def hashed_words(texts: Sequence[bytes]) -> Ragged:
+    """Return the 64-bit hashes of each UTF-8 text's words, in order.
 
     A word is a run of ASCII letters, digits, underscores and non-ASCII characters. A text without
     words gives an empty row.
     """
+    keep_freed_memory()
     hashes, lengths = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
-    for block in _blocks([text.encode("utf-8", "surrogatepass") for text in texts]):
+    for block in _blocks(texts):
         block_hashes, block_lengths = _hash_block(block)
         hashes.append(block_hashes)
         lengths.append(block_lengths)
@@ -74,18 +82,18 @@ def shingle_hashes(words: Ragged, sizes: I64) -> Ragged:
     A row shorter than its size gives one shingle of all its words; an empty row none.
     """
     lengths = words.lengths
-    used = np.minimum(np.maximum(sizes, 1), np.maximum(lengths, 1))
+    used = np.minimum(np.maximum(sizes, 1), lengths)
     counts = np.where(lengths > 0, lengths - used + 1, 0)
     offsets = _offsets(counts)
     values = np.empty(offsets[-1], dtype=np.uint64)
-    for size in np.unique(used[lengths > 0]):
-        rows = np.flatnonzero((used == size) & (lengths > 0))
-        first_words = _ramps(words.offsets[rows], counts[rows])
-        combined = np.zeros(len(first_words), dtype=np.uint64)
-        for step in range(int(size)):
-            combined = combined * np.uint64(_BASE) + words.values[first_words + step]
-        values[_ramps(offsets[rows], counts[rows])] = _mixed(combined)
-    return Ragged(values, offsets)
+    combined = words.values
+    for size in range(1, int(used.max(initial=0)) + 1):
+        if size > 1:  # every run of the whole array, also those across rows, which no row asks for
+            combined = combined[:-1] * np.uint64(_BASE) + words.values[size - 1 :]
+        rows = np.flatnonzero(used == size)
+        runs = _ramps(words.offsets[rows], counts[rows])
+        values[_ramps(offsets[rows], counts[rows])] = combined[runs]
+    return Ragged(_mixed(values), offsets)
 
 
 def signatures(shingles: Ragged, num_perm: int) -> U32:
@@ -94,24 +102,18 @@ def signatures(shingles: Ragged, num_perm: int) -> U32:
     A row without shingles gets the largest value everywhere; do not index it.
     """
     multipliers, increments = permutations(num_perm)
-    n_rows = len(shingles.lengths)
-    found = np.full((n_rows, num_perm), np.iinfo(np.uint32).max, dtype=np.uint32)
-    rows = np.flatnonzero(shingles.lengths > 0)
-    base = _murmur_finalized((shingles.values & np.uint64(0xFFFFFFFF)).astype(np.uint32))
-    start = 0
-    while start < len(rows):
-        first = shingles.offsets[rows[start]]
-        stop = int(
-            np.searchsorted(shingles.offsets[rows + 1], first + _SHINGLES_AT_ONCE, side="right")
-        )
-        stop = max(stop, start + 1)
-        block = rows[start:stop]
-        hashes = base[first : shingles.offsets[block[-1] + 1]]
-        starts = shingles.offsets[block] - first
+    found = np.full((len(shingles.lengths), num_perm), np.iinfo(np.uint32).max, dtype=np.uint32)
+    base = shingles.values.astype(np.uint32)
+    for rows, start, stop in _row_blocks(shingles):
+        hashes = base[start:stop]
+        permuted = np.empty_like(hashes)
+        minima = np.empty((num_perm, len(rows)), dtype=np.uint32)
+        starts = shingles.offsets[rows] - start
         for index in range(num_perm):
-            permuted = hashes * multipliers[index] + increments[index]
-            found[block, index] = np.minimum.reduceat(permuted, starts)
-        start = stop
+            np.multiply(hashes, multipliers[index], out=permuted)
+            np.add(permuted, increments[index], out=permuted)
+            np.minimum.reduceat(permuted, starts, out=minima[index])
+        found[rows] = minima.T
     return found
 
 
@@ -155,19 +157,15 @@ def _split_mix(state: int) -> int:
 
 def _mixed(values: U64) -> U64:
     """SplitMix64's finaliser on an array; arithmetic wraps modulo 2**64."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    values = values ^ (values >> np.uint64(30))
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
 
 
-def _murmur_finalized(values: U32) -> U32:
-    """MurmurHash3's 32-bit finaliser, so that affine maps see no structure."""
-    values = (values ^ (values >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-    values = (values ^ (values >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-    return values ^ (values >> np.uint32(16))
-
-
-def _blocks(encoded: list[bytes]) -> Iterator[list[bytes]]:
+def _blocks(encoded: Sequence[bytes]) -> Iterator[list[bytes]]:
     """Yield the texts in groups of about `_BYTES_AT_ONCE`."""
     block: list[bytes] = []
     size = 0
@@ -181,28 +179,66 @@ def _blocks(encoded: list[bytes]) -> Iterator[list[bytes]]:
         yield block
 
 
-def _hash_block(block: list[bytes]) -> tuple[U64, I64]:
-    """Return the word hashes of some texts, and how many words each text has.
+def _row_blocks(shingles: Ragged) -> Iterator[tuple[I64, int, int]]:
+    """Yield rows that have shingles, about `_SHINGLES_AT_ONCE` of them, and where those stand."""
+    rows = np.flatnonzero(shingles.lengths > 0)
+    ends = shingles.offsets[rows + 1]
+    first = 0
+    while first < len(rows):
+        start = int(shingles.offsets[rows[first]])
+        last = int(np.searchsorted(ends, start + _SHINGLES_AT_ONCE, side="right"))
+        last = max(last, first + 1)
+        yield rows[first:last], start, int(ends[last - 1])
+        first = last
 
-    A hash is a polynomial of the word's bytes, summed over the word and mixed.
-    """
-    text_offsets = _offsets(np.array([len(raw) + 1 for raw in block], dtype=np.int64))
-    raw_bytes = np.frombuffer(b"\n".join(block) + b"\n", dtype=np.uint8)
-    is_word = _IS_WORD[raw_bytes]
-    starts = np.flatnonzero(is_word & ~np.concatenate(([False], is_word[:-1])))
-    lengths = np.diff(np.searchsorted(starts, text_offsets)).astype(np.int64)
-    if not len(starts):
-        return np.empty(0, dtype=np.uint64), lengths
-    first = starts[0]
-    spans = np.diff(np.append(starts, len(raw_bytes)))
-    position = np.arange(len(raw_bytes) - first) - np.repeat(starts - first, spans)
-    weights = _powers(int(spans.max()))[position]
-    weighted = np.where(is_word, raw_bytes, 0)[first:] * weights
-    return _mixed(np.add.reduceat(weighted, starts - first)), lengths
+
+def _hash_block(block: list[bytes]) -> tuple[U64, I64]:
+    """Return the word hashes of some texts, and how many words each text has."""
+    text_starts = 1 + _offsets(np.array([len(raw) + 1 for raw in block], dtype=np.int64))
+    data = b"\n".join((b"", *block, b""))
+    data += bytes(2 * _CHUNK - len(data) % _CHUNK)
+    is_word = _are_words(np.frombuffer(data, dtype=np.uint8))
+    edges = np.flatnonzero(is_word[1:] != is_word[:-1]) + 1
+    starts, ends = edges[0::2], edges[1::2]
+    lengths = np.diff(np.searchsorted(starts, text_starts)).astype(np.int64)
+    chunks = np.frombuffer(data, dtype="<u8")
+    return _mixed(_word_values(chunks, starts, ends - starts)), lengths
+
+
+def _are_words(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    is_digit = (codes - np.uint8(48)) < 10
+    is_letter = ((codes | np.uint8(32)) - np.uint8(97)) < 26
+    found: NDArray[np.bool_] = is_digit | is_letter | (codes == 95) | (codes >= 128)
+    return found
+
+
+def _word_values(chunks: U64, starts: I64, lengths: I64) -> U64:
+    """Return a number per word: its first eight bytes, plus a polynomial of the eights after."""
+    values = _bytes_at(chunks, starts, lengths)
+    long = np.flatnonzero(lengths > _CHUNK)
+    if len(long):
+        counts = (lengths[long] - 1) // _CHUNK
+        offsets = _offsets(counts)
+        steps = _ramps(np.ones(len(long), dtype=np.int64), counts)
+        places = np.repeat(starts[long], counts) + _CHUNK * steps
+        left = np.repeat(lengths[long], counts) - _CHUNK * steps
+        rest = _bytes_at(chunks, places, left) * _powers(int(counts.max()) + 1)[steps]
+        values[long] += np.add.reduceat(rest, offsets[:-1])
+    return values
+
+
+def _bytes_at(chunks: U64, places: I64, lengths: I64) -> U64:
+    """Return the up to eight bytes at each place, as little-endian numbers."""
+    index = places >> 3
+    shift = ((places & 7) << 3).astype(np.uint64)
+    found: U64 = chunks[index] >> shift
+    found |= chunks[index + 1] << (np.uint64(64) - shift)
+    found &= _FIRST_BYTES[np.minimum(lengths, _CHUNK)]
+    return found
 
 
 def _powers(n: int) -> U64:
-    factors = np.full(n, _BASE, dtype=np.uint64)
+    factors = np.full(n, _CHUNK_BASE, dtype=np.uint64)
     factors[:1] = 1
     return np.cumprod(factors, dtype=np.uint64)
 

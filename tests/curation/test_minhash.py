@@ -17,10 +17,10 @@ from curation.dedupe.minhash import (
     word_hashes,
 )
 
-GOLDEN_WORDS = [12183250994494213096, 2140316027646058924, 12609935244270955673]
-GOLDEN_SIGNATURE = [345712645, 880378595, 138267682, 325132316]
-GOLDEN_SIGNATURE_CRC = 1293887522
-GOLDEN_KEYS = [-8505751470827534976, 1752855989553644161]
+GOLDEN_WORDS = [2458761495858270870, 2410895237357734839, 11700288418818270658]
+GOLDEN_SIGNATURE = [350247561, 387368924, 212746729, 191191971]
+GOLDEN_SIGNATURE_CRC = 869366595
+GOLDEN_KEYS = [-4466883914829164032, -1686688365379322559]
 GOLDEN_PERMUTATION = [3793791033, 1853398634]
 
 
@@ -49,9 +49,9 @@ def edited_pairs(n: int, seed: int) -> list[tuple[str, str]]:
 
 
 def test_stored_values_never_change():
-    text = "def add(a, b):\n    return a + b  # the sum of a and b, naïvely"
+    text = "def add(a, b):\n    return a + b  # the sum of a and b, naïvely, multi_chunk_identifier"
     words = word_hashes([text]).values
-    assert words[:3].tolist() == GOLDEN_WORDS
+    assert words[[0, -2, -1]].tolist() == GOLDEN_WORDS
     _, found = sign([text], size=3)
     assert found[0, :4].tolist() == GOLDEN_SIGNATURE
     assert zlib.crc32(found.tobytes()) == GOLDEN_SIGNATURE_CRC
