@@ -1,198 +1,293 @@
-"""Which examples must stay in one split: one task, one episode, prompts that ask the same.
+"""Which examples must stay in one split: prompts that ask the same, one episode, one project.
 
 A key per group is kept with each example (`split_key`), and new examples take the key of what they
 are tied to. When one ties two groups together they become one, under the stricter split's key; a
-published version is never touched.
+published version is never touched. Examples that are no longer kept still tie: an earlier version
+may have tested on them.
+
+Prompts of two tasks that the caller named may be near: the names say they are two. Equal ones, as
+compared, are one task whatever they are called.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import TextClause, text
 from sqlmodel import Session
 
-from curation.columns import EXAMPLES, example
-from curation.dedupe.compare import (
-    PROMPT_BANDS,
-    BandIndex,
-    Entry,
-    Part,
-    prompt_keys,
-    prompt_similarity,
-)
+from curation.boilerplate import Templates
+from curation.dedupe.compare import PROMPT
+from curation.dedupe.index import array, by_index, comparison_version, text_id_of
+from curation.dedupe.settle import lock_verdicts
 from curation.recipe import CurationRecipe
-from curation.split import TASK_PREFIX, split_of, strictest, task_split_key
+from curation.split import TASK_PREFIX, group_split_key, split_of, strictest
+
+_ROWS_AT_ONCE: Final = 10_000
+_LABELS_OF_ONE: Final = 1000
+"""Examples of one prompt or episode that are read for their keys: all of them have one key, but for
+tasks that the caller named."""
 
 
-def assign_groups(index: BandIndex, entries: Sequence[Entry], *, again: bool = False) -> None:
-    """Give each kept entry its split key and split; `again` also looks at those that have one.
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A kept example whose group is open."""
 
-    The entries' rows need not exist yet: the caller writes them, then calls `store_anchors`.
-    Stored groups found to be one are renamed here.
-    """
-    for entry in entries:
-        if entry.task_key is not None:
-            entry.columns["split_key"] = task_split_key(entry.task_key)
-    free = [e for e in entries if e.is_kept and (again or not e.columns["split_key"])]
-    free = [e for e in free if not e.columns["split_key"].startswith(TASK_PREFIX)]
-    if free:
-        _tie(index, sorted(free, key=lambda e: e.id))
-    for entry in entries:
-        if entry.columns["split_key"]:
-            entry.columns["split"] = split_of(entry.columns["split_key"], index.recipe)
+    id: UUID
+    project: str
+    episode_id: UUID | None
+    prompt_text_id: int | None
+    split_key: str
+
+    @property
+    def label(self) -> str:
+        """The key that it comes with, or the one that it would found a group with."""
+        return self.split_key or group_split_key(self.project, self.id)
 
 
-def _tie(index: BandIndex, free: list[Entry]) -> None:
-    groups = _Groups()
-    for entry in free:
-        groups.add(_label(entry))
-    _tie_episodes(index, free, groups)
-    _tie_prompts(index, free, groups)
-    fresh = {_label(entry) for entry in free if not entry.columns["split_key"]}
-    renamed = groups.renamed(index.recipe, fresh)
-    for entry in free:
-        label = _label(entry)
-        entry.columns["split_key"] = renamed.get(label, label)
-    stored = {old: new for old, new in renamed.items() if old not in fresh}
-    _rename_stored(index.session, index.role, index.recipe, stored)
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """What is known of the things that newcomers share with each other and with older examples."""
+
+    by_prompt: dict[int, set[str]]
+    by_episode: dict[UUID, set[str]]
+    by_project: dict[str, set[str]]
+    near_prompts: list[tuple[int, int]]
 
 
-def _tie_episodes(index: BandIndex, free: list[Entry], groups: "_Groups") -> None:
-    first: dict[UUID, str] = {}
-    for entry in free:
-        episode = entry.columns["episode_id"]
-        if episode is not None:
-            groups.join(first.setdefault(episode, _label(entry)), _label(entry))
-    if not first:
-        return
-    rows = index.session.execute(
-        select(example.episode_id, example.split_key)
-        .where(
-            example.episode_id.in_(list(first)),
-            example.role == index.role,
-            example.variant == index.recipe.variant,
-            example.split_key != "",
-        )
-        .distinct()
-    )
-    for episode, label in rows:
-        groups.join(first[episode], label)
-
-
-def _tie_prompts(index: BandIndex, free: list[Entry], groups: "_Groups") -> None:
-    """Join examples whose prompts are near-equal: each other's, and those of stored anchors.
-
-    One anchor per distinct prompt is indexed, so a prompt asked a thousand times is one entry.
-    """
-    index.remove([entry.id for entry in free if entry.is_stored], from_band=PROMPT_BANDS)
-    index.sign(free)
-    distinct: dict[str, Entry] = {}
-    for entry in free:
-        groups.join(_label(distinct.setdefault(_prompt(entry).text, entry)), _label(entry))
-    asked = list(distinct.values())
-    keys = prompt_keys([_prompt(entry) for entry in asked], index.recipe, index.prompt_salt)
-    for entry, (own, _) in zip(asked, keys, strict=True):
-        entry.anchor_keys = own
-    _tie_to_anchors(index, asked, [wanted for _, wanted in keys], groups)
-    _tie_in_batch(asked, keys, groups, index.recipe)
-
-
-def _tie_to_anchors(
-    index: BandIndex, asked: list[Entry], keys: list[list[int]], groups: "_Groups"
-) -> None:
-    """Join with stored prompts; one that is indexed to the letter needs no anchor of its own."""
-    probed = index.probe([(number, key) for number, row in enumerate(keys) for key in row])
-    anchors = index.load({anchor for ids in probed.values() for anchor in ids})
-    for number, entry in enumerate(asked):
-        for found in (anchors[i] for i in probed.get(number, ())):
-            if prompt_similarity(_prompt(entry), _prompt(found), index.recipe) is not None:
-                groups.join(_label(entry), _label(found))
-                if _prompt(entry).text == _prompt(found).text:
-                    entry.anchor_keys = []
-
-
-def _tie_in_batch(
-    asked: list[Entry],
-    keys: list[tuple[list[int], list[int]]],
-    groups: "_Groups",
-    recipe: CurationRecipe,
-) -> None:
-    """Join the prompts of one batch with each other."""
-    buckets: dict[int, list[Entry]] = {}
-    for entry, (own, wanted) in zip(asked, keys, strict=True):
-        near = {other.id: other for key in wanted for other in buckets.get(key, ())}
-        for other in near.values():
-            if prompt_similarity(_prompt(entry), _prompt(other), recipe) is not None:
-                groups.join(_label(entry), _label(other))
-        for key in own:
-            bucket = buckets.setdefault(key, [])
-            if len(bucket) < recipe.hot_bucket_cap:
-                bucket.append(entry)
-
-
-def store_anchors(index: BandIndex, entries: Iterable[Entry]) -> None:
-    """Index the prompts that stand for a group; the entries' rows must exist."""
-    index.store_keys(
-        [
-            (entry.id, PROMPT_BANDS + band, key)
-            for entry in entries
-            for band, key in enumerate(entry.anchor_keys)
-        ]
-    )
-
-
-def _rename_stored(
-    session: Session, role: str, recipe: CurationRecipe, renamed: dict[str, str]
-) -> None:
-    for old, new in renamed.items():
-        session.execute(
-            update(EXAMPLES)
-            .where(
-                example.role == role, example.variant == recipe.variant, example.split_key == old
-            )
-            .values(split_key=new, split=split_of(new, recipe))
-        )
-
-
-def _label(entry: Entry) -> str:
-    return entry.columns["split_key"] or f"example:{entry.id}"
-
-
-def _prompt(entry: Entry) -> Part:
-    assert entry.fingerprint is not None
-    return entry.fingerprint.prompt
-
-
-class _Groups:
+class Groups:
     """Union-find over split keys."""
 
     def __init__(self) -> None:
         self._parent: dict[str, str] = {}
 
-    def add(self, label: str) -> str:
+    def root(self, label: str) -> str:
         """Return the root of a label, new or known."""
         root = self._parent.setdefault(label, label)
         while root != self._parent[root]:
+            self._parent[root] = self._parent[self._parent[root]]
             root = self._parent[root]
         self._parent[label] = root
         return root
 
-    def join(self, one: str, other: str) -> None:
-        """Make two labels one group."""
-        self._parent[self.add(one)] = self.add(other)
+    def join(self, labels: Iterable[str]) -> None:
+        """Make some labels one group."""
+        first = None
+        for label in labels:
+            first = first or label
+            self._parent[self.root(label)] = self.root(first)
 
-    def renamed(self, recipe: CurationRecipe, fresh: set[str]) -> dict[str, str]:
-        """Return the new label of each label that loses its name; tasks never do.
-
-        Labels that existed before win over fresh ones, the strictest split among them.
-        """
-        members: dict[str, list[str]] = {}
+    def members(self) -> list[list[str]]:
+        """Return the labels of each group."""
+        found: dict[str, list[str]] = defaultdict(list)
         for label in self._parent:
-            members.setdefault(self.add(label), []).append(label)
-        changed = {}
-        for labels in members.values():
-            winner = strictest([x for x in labels if x not in fresh] or [min(labels)], recipe)
-            for label in labels:
-                if label != winner and not label.startswith(TASK_PREFIX):
-                    changed[label] = winner
-        return changed
+            found[self.root(label)].append(label)
+        return list(found.values())
+
+
+def assign_groups(session: Session, role: str, recipe: CurationRecipe, templates: Templates) -> int:
+    """Give the kept examples that `settle` left marked their split; return how many there were.
+
+    Likenesses of prompts are read from the evidence that comparing left.
+    """
+    lock_verdicts(session, role, recipe.variant)
+    world = {"role": role, "variant": recipe.variant}
+    newcomers = [Newcomer(*row) for row in session.execute(_NEWCOMERS, world)]
+    if not newcomers:
+        return 0
+    empty = text_id_of(role, recipe.variant, PROMPT, "")
+    with by_index(session):
+        ties = _ties(session, recipe, newcomers, world, empty)
+        renamed = rename(tie(newcomers, ties), newcomers, recipe)
+        _rename_stored(session, recipe, world, renamed)
+        _store(session, recipe, newcomers, renamed)
+    return len(newcomers)
+
+
+def tie(newcomers: Sequence[Newcomer], ties: Ties) -> Groups:
+    """Return the groups that the newcomers make with what they are tied to; pure."""
+    groups = Groups()
+    for one in newcomers:
+        groups.root(one.label)
+    for shared in (ties.by_prompt, ties.by_episode, ties.by_project):
+        for labels in shared.values():
+            groups.join(sorted(labels))
+    for low, high in ties.near_prompts:
+        here, there = ties.by_prompt.get(low, set()), ties.by_prompt.get(high, set())
+        if here and there and not all(label.startswith(TASK_PREFIX) for label in here | there):
+            groups.join((min(here), min(there)))
+    return groups
+
+
+def rename(groups: Groups, newcomers: Iterable[Newcomer], recipe: CurationRecipe) -> dict[str, str]:
+    """Return the new key of each label that loses its name; pure.
+
+    Keys that existed before win over those that newcomers would found a group with, the strictest
+    among them.
+    """
+    founding = {one.label for one in newcomers if not one.split_key}
+    changed = {}
+    for labels in groups.members():
+        older = [label for label in labels if label not in founding]
+        winner = strictest(older, recipe) if older else min(labels)
+        changed.update({label: winner for label in labels if label != winner})
+    return changed
+
+
+def _ties(
+    session: Session,
+    recipe: CurationRecipe,
+    newcomers: Sequence[Newcomer],
+    world: dict[str, str],
+    empty_prompt: int,
+) -> Ties:
+    by_prompt: dict[int, set[str]] = defaultdict(set)
+    by_episode: dict[UUID, set[str]] = defaultdict(set)
+    by_project: dict[str, set[str]] = defaultdict(set)
+    for one in newcomers:
+        if one.prompt_text_id not in (None, empty_prompt):
+            by_prompt[one.prompt_text_id].add(one.label)
+        if one.episode_id is not None and "episode" in recipe.keep_together:
+            by_episode[one.episode_id].add(one.label)
+        if "project" in recipe.keep_together:
+            by_project[one.project].add(one.label)
+    near = _near_prompts(session, recipe, list(by_prompt))
+    prompts = {i for pair in near for i in pair} | by_prompt.keys()
+    _add_stored(session, _KEYS_BY_PROMPT, by_prompt, prompts, world)
+    _add_stored(session, _KEYS_BY_EPISODE, by_episode, list(by_episode), world)
+    for project, labels in by_project.items():
+        labels.update(session.execute(_KEY_BY_PROJECT, {**world, "project": project}).scalars())
+    return Ties(by_prompt, by_episode, by_project, near)
+
+
+def _near_prompts(
+    session: Session, recipe: CurationRecipe, prompts: Sequence[int]
+) -> list[tuple[int, int]]:
+    version = comparison_version(recipe)
+    return [
+        (low, high)
+        for some in _slices(prompts)
+        for low, high in session.execute(_NEAR_PROMPTS, {"ids": array(some), "version": version})
+    ]
+
+
+def _add_stored(
+    session: Session,
+    query: TextClause,
+    labels: dict[Any, set[str]],
+    wanted: Iterable[Any],
+    world: dict[str, str],
+) -> None:
+    for some in _slices(sorted(wanted)):
+        given = {**world, "ids": array(some), "at_most": _LABELS_OF_ONE}
+        for shared, split_key in session.execute(query, given):
+            labels[shared].add(split_key)
+
+
+def _rename_stored(
+    session: Session, recipe: CurationRecipe, world: dict[str, str], renamed: dict[str, str]
+) -> None:
+    """Give the stored examples of groups that became one the key that won."""
+    if renamed:
+        wins = list(renamed.values())
+        session.execute(
+            _RENAME,
+            {
+                **world,
+                "old": list(renamed),
+                "new": wins,
+                "splits": [split_of(key, recipe) for key in wins],
+            },
+        )
+
+
+def _store(
+    session: Session,
+    recipe: CurationRecipe,
+    newcomers: Sequence[Newcomer],
+    renamed: dict[str, str],
+) -> None:
+    for some in _slices(newcomers):
+        keys = [renamed.get(one.label, one.label) for one in some]
+        session.execute(
+            _STORE,
+            {
+                "ids": array(one.id for one in some),
+                "keys": keys,
+                "splits": [split_of(key, recipe) for key in keys],
+            },
+        )
+
+
+def _slices(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (values[start : start + _ROWS_AT_ONCE] for start in range(0, len(values), _ROWS_AT_ONCE))
+
+
+_NEWCOMERS = text(
+    """
+    SELECT id, project, episode_id, prompt_text_id, split_key FROM example
+    WHERE role = :role AND variant = :variant AND needs_settling AND status = 'kept'
+    ORDER BY id
+    """
+)
+
+_NEAR_PROMPTS = text(
+    """
+    SELECT edge.low, edge.high
+    FROM unnest(CAST(:ids AS bigint[])) AS given (id)
+    CROSS JOIN LATERAL (
+        SELECT low, high, kind, rule_version, disposed FROM text_edge WHERE low = given.id
+        UNION ALL
+        SELECT low, high, kind, rule_version, disposed FROM text_edge WHERE high = given.id
+    ) AS edge
+    WHERE edge.kind = 'prompt' AND edge.rule_version = :version
+      AND edge.disposed IS DISTINCT FROM 'distinct'
+    """
+)
+
+_KEYS_BY_PROMPT, _KEYS_BY_EPISODE = (
+    text(
+        f"""
+        SELECT given.id, found.split_key
+        FROM unnest(CAST(:ids AS {kind}[])) AS given (id)
+        CROSS JOIN LATERAL (
+            SELECT DISTINCT split_key FROM (
+                SELECT split_key FROM example
+                WHERE {column} = given.id AND role = :role AND variant = :variant
+                  AND split_key <> ''
+                LIMIT :at_most
+            ) AS some
+        ) AS found
+        """
+    )
+    for column, kind in (("prompt_text_id", "bigint"), ("episode_id", "uuid"))
+)
+
+_KEY_BY_PROJECT = text(
+    """
+    SELECT split_key FROM example
+    WHERE role = :role AND variant = :variant AND status = 'kept'
+      AND project = :project AND split_key <> ''
+    LIMIT 1
+    """
+)
+
+_RENAME = text(
+    """
+    UPDATE example SET split_key = given.new, split = given.split
+    FROM unnest(CAST(:old AS text[]), CAST(:new AS text[]), CAST(:splits AS text[]))
+        AS given (old, new, split)
+    WHERE role = :role AND variant = :variant AND split_key = given.old
+    """
+)
+
+_STORE = text(
+    """
+    UPDATE example SET split_key = given.key, split = given.split, needs_settling = false
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:keys AS text[]), CAST(:splits AS text[]))
+        AS given (id, key, split)
+    WHERE example.id = given.id
+    """
+)

@@ -7,6 +7,7 @@ else a key that episodes and near-equal prompts share (`curation.groups`).
 import hashlib
 from collections.abc import Iterable
 from typing import Final
+from uuid import UUID
 
 from curation.recipe import CurationRecipe
 from curation.tables import TEST, TRAIN, VALIDATION
@@ -18,6 +19,11 @@ _STRICTNESS: Final = {TRAIN: 0, VALIDATION: 1, TEST: 2}
 def task_split_key(task_key: str) -> str:
     """Return the split key of a task that the caller named."""
     return TASK_PREFIX + task_key
+
+
+def group_split_key(project: str, example_id: UUID) -> str:
+    """Return the split key of a new group, by the project and the example that it began with."""
+    return f"group:{project}/{example_id}"
 
 
 def split_of(split_key: str, recipe: CurationRecipe) -> str:
@@ -32,10 +38,10 @@ def split_of(split_key: str, recipe: CurationRecipe) -> str:
 def strictest(split_keys: Iterable[str], recipe: CurationRecipe) -> str:
     """Return the key that wins when groups turn out to be one: test over validation over train.
 
-    What was tested on must never be trained on later. A task's key wins over all others, since new
-    examples of that task bring it again.
+    What was tested on must never be trained on later. Of equally strict keys a task's wins, since
+    new examples of that task bring it again; else the least in the order of strings.
     """
     return max(
         sorted(split_keys),
-        key=lambda k: (k.startswith(TASK_PREFIX), _STRICTNESS[split_of(k, recipe)]),
+        key=lambda k: (_STRICTNESS[split_of(k, recipe)], k.startswith(TASK_PREFIX)),
     )

@@ -26,13 +26,12 @@ from curation.recipe import CurationRecipe
 from curation.score.outcome import EXACT_DUPLICATE, NEAR_DUPLICATE, OVER_QUOTA
 
 OPEN: Final = (
-    f"(%(of)s.drop_reason IS NULL OR %(of)s.drop_reason IN "
+    "(example.drop_reason IS NULL OR example.drop_reason IN "
     f"('{EXACT_DUPLICATE}', '{NEAR_DUPLICATE}', '{OVER_QUOTA}'))"
 )
 """SQL: neither its form nor its outcome nor a benchmark ruled the example out."""
 _WITHOUT_NEWS: Final = (
-    f"{OPEN % {'of': 'example'}} "
-    "AND NOT EXISTS (SELECT 1 FROM unsettled WHERE unsettled.id = example.id)"
+    f"{OPEN} AND NOT EXISTS (SELECT 1 FROM unsettled WHERE unsettled.id = example.id)"
 )
 _TEXTS_AT_ONCE: Final = 5000
 
@@ -217,7 +216,7 @@ def _node(row: Any) -> Node:
 def _write(
     session: Session, graph: Graph, standings: dict[int, Standing | None], done: Settled
 ) -> None:
-    """Write verdicts: to all open examples of a text that stands elsewhere now, else to new ones."""
+    """Write verdicts: to all open examples of a text that stands elsewhere now, or to new ones."""
     rows: dict[bool, list[tuple[int, Standing]]] = defaultdict(list)
     for text_id, standing in standings.items():
         if standing is not None:
@@ -252,7 +251,7 @@ _LIST_UNSETTLED: Final = tuple(
         """,
         f"""
         INSERT INTO unsettled
-        SELECT id, text_id, scores->'rank', {OPEN % {"of": "example"}}
+        SELECT id, text_id, scores->'rank', {OPEN}
         FROM example WHERE role = :role AND variant = :variant AND needs_settling
         """,
         "CREATE INDEX ON unsettled (id)",
@@ -311,7 +310,7 @@ _NODES = text(
             SELECT id, rank FROM unsettled WHERE unsettled.text_id = given.id AND is_open
             UNION ALL
             SELECT id, scores->'rank' FROM example
-            WHERE example.text_id = given.id AND {OPEN % {"of": "example"}}
+            WHERE example.text_id = given.id AND {OPEN}
               AND kept.text_id IS DISTINCT FROM given.id
         ) AS open_one
         ORDER BY rank DESC NULLS LAST, id
@@ -341,7 +340,7 @@ _VERDICTS: Final = {
                 CAST(:texts AS bigint[]), CAST(:kept AS uuid[]), CAST(:similarities AS float8[])
             ) AS given (text_id, kept_id, similarity)
             {joined}
-            AND {OPEN % {"of": "example"}}
+            AND {OPEN}
             RETURNING example.drop_reason
         )
         SELECT drop_reason, count(*) FROM written GROUP BY drop_reason
