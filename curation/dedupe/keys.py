@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from curation.dedupe.minhash import (
     I64,
     U32,
+    U64,
     Ragged,
     band_keys,
     salt_of,
@@ -69,6 +70,13 @@ def example_keys(words: Ragged, recipe: CurationRecipe, salt: np.uint64) -> Keys
     return _keys(own, has_words, owners, further, recipe, salt)
 
 
+def example_shingles(words: Ragged, recipe: CurationRecipe) -> list[U64]:
+    """Return the shingle hashes of examples by their own sizes; rows as in `example_keys`."""
+    n = len(words.lengths) // 2
+    shingles = _tagged_shingles(words, n, shingle_sizes(words.lengths, recipe))
+    return [np.concatenate((shingles.row(i), shingles.row(n + i))) for i in range(n)]
+
+
 def text_keys(words: Ragged, recipe: CurationRecipe, salt: np.uint64) -> Keys:
     """Return the keys of texts of one part each, such as prompts alone."""
     has_words = words.lengths > 0
@@ -119,12 +127,18 @@ def _signed_by_size(words: Ragged, n_untagged: int, recipe: CurationRecipe) -> l
 def _signed(
     words: Ragged, n_untagged: int, sizes: I64, is_in: NDArray[np.bool_], num_perm: int
 ) -> _Sized:
+    if is_in.all():
+        return _Sized(is_in, signatures(_tagged_shingles(words, n_untagged, sizes), num_perm))
     rows = np.flatnonzero(is_in)
-    chosen = words if len(rows) == len(is_in) else words.take(rows)
-    shingles = shingle_hashes(chosen, sizes[rows])
-    first_tagged = shingles.offsets[np.searchsorted(rows, n_untagged)]
-    shingles.values[first_tagged:] ^= _ANSWER_TAG
+    n_untagged = int(np.searchsorted(rows, n_untagged))
+    shingles = _tagged_shingles(words.take(rows), n_untagged, sizes[rows])
     return _Sized(is_in, signatures(shingles, num_perm))
+
+
+def _tagged_shingles(words: Ragged, n_untagged: int, sizes: I64) -> Ragged:
+    shingles = shingle_hashes(words, sizes)
+    shingles.values[shingles.offsets[n_untagged] :] ^= _ANSWER_TAG
+    return shingles
 
 
 def _keys(
