@@ -138,7 +138,6 @@ def assess(
     """
     verdict = basis.verdicts.get(attempt.interaction_id) if attempt.interaction_id else None
     heard = hear([*statements, *judge.as_statements(verdict)], recipe, basis.metrics)
-    heard = replace(heard, n_feedback=len(statements))
     final = _as_corrected(attempt, heard.correction)
     blocks = read_blocks(final.answer) if len(final.answer) <= recipe.max_chars else ()
     scored = _scored(final, blocks, heard, recipe, basis)

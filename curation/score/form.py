@@ -203,16 +203,22 @@ def _gives_nothing(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 def _complete(answer: str, blocks: Sequence[Block]) -> float:
     """0 if a function is only a head, half if a comment stands where code should."""
-    stubs = [
-        function
+    functions = [
+        node
         for block in blocks
         if block.tree is not None
-        for function in ast.walk(block.tree)
-        if isinstance(function, ast.FunctionDef) and _is_stub(function)
+        for node in ast.walk(block.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
-    if stubs and not any("abstractmethod" in ast.dump(d) for s in stubs for d in s.decorator_list):
+    written = {function.name for function in functions if not _is_stub(function)}
+    if any(f.name not in written and not _is_abstract(f) for f in functions):
         return 0.0
     return 0.5 if _PLACEHOLDER.search(answer) else 1.0
+
+
+def _is_abstract(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    marks = ("abstractmethod", "overload")
+    return any(mark in ast.dump(d) for d in function.decorator_list for mark in marks)
 
 
 def _is_stub(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

@@ -22,7 +22,7 @@ from curation.score.outcome import Attempt
 from foundation.errors import MissingExtra, NotFound
 
 MAX_TOKENS: Final = 512
-"""Of the prompt (its end) and of the answer (its beginning)."""
+"""Of the prompt (its end) and of the answer (its beginning); less where the model takes less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ def measure(
 def _ifd(model: str, prompt: str, answer: str) -> float | None:
     """Return the ratio, or None where the answer is too short to have a loss."""
     loaded = _load(model)
-    prompt_ids = loaded.token_ids(prompt + "\n")[-MAX_TOKENS:]
-    answer_ids = loaded.token_ids(answer)[:MAX_TOKENS]
+    prompt_ids = loaded.token_ids(prompt + "\n")[-loaded.max_tokens :]
+    answer_ids = loaded.token_ids(answer)[: loaded.max_tokens]
     if len(answer_ids) < 2:
         return None
     # Its first token has no loss without a prompt, so it counts in neither.
@@ -90,6 +90,12 @@ def _ifd(model: str, prompt: str, answer: str) -> float | None:
 class _Loaded:
     tokenizer: Any
     model: Any
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of the prompt, and of the answer, that the model can take in."""
+        positions = getattr(self.model.config, "max_position_embeddings", None) or 2 * MAX_TOKENS
+        return min(MAX_TOKENS, int(positions) // 2)
 
     def token_ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

@@ -13,6 +13,7 @@ those where it changes sides is its flip rate.
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -372,11 +373,11 @@ def _verdict(calls: Sequence[JudgeCall]) -> Verdict:
 
 def _grade(given: Any, rubric: str) -> float | None:
     """Return a grade as a score in 0-1, or None: not a whole number from 0 to 10."""
-    if isinstance(given, str) and given.strip().isdecimal():
+    if isinstance(given, str) and re.fullmatch(r"\s*\d{1,2}\s*", given):
         given = int(given)
     if isinstance(given, bool) or not isinstance(given, int | float):
         return None
-    if given != int(given) or not 0 <= given <= TOP_GRADE:
+    if not 0 <= given <= TOP_GRADE or given != int(given):
         return None
     share = int(given) / TOP_GRADE
     return 1.0 - share if rubric == SWAPPED else share
