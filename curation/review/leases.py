@@ -175,7 +175,7 @@ def _roles(session: Session) -> list[str]:
 
 
 _LEASED: Final = """
-        leased_by = :reviewer,
+        leased_by = CAST(:reviewer AS varchar),
         leased_until = clock_timestamp() + make_interval(secs => :lease_s),
         detail = CASE
             WHEN leased_by = :reviewer AND leased_until > clock_timestamp() THEN detail
