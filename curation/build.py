@@ -22,10 +22,12 @@ from curation.dedupe.index import compare_texts
 from curation.dedupe.settle import settle
 from curation.export import latest_dataset
 from curation.groups import assign_groups
-from curation.intake import OPEN_REASONS, take_in
+from curation.intake import OPEN_REASONS, ask_judge, take_in
 from curation.publish.publish import publish
-from curation.recipe import CurationRecipe
+from curation.recipe import DEFAULT, CurationRecipe
+from curation.review.queue import fill_queue
 from curation.score.calibrate import refit_if_due
+from curation.semantic import propose_repeats
 from curation.tables import SFT, CurationBuild, Dataset
 from curation.templates import Templates, find_templates, load_templates
 from foundation.database import session_scope
@@ -90,12 +92,15 @@ def build_dataset(
         builds.alone(role, recipe.variant, lambda: help_role(role, recipe.variant, check)),
     ):
         task = begin(role, recipe, kind, progress, check, call_helpers)
+        ask_a_judge(task)
         judge(task)
         compare(task)
         settle_repeats(task)
         calibrate(task)
         choose_rows(task)
-        return finish(task, run_id)
+        dataset = finish(task, run_id)
+        fill_review_queue(task)
+        return dataset
 
 
 def begin(
@@ -122,6 +127,7 @@ def begin(
             build = builds.open_new(session, role, recipe, templates, present)
             since, everything = build.from_xid, build.everything
         build.kind, build.recipe, build.until_xid = kind, recipe.as_json(), present.xid
+        build.step = "ask"
         chunks.cut(
             *(session, build.id, JUDGE, unseen(session, since, everything=everything)),
             {"role": role, "variant": recipe.variant, "from_xid": since},
@@ -133,6 +139,24 @@ def begin(
     )
 
 
+def ask_a_judge(task: Task) -> None:
+    """Have an LLM judge what nobody else has decided on, where the recipe names one.
+
+    Answers are stored as they come, apart from the verdicts that will rest on them.
+    """
+    if task.recipe.judge_model is None:
+        return
+    with builds.step(task.build_id, "ask") as (_, build):
+        since = build.started_at
+    for ids in chunks.open_ids(task.build_id, JUDGE):
+        task.check()
+        with session_scope() as session:
+            interactions = [UUID(identifier) for identifier in ids]
+            ask_judge(
+                *(session, task.recipe, interactions), everything=task.everything, since=since
+            )
+
+
 def judge(task: Task) -> None:
     """Turn what is new in the log into examples, each let through or dropped with its reason."""
     _work_off(task, JUDGE)
@@ -140,7 +164,7 @@ def judge(task: Task) -> None:
 
 def compare(task: Task) -> None:
     """Find what new texts are like; each is looked up after all of them are in the index."""
-    with builds.step(task.build_id, COMPARE) as (session, build):
+    with builds.step(task.build_id, "cut") as (session, build):
         chunks.cut(
             *(session, build.id, COMPARE, _UNCOMPARED),
             {"role": task.role, "variant": task.recipe.variant, "open": list(OPEN_REASONS)},
@@ -160,23 +184,24 @@ _UNCOMPARED = """
 
 
 def settle_repeats(task: Task) -> None:
-    """Say which examples stand and which repeat them, none of them a benchmark's; tie the groups.
+    """Say which examples stand and which repeat them, and tie the groups that stay in one split.
 
-    A kept example that turns out to teach a benchmark goes, and its repeats are settled again.
+    A kept example that turns out to teach a benchmark goes, and one that says the same in other
+    words as an exact rule can tell; what leant on it is settled again.
     """
-    role, recipe = task.role, task.recipe
-    with builds.step(task.build_id, "settle") as (session, build):
-        builds.count(build, "settle", settle(session, role, recipe))
-    while recipe.decontaminate:
+    role, recipe, templates = task.role, task.recipe, task.templates
+    n_changed = 1
+    while n_changed:
         task.check()
         with builds.step(task.build_id, "settle") as (session, build):
-            found = decontaminate(session, role, recipe, task.templates)
-            builds.count(build, "decontaminate", found)
-            if not found.n_blocked:
-                break
             builds.count(build, "settle", settle(session, role, recipe))
-    with builds.step(task.build_id, "settle") as (session, _):
-        assign_groups(session, role, recipe, task.templates)
+            assign_groups(session, role, recipe, templates)
+        with builds.step(task.build_id, "decontaminate") as (session, build):
+            blocked = decontaminate(session, role, recipe, templates)
+            builds.count(build, "decontaminate", blocked)
+            proposed = propose_repeats(session, role, recipe, templates)
+            builds.count(build, "semantic", proposed)
+            n_changed = blocked.n_blocked + proposed.n_disposed
 
 
 def calibrate(task: Task) -> None:
@@ -204,6 +229,13 @@ def finish(task: Task, run_id: UUID | None) -> Dataset:
     return dataset
 
 
+def fill_review_queue(task: Task) -> None:
+    """Ask reviewers for what the newest version leaves open."""
+    if task.recipe.variant == DEFAULT:
+        with session_scope() as session:
+            fill_queue(session, task.role)
+
+
 def require_logged_role(session: Session, role: str) -> None:
     """Check that there is something to curate.
 
@@ -227,12 +259,12 @@ def require_logged_role(session: Session, role: str) -> None:
 def help_build(build_id: UUID, step: str, *, check: Check = lambda: None) -> int:
     """Work off chunks of a step of somebody's build while there are any; return how many.
 
-    A build that has ended, or whose templates are other ones by now, needs no help.
+    A build that is not at that step, or whose templates are other ones by now, needs no help.
     """
     with builds.database_watched():
         with session_scope() as session:
             build = session.get(CurationBuild, build_id)
-            if build is None or build.finished_at is not None:
+            if build is None or build.step != step:
                 return 0
             recipe = CurationRecipe.from_json(build.recipe)
             templates = load_templates(session, build.role)
@@ -253,7 +285,9 @@ def help_role(role: str, variant: str, check: Check) -> bool:
 
 
 def _work_off(task: Task, step: str) -> None:
-    if chunks.n_open(task.build_id, step) > 1:
+    with builds.step(task.build_id, step) as (session, _):
+        has_many = chunks.n_open(session, task.build_id, step) > 1
+    if has_many:
         task.call_helpers(task.build_id, step)
     chunks.work_off(
         *(task.build_id, step, _work(task)[step]), check=task.check, progress=task.progress

@@ -21,6 +21,7 @@ from sqlmodel import Session, col
 
 from collector.tables import CUT, ERROR, SUCCESS, Feedback, Interaction, InteractionPayload
 from curation.columns import example
+from curation.review.labels import overrides_of, statements_of
 from curation.score.outcome import ERROR_STATUS, INCOMPLETE, TRUNCATED, Statement
 from curation.tables import CurationWatermark, Example
 from foundation.chat import message
@@ -181,12 +182,18 @@ def candidates(
     changed = [
         i for i in sorted(interactions) if everything or _is_news(interactions[i], stored, said[i])
     ]
+    labels, overrides = statements_of(session, changed), overrides_of(session, changed)
     for piece in _pieces(session, changed, variant):
         payloads = _payloads(session, piece)
-        remembered = _remembered(session, [i for i in piece if i not in payloads], variant)
+        payloads |= _remembered(
+            session, [i for i in piece if i not in payloads], variant, overrides
+        )
         yield [
-            _candidate(
-                interactions[i], payloads.get(i) or remembered.get(i), stored.get(i), said[i]
+            Candidate(
+                **_read(interactions[i], payloads.get(i), said[i]),
+                stored=stored.get(i),
+                labels=tuple(labels.get(i, ())),
+                overrides=overrides.get(i, {}),
             )
             for i in piece
         ]
@@ -238,22 +245,19 @@ _SIZES = text(
 )
 
 
-def _candidate(
-    interaction: Interaction,
-    payload: InteractionPayload | None,
-    stored: Example | None,
-    said: list[Feedback],
-) -> Candidate:
-    return Candidate(
-        interaction=interaction,
-        request=payload.request if payload else {},
-        response=payload.response if payload else None,
-        attributes=(payload.attributes if payload else None) or {},
-        has_payload=payload is not None,
-        statements=tuple(_statement(one, interaction.id) for one in said),
-        feedback_hash=_hash(said),
-        stored=stored,
-    )
+def _read(
+    interaction: Interaction, payload: InteractionPayload | None, said: list[Feedback]
+) -> dict[str, Any]:
+    """Return what a candidate takes from the log."""
+    return {
+        "interaction": interaction,
+        "request": payload.request if payload else {},
+        "response": payload.response if payload else None,
+        "attributes": (payload.attributes if payload else None) or {},
+        "has_payload": payload is not None,
+        "statements": tuple(_statement(one, interaction.id) for one in said),
+        "feedback_hash": _hash(said),
+    }
 
 
 def _payloads(session: Session, ids: Sequence[UUID]) -> dict[UUID, InteractionPayload]:
@@ -262,9 +266,12 @@ def _payloads(session: Session, ids: Sequence[UUID]) -> dict[UUID, InteractionPa
 
 
 def _remembered(
-    session: Session, ids: Sequence[UUID], variant: str
+    session: Session, ids: Sequence[UUID], variant: str, overrides: dict[UUID, dict[str, Any]]
 ) -> dict[UUID, InteractionPayload]:
-    """Return the payloads as the examples remember them: the raw ones may expire before."""
+    """Return the payloads as the examples remember them: the raw ones may expire before.
+
+    Of an answer that a reviewer edited, the label remembers the original.
+    """
     if not ids:
         return {}
     rows = session.execute(
@@ -284,7 +291,11 @@ def _remembered(
                 "choices": [
                     {
                         "index": 0,
-                        "message": row.answer_message or message("assistant", row.answer),
+                        "message": row.answer_message
+                        or message(
+                            "assistant",
+                            overrides.get(row.interaction_id, {}).get("original", row.answer),
+                        ),
                         "finish_reason": "length" if row.drop_reason == TRUNCATED else None,
                     }
                 ]

@@ -6,13 +6,13 @@ dies leaves nothing behind: its lock and its half of the work vanish together.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
 from psycopg.errors import DeadlockDetected
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col
 
@@ -99,7 +99,7 @@ def work_off(
         check()
         if work_on_one(build_id, step, work):
             pace.tell()
-        elif n_open(build_id, step) == 0:
+        elif _is_done(build_id, step):
             return
         else:
             time.sleep(POLL_S)  # others hold the rest, or have just died of it
@@ -131,11 +131,21 @@ def work_on_one(build_id: UUID, step: str, work: Work) -> bool:
     return True
 
 
-def n_open(build_id: UUID, step: str) -> int:
+def open_ids(build_id: UUID, step: str) -> Iterator[list[str]]:
+    """Yield the rows of each chunk that is not done, without taking it."""
+    query = select(col(CurationChunk.id)).where(*_open(build_id, step))
+    with session_scope() as session:
+        found = session.execute(query.order_by(col(CurationChunk.number))).scalars().all()
+    for chunk_id in found:
+        with session_scope() as session:
+            chunk = session.get(CurationChunk, chunk_id)
+        yield chunk.ids if chunk is not None else []
+
+
+def n_open(session: Session, build_id: UUID, step: str) -> int:
     """Return how many chunks of a step are not done."""
     query = select(func.count()).where(*_open(build_id, step))
-    with session_scope() as session:
-        return int(session.execute(query).scalar_one())
+    return int(session.execute(query).scalar_one())
 
 
 def counts_of(session: Session, build_id: UUID) -> Counts:
@@ -160,8 +170,15 @@ def added(several: Any) -> Counts:
 
 
 def forget(session: Session, build_id: UUID) -> None:
-    """Delete the chunks of a build that has ended."""
-    session.execute(delete(CurationChunk).where(col(CurationChunk.build_id) == build_id))
+    """Drop the ids of a build's chunks, and the chunks that are not done: the build has ended."""
+    mine = col(CurationChunk.build_id) == build_id
+    session.execute(delete(CurationChunk).where(mine, col(CurationChunk.done_at).is_(None)))
+    session.execute(update(CurationChunk).where(mine).values(ids=[]))
+
+
+def _is_done(build_id: UUID, step: str) -> bool:
+    with session_scope() as session:
+        return n_open(session, build_id, step) == 0
 
 
 def _open(build_id: UUID, step: str) -> tuple[Any, ...]:

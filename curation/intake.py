@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from curation.normalize import COMPARED_ROLES, Normalized, normalize
 from curation.publish.rows import row_hash
 from curation.recipe import CurationRecipe
 from curation.score.assess import Assessment, Basis, assess, load_basis
+from curation.score.judge import ask
 from curation.score.outcome import (
     EXACT_DUPLICATE,
     NEAR_DUPLICATE,
@@ -27,6 +29,8 @@ from curation.score.outcome import (
     OVER_QUOTA,
     TOO_LONG,
     Attempt,
+    Statement,
+    has_trusted_outcome,
 )
 from curation.split import split_of, task_split_key
 from curation.tables import DROPPED, KEPT, TRAIN, Example
@@ -96,19 +100,42 @@ def take_in(
     to be settled again are marked; `everything` judges also those that have not changed.
     """
     counts = {"new": 0, "judged_again": 0, "let_through": 0}
-    for some in candidates(session, role, recipe.variant, ids, everything=everything):
+    for some in candidates(session, recipe.variant, ids, everything=everything):
         basis = load_basis(session, role, recipe, [attempt_of(one) for one in some])
         judged = [judge(one, basis, recipe, templates) for one in some]
         _index(session, role, recipe, judged)
         for one in judged:
             settle_again(one, everything=everything)
-        reopen(session, role, recipe.variant, judged)
         store(session, judged)
         n_known = sum(one.stored is not None for one in judged)
         counts["new"] += len(judged) - n_known
         counts["judged_again"] += n_known
         counts["let_through"] += sum(one.is_open for one in judged)
     return counts
+
+
+def ask_judge(
+    session: Session,
+    recipe: CurationRecipe,
+    ids: Sequence[UUID],
+    *,
+    everything: bool,
+    since: datetime,
+) -> int:
+    """Ask the LLM judge of what nobody else has decided on; return how many questions it was asked.
+
+    Args:
+        session: its transaction holds the answers, so it should end soon.
+        recipe: names the judge, and how many questions one build may ask.
+        ids: interactions about to be judged.
+        everything: whether also those that have not changed will be.
+        since: start of the build, by which its questions are counted.
+    """
+    n_asked = 0
+    for some in candidates(session, recipe.variant, ids, everything=everything):
+        unknown = [one for one in some if not has_trusted_outcome(statements_on(one), recipe)]
+        n_asked += ask(session, [attempt_of(one) for one in unknown], recipe, since)
+    return n_asked
 
 
 def judge(
@@ -176,6 +203,11 @@ def _columns(
         "created_at": stored.created_at if stored else now(),
     }
     return {**columns, "row_hash": row_hash(columns)}
+
+
+def statements_on(candidate: Candidate) -> list[Statement]:
+    """Return everything said about a candidate, reviewers' labels included."""
+    return [*candidate.statements, *candidate.labels]
 
 
 def attempt_of(candidate: Candidate) -> Attempt:
@@ -254,34 +286,6 @@ def settle_again(one: Judged, *, everything: bool) -> None:
         columns.update({name: getattr(stored, name) for name in _VERDICT})
     else:
         columns["needs_settling"] = one.is_open or one.was_open
-
-
-def reopen(session: Session, role: str, variant: str, judged: Sequence[Judged]) -> None:
-    """Mark the repeats of texts that an example has left: they may have leant on it."""
-    left = {
-        one.stored.text_id
-        for one in judged
-        if one.was_open and one.stored and one.stored.text_id != one.columns["text_id"]
-    }
-    if left:
-        session.execute(_REOPEN, {"left": sorted(left), "role": role, "variant": variant})
-
-
-# One example stands for all of its text; the step that settles looks at the whole cluster.
-_REOPEN = text(
-    """
-    UPDATE example SET needs_settling = true WHERE id IN (
-        SELECT DISTINCT ON (e.text_id) e.id FROM (
-            SELECT unnest(CAST(:left AS bigint[])) AS text_id
-            UNION SELECT high FROM text_edge WHERE low = ANY(:left)
-            UNION SELECT low FROM text_edge WHERE high = ANY(:left)
-        ) touched
-        JOIN example e ON e.text_id = touched.text_id
-        WHERE e.role = :role AND e.variant = :variant
-        ORDER BY e.text_id, e.id
-    )
-    """
-)
 
 
 def store(session: Session, judged: Sequence[Judged]) -> None:

@@ -99,7 +99,8 @@ def test_two_workers_share_and_the_first_waits_for_the_second(build: UUID) -> No
         assert begun.wait(30)
         main = pool.submit(chunks.work_off, build, JUDGE, quick)
         wait_until(lambda: len(quick.seen) == 30, "the chunks that nobody held")
-        assert chunks.n_open(build, JUDGE) == 1
+        with session_scope() as session:
+            assert chunks.n_open(session, build, JUDGE) == 1
         assert not main.done()
         let_go.set()
         main.result(30)

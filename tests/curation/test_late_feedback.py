@@ -28,7 +28,7 @@ def turn(number: int, role: str = "coder", **columns):
 
 def kept(session: Session):
     """The answers that the newest build would learn from, by call."""
-    build_dataset(session, "coder")
+    build_dataset("coder")
     session.expire_all()
     found = session.exec(select(Example).where(Example.drop_reason == None))  # noqa: E711
     return {str(example.interaction_id) for example in found}
