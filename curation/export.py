@@ -4,13 +4,18 @@ A version is a list of shards, each a file among the artifacts; `curation.publis
 they come about. Versions that agree in a stretch of rows name the same file.
 """
 
+import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Final
 from uuid import UUID
 
 from sqlmodel import Session, col, select
 
+from curation.publish.folder import copy_shards, write_about, write_records
+from curation.publish.formats import PARQUET, get_format
 from curation.publish.rows import Row
 from curation.publish.shards import read_shard
 from curation.tables import SFT, TEST, TRAIN, VALIDATION, Dataset, DatasetShard
@@ -50,6 +55,50 @@ def read(session: Session, dataset_id: UUID, split: str) -> Iterator[Row]:
         raise BadInput("split", split, f"one of {', '.join(SPLITS)}", "Check the spelling.")
     for shard in shards_of(session, get_dataset(session, dataset_id).id, split):
         yield from read_shard(path_of(shard))
+
+
+def write_export(
+    session: Session, dataset_id: UUID, folder: Path, format: str = PARQUET
+) -> dict[str, int]:
+    """Write a version as a new folder and return the records of each split.
+
+    One file per split (of Parquet, one per shard), the card as JSON and as a page, and a README by
+    which `datasets.load_dataset` finds the splits. Nothing is left where it fails half-way.
+
+    Args:
+        session: reads the version.
+        dataset_id: which one.
+        folder: must not exist, or be empty.
+        format: a name in `curation.publish.formats.FORMATS`.
+
+    Raises:
+        NotFound: no such dataset, or its files are gone.
+        BadInput: the format does not fit the kind of dataset, or the folder has something in it.
+    """
+    dataset = get_dataset(session, dataset_id)
+    made = get_format(format, dataset.kind)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput("folder", str(folder), "a new or an empty folder", "Name another one.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    unfinished.chmod(0o755)
+    n_records = {}
+    try:
+        for split in SPLITS:
+            shards = shards_of(session, dataset_id, split)
+            if made.records is None:
+                copy_shards(unfinished, split, [path_of(shard) for shard in shards])
+                n_records[split] = sum(shard.n_rows for shard in shards)
+            else:
+                records = made.records(partial(read, session, dataset_id, split))
+                path = unfinished / f"{split}.{made.suffix}"
+                n_records[split] = write_records(path, made.suffix, records)
+        write_about(unfinished, dataset, made, n_records)
+        unfinished.replace(folder)
+    except BaseException:
+        shutil.rmtree(unfinished)
+        raise
+    return n_records
 
 
 def get_dataset(session: Session, dataset_id: UUID) -> Dataset:

@@ -142,8 +142,8 @@ def label_studio(rows: Callable[[], Iterable[Row]]) -> Iterator[Json]:
 
 def _argilla_parts(row: Row) -> tuple[Json, Json]:
     if "chosen" in row:
-        answers = {"answer_1": _answer(row["chosen"]), "answer_2": _answer(row["rejected"])}
-        return answers, {"better": {"value": "answer_1", "score": row["score"], "agent": AGENT}}
+        answers, better = _side_by_side(row)
+        return answers, {"better": {"value": better, "score": row["score"], "agent": AGENT}}
     rating = stars(row["score"])
     suggested = {"rating": {"value": rating, "score": row["score"], "agent": AGENT}}
     return {"answer": _answer(row["completion"])}, suggested if rating else {}
@@ -151,13 +151,23 @@ def _argilla_parts(row: Row) -> tuple[Json, Json]:
 
 def _label_studio_parts(row: Row) -> tuple[Json, Json]:
     if "chosen" in row:
-        answers = {"answer_1": _answer(row["chosen"]), "answer_2": _answer(row["rejected"])}
-        value, name, kind = {"choices": ["answer_1"]}, "better", "choices"
-        return answers, {"from_name": name, "to_name": "dialogue", "type": kind, "value": value}
+        answers, better = _side_by_side(row)
+        result = {"from_name": "better", "to_name": "dialogue", "type": "choices"}
+        return answers, result | {"value": {"choices": [better]}}
     result = {"from_name": "rating", "to_name": "dialogue", "type": "rating"}
     return {"answer": _answer(row["completion"])}, result | {
         "value": {"rating": stars(row["score"])}
     }
+
+
+def _side_by_side(row: Row) -> tuple[Json, str]:
+    """Return the two answers, and which is better; by chance, but ever the same, which is first."""
+    first, second = row["chosen"], row["rejected"]
+    is_swapped = hashlib.sha256(row_id(row).encode()).digest()[0] % 2 == 1
+    if is_swapped:
+        first, second = second, first
+    answers = {"answer_1": _answer(first), "answer_2": _answer(second)}
+    return answers, "answer_2" if is_swapped else "answer_1"
 
 
 def stars(score: float | None) -> int | None:

@@ -7,77 +7,33 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from published import add_example, add_pair, published
 from sqlalchemy import delete, event, func
 from sqlmodel import Session, select
 
 from curation.export import load_rows, read, shards_of
-from curation.publish.publish import publish
 from curation.publish.quality import SAMPLE_SIZE
 from curation.publish.rows import make_row, row_hash
 from curation.publish.shards import MEAN_ROWS, MOST_ROWS, Entry, cut, shard_name
 from curation.recipe import CurationRecipe
 from curation.tables import (
     DROPPED,
-    CurationBuild,
     Dataset,
     DatasetExample,
     DatasetShard,
     Example,
-    PreferencePair,
     ShardRow,
 )
-from curation.templates import NO_TEMPLATES
 from foundation.artifacts import fetch
 from foundation.chat import message
 from foundation.ids import new_id
 from foundation.settings import get_settings
-
-RECIPE = CurationRecipe()
-
-
-def add_example(session: Session, prompt: str, answer: str, **columns) -> Example:
-    """A kept example as judging and settling leave it."""
-    added = Example(
-        role="coder",
-        interaction_id=new_id(),
-        prompt=[message("user", prompt)],
-        answer=answer,
-        norm_hash=answer,
-        split_key=f"task:{prompt}",
-        score=1.0,
-        polarity="positive",
-        **columns,
-    )
-    added.row_hash = row_hash(added.model_dump())
-    session.add(added)
-    return added
 
 
 def add_examples(session: Session, n: int, **columns) -> list[Example]:
     added = [add_example(session, f"task {i}", f"answer {i}", **columns) for i in range(n)]
     session.flush()
     return added
-
-
-def published(
-    session: Session, recipe: CurationRecipe = RECIPE, kind: str = "sft"
-) -> tuple[Dataset, bool]:
-    """What publishing makes of the rows as they stand."""
-    build = CurationBuild(
-        role="coder",
-        variant=recipe.variant,
-        kind=kind,
-        recipe=recipe.as_json(),
-        recipe_fingerprint=recipe.fingerprint,
-        everything=False,
-        until_xid=1,
-    )
-    session.add(build)
-    session.flush()
-    made = publish(session, build, recipe, NO_TEMPLATES)
-    session.delete(build)
-    session.flush()
-    return made
 
 
 def many_ids(n: int) -> list[UUID]:
@@ -226,21 +182,7 @@ def test_a_shard_whose_file_is_gone_is_written_again(session):
 
 
 def test_preference_pairs_are_published_as_pairs(session):
-    session.add(
-        PreferencePair(
-            role="coder",
-            basis="outcome",
-            task_key="t",
-            winner_id=new_id(),
-            loser_id=new_id(),
-            prompt=[message("user", "sort a list")],
-            chosen="sorted(x)",
-            rejected="x",
-            margin=0.9,
-            norm_hash="n",
-        )
-    )
-    session.flush()
+    add_pair(session, "sort a list", "sorted(x)", "x", margin=0.9)
     dataset, is_new = published(session, kind="preference")
     assert is_new
     (row,) = read(session, dataset.id, "train")
