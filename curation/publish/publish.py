@@ -20,6 +20,7 @@ from sqlmodel import Session, col
 from curation.choice.balance import UNTYPED
 from curation.choice.mix import mixed_in
 from curation.export import SPLITS, latest_dataset, path_of
+from curation.proof import prove_no_leak
 from curation.publish.card import Tally, make_card, task_types_of, write_card
 from curation.publish.chosen import chosen, rows_of
 from curation.publish.quality import (
@@ -90,9 +91,9 @@ def publish(
 
     A version is new only if its rows or the recipe differ from the last one's; it may have no rows,
     and its card then says why. Works in the caller's transaction: rolled back, no number is used,
-    and files that were written are found again by their content.
+    and files that were written are found again by their content. The caller holds the build's row,
+    so that no erasure takes a row away meanwhile.
     """
-    lock_build(session, build)
     tally, entries = Tally(), {split: list[Entry]() for split in SPLITS}
     for one in chosen(session, build.kind, build.role, build.variant):
         tally.add(one)
@@ -119,7 +120,8 @@ def publish(
         if piece.source is not None:
             tally.add_mixed(piece.origin, len(piece.entries))
     quality = measured(session, dataset, recipe, templates, tally, last)
-    card = make_card(session, dataset, recipe, tally, quality, {})
+    leak_proof = prove_no_leak(session, dataset, recipe, templates, last)
+    card = make_card(session, dataset, recipe, tally, quality, leak_proof)
     dataset.artifact_uri = write_card(card, shards_json(session, dataset))
     shards = {"shards": len(pieces), "shards_written": n_written}
     dataset.card = {**card, "build": {**build.counts, **shards}}
@@ -149,13 +151,6 @@ def measured(
         "evenness": evenness(types),
         "novelty": novelty(session, rows, recipe, tally.n_rows, last),
     }
-
-
-def lock_build(session: Session, build: CurationBuild) -> None:
-    """Hold the build until the transaction ends: an erasure waits for it, and it for an erasure."""
-    session.execute(
-        select(col(CurationBuild.id)).where(col(CurationBuild.id) == build.id).with_for_update()
-    )
 
 
 def hash_of_content(recipe: CurationRecipe, kind: str, pieces: Iterable[Piece]) -> str:
