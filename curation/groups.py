@@ -258,7 +258,7 @@ _KEYS_BY_PROMPT, _KEYS_BY_EPISODE = (
                 WHERE {column} = given.id AND role = :role AND variant = :variant
                   AND split_key <> ''
                 LIMIT :at_most
-            ) AS some
+            ) AS tied
         ) AS found
         """
     )

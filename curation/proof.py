@@ -1,8 +1,8 @@
-"""The proof that no split of a dataset version knows another: it looks again, it trusts no evidence.
+"""The proof that no split of a dataset version knows another: it looks again, trusting no evidence.
 
 Every row in question is read, its texts are looked up in the index, and each pair that meets there
 across two splits is verified anew; episodes and equal prompts are counted across splits. A version
-that follows a proven one is proven by its new and moved rows alone, for the others are as they were.
+that follows a proven one is proven by its new and moved rows, for the others are as they were.
 """
 
 from collections import defaultdict
