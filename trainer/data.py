@@ -2,20 +2,26 @@
 
 We tokenise here and hand ids and labels to TRL, so that what is masked is ours to see and to test.
 Prompt and answer are tokenised apart, as at inference, where the model continues a finished prompt.
+An answer of tool calls is learned as the chat template writes them; where it does not, the row is
+left out, since the rest of it would teach the model not to call.
 """
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from foundation.chat import text_of
+from jinja2 import TemplateError
+
+from foundation.chat import Message, text_of
 from foundation.errors import BadInput
 
 IGNORED = -100
 """Label of a token without loss (PyTorch's `ignore_index`)."""
 
 TOO_LONG, EMPTY_ANSWER = "too long", "empty answer"
+TOOL_CALLS = "tool calls that the chat template does not write"
 
 Row = dict[str, Any]
 """`{"prompt": [messages], "completion": [assistant message], …}`, of `curation.export`."""
@@ -54,8 +60,9 @@ def encode(rows: Sequence[Row], tokenizer: Any, max_length: int) -> Encoded:
     """
     encoded = Encoded()
     for row in rows:
-        if not "".join(text_of(m.get("content")) for m in row["completion"]).strip():
-            encoded.dropped[EMPTY_ANSWER] += 1
+        reason = _unlearnable(row, tokenizer)
+        if reason is not None:
+            encoded.dropped[reason] += 1
             continue
         prompt, answer = split_text(row, tokenizer)
         prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
@@ -74,10 +81,10 @@ def split_text(row: Row, tokenizer: Any) -> tuple[str, str]:
     Raises:
         BadInput: as `encode`.
     """
-    prompt: str = tokenizer.apply_chat_template(
-        row["prompt"], tokenize=False, add_generation_prompt=True
-    )
-    whole: str = tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False)
+    asked = [_renderable(message) for message in row["prompt"]]
+    said = [_renderable(message) for message in row["completion"]]
+    prompt: str = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    whole: str = tokenizer.apply_chat_template(asked + said, tokenize=False)
     if not whole.startswith(prompt):
         raise BadInput(
             "chat template",
@@ -89,6 +96,55 @@ def split_text(row: Row, tokenizer: Any) -> tuple[str, str]:
     if end and end in answer:  # what stands behind the end token is never generated
         answer = answer[: answer.rfind(end) + len(end)]
     return prompt, answer
+
+
+def _unlearnable(row: Row, tokenizer: Any) -> str | None:
+    """Return why there is nothing to learn from a row, or None."""
+    if any(message.get("tool_calls") for message in row["completion"]):
+        return None if _writes_tool_calls(row, tokenizer) else TOOL_CALLS
+    said = "".join(text_of(message.get("content")) for message in row["completion"])
+    return None if said.strip() else EMPTY_ANSWER
+
+
+def _writes_tool_calls(row: Row, tokenizer: Any) -> bool:
+    """Whether the chat template writes the answer's tool calls: without them it says less."""
+    asked = [_renderable(message) for message in row["prompt"]]
+    said = [_renderable(message) for message in row["completion"]]
+    silent = [{k: v for k, v in message.items() if k != "tool_calls"} for message in said]
+    written = _written(asked + said, tokenizer)
+    return written is not None and written != _written(asked + silent, tokenizer)
+
+
+def _written(messages: list[Message], tokenizer: Any) -> str | None:
+    """Return a conversation as the chat template writes it, or None if it refuses to."""
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False))
+    except TemplateError:
+        return None
+
+
+def _renderable(message: Message) -> Message:
+    """Return a message as chat templates expect it, as servers prepare it too.
+
+    Content is text, and the arguments of tool calls are objects: a template that writes JSON would
+    write the text of them as a JSON string.
+    """
+    shown = {**message, "content": "" if message.get("content") is None else message["content"]}
+    calls = message.get("tool_calls")
+    if isinstance(calls, list):
+        shown["tool_calls"] = [_with_arguments(call) for call in calls]
+    return shown
+
+
+def _with_arguments(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"] or "{}")
+    except ValueError:
+        return call
+    return {**call, "function": {**function, "arguments": arguments}}
 
 
 def require_labels(labels: Sequence[Sequence[int]], what: str) -> None:

@@ -3,7 +3,7 @@ from tiny_base import make_rows
 
 from foundation.errors import BadInput, NotFound
 from trainer.base import load_tokenizer
-from trainer.data import EMPTY_ANSWER, IGNORED, TOO_LONG, encode, require_labels
+from trainer.data import EMPTY_ANSWER, IGNORED, TOO_LONG, TOOL_CALLS, encode, require_labels
 
 
 def test_only_the_answer_and_its_end_are_learned(tokenizer):
@@ -37,6 +37,61 @@ def test_an_empty_answer_is_counted_and_not_learned(tokenizer, answer):
     encoded = encode([row], tokenizer, 512)
     assert len(encoded) == 0
     assert encoded.dropped == {EMPTY_ANSWER: 1}
+
+
+WRITES_CALLS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "{% for call in m.tool_calls or [] %}<tool_call>"
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}'
+    "</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+REFUSES_CALLS = "{% if messages[-1].tool_calls %}{{ raise_exception('no tools') }}{% endif %}"
+
+
+def tool_row(content=None, arguments='{"path": "a.py", "n": 1}'):
+    function = {"name": "read", "arguments": arguments}
+    call = {"id": "1", "type": "function", "function": function}
+    said = {"role": "assistant", "content": content, "tool_calls": [call]}
+    earlier = [said, {"role": "tool", "content": "text", "tool_call_id": "1"}]
+    row = make_rows(1)[0]
+    return {**row, "prompt": [*row["prompt"], *earlier], "completion": [said]}
+
+
+@pytest.fixture
+def tool_tokenizer(tiny_base):
+    tokenizer = load_tokenizer(str(tiny_base))
+    tokenizer.chat_template = WRITES_CALLS
+    return tokenizer
+
+
+@pytest.mark.parametrize("content", [None, "", "Let me look."])
+def test_tool_calls_are_learned_as_the_template_writes_them(tool_tokenizer, content):
+    encoded = encode([tool_row(content)], tool_tokenizer, 1024)
+    assert not encoded.dropped
+    learned = tool_tokenizer.decode([x for x in encoded.labels[0] if x != IGNORED])
+    call = '<tool_call>{"name": "read", "arguments": {"path": "a.py", "n": 1}}</tool_call>'
+    assert learned == f"{content or ''}{call}<|im_end|>"
+    shown = tool_tokenizer.decode(encoded.input_ids[0])
+    assert shown.count(call) == 2, "in the prompt they are written alike"
+
+
+def test_odd_arguments_are_written_as_they_are(tool_tokenizer):
+    for arguments, written in (("", "{}"), ('{"a', '"{\\"a"'), ({"a": 1}, '{"a": 1}')):
+        encoded = encode([tool_row(arguments=arguments)], tool_tokenizer, 1024)
+        learned = tool_tokenizer.decode([x for x in encoded.labels[0] if x != IGNORED])
+        assert f'"arguments": {written}' in learned
+
+
+@pytest.mark.parametrize("content", [None, "Let me look."])
+@pytest.mark.parametrize("template", [None, REFUSES_CALLS])
+def test_what_the_template_does_not_write_is_left_out_and_counted(tiny_base, template, content):
+    tokenizer = load_tokenizer(str(tiny_base))
+    if template is not None:
+        tokenizer.chat_template = template + tokenizer.chat_template
+    encoded = encode([tool_row(content), *make_rows(2)], tokenizer, 512)
+    assert len(encoded) == 2
+    assert encoded.dropped == {TOOL_CALLS: 1}
 
 
 def test_no_rows(tokenizer):
