@@ -39,7 +39,7 @@ EMPTY_ANSWER, TOOL_CALLS, TRUNCATED, REFUSAL = "empty_answer", "tool_calls", "tr
 SYNTAX_ERROR, TOO_LONG, EMPTY_PROMPT = "syntax_error", "too_long", "empty_prompt"
 FAILED_OUTCOME, NO_OUTCOME, NOT_FAILED = "failed_outcome", "no_outcome", "not_failed"
 LOW_RATING, LOW_SCORE, TOO_LITTLE_FEEDBACK = "low_rating", "low_score", "too_little_feedback"
-REJECTED_IN_REVIEW: Final = "rejected_in_review"
+REJECTED_IN_REVIEW: Final = "rejected"
 EXACT_DUPLICATE, NEAR_DUPLICATE, OVER_QUOTA = "exact_duplicate", "near_duplicate", "over_quota"
 RULE_ERROR: Final = "rule_error"
 """A recipe's own rule threw: `rule_error:<name>`."""

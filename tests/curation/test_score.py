@@ -133,7 +133,7 @@ def test_a_reviewer_has_the_last_word():
     assert (accepted.drop_reason, accepted.reviewed) == (None, "accepted")
     assert accepted.disagreement > 0
     rejected = judged(said("success", 1), reviewed("rejected", 0))
-    assert (rejected.drop_reason, rejected.polarity) == ("rejected_in_review", "negative")
+    assert (rejected.drop_reason, rejected.polarity) == ("rejected", "negative")
     edited = judged(said("success", 0), reviewed("edited", 1, text="better"))
     assert (edited.answer, edited.reviewed, edited.drop_reason) == ("better", "edited", None)
     changed = judged(reviewed("accepted", 1, at=1), reviewed("rejected", 0, at=2))
