@@ -14,6 +14,7 @@ from uuid import UUID
 
 import numpy as np
 
+from curation.boilerplate import NO_TEMPLATES, Templates
 from curation.decontaminate.identifiers import Solutions
 from curation.decontaminate.neighbours import Neighbours
 from curation.decontaminate.ngrams import Quotations
@@ -56,12 +57,15 @@ class Hit:
 
 
 class Guard:
-    """The protected texts, made ready to be searched for; building it costs a pass over them."""
+    """The protected texts, made ready to be searched for; building it costs a pass over them.
 
-    def __init__(self, items: Sequence[ProtectedItem]) -> None:
+    Runs of words of a role's own `templates` are no evidence.
+    """
+
+    def __init__(self, items: Sequence[ProtectedItem], templates: Templates = NO_TEMPLATES) -> None:
         self.items = list(items)
         self._passages = passages_of(self.items)
-        self._quotations = Quotations(self._passages)
+        self._quotations = Quotations(self._passages, templates)
         self._neighbours = Neighbours(self._passages)
         self._solutions = Solutions(self.items)
         self._keys = _Keys(self.items)
@@ -137,6 +141,8 @@ def _is_telling(key: str) -> bool:
 
 
 def _is_named(key: str, text: str) -> bool:
+    if key not in text:
+        return False
     return re.search(rf"(?<![\w/-]){re.escape(key)}(?![\w-])", text) is not None
 
 

@@ -8,13 +8,15 @@ runs are no evidence: there is one way to write most two-line functions.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Final
 
 import numpy as np
 
 from curation.decontaminate.passages import ProtectedItem
 from curation.decontaminate.streams import Postings, runs
-from curation.dedupe.minhash import U64, word_hashes
+from curation.dedupe.minhash import U64
 
 SIZE: Final = 10
 """Tokens of a run."""
@@ -25,12 +27,12 @@ LEAST_SHARE: Final = 0.8
 
 _TOKEN = re.compile(
     r'"{3}.*?"{3}|\'{3}.*?\'{3}'  # a docstring says nothing of the code
-    r"|#[^\n]*|//[^\n]*|/\*.*?\*/"
+    r"|#[^\n]*|//[^\n]*"
     r'|"[^"\n]{0,500}"|\'[^\'\n]{0,500}\''
     r"|\.?[A-Za-z_\x80-\U0010ffff][\w]*|\d[\w.]*|[^\s\w]",
     re.DOTALL,
 )
-_SKIPPED = ('"""', "'''", "#", "//", "/*")
+_SKIPPED = ('"""', "'''", "#", "//")
 _KEPT: Final = frozenset(
     "and as assert async await break case class continue def del do elif else except finally fn "
     "for from func function if impl import in is lambda let match mut new not or pass raise return "
@@ -63,26 +65,29 @@ class Solutions:
         _, found = self._postings.find(np.unique(token_runs(text)))
         counts = np.bincount(self._postings.owners[found], minlength=len(self._n_runs))
         shares = counts / self._n_runs
-        return {index: float(shares[index]) for index in np.flatnonzero(shares >= LEAST_SHARE)}
+        return {
+            index: float(shares[index]) for index in np.flatnonzero(shares >= LEAST_SHARE).tolist()
+        }
 
 
 def token_runs(text: str) -> U64:
     """Return the hashes of the runs of `SIZE` normalised tokens of a text; none if it is short."""
     tokens = normalised_tokens(text)
-    if len(tokens) < SIZE:
-        return np.empty(0, dtype=np.uint64)
-    hashes = word_hashes([" ".join(token.encode().hex() for token in tokens)])
-    return runs(hashes.values, SIZE)
+    hashes = np.fromiter(map(_token_hash, tokens), dtype=np.uint64, count=len(tokens))
+    return runs(hashes, SIZE)
 
 
 def normalised_tokens(code: str) -> list[str]:
     """Return the tokens of code without comments; chosen names become `v`, attributes stay."""
     kept = []
     for token in _TOKEN.findall(code):
-        if token.startswith(_SKIPPED):
-            continue
         if token[0].isalpha() or token[0] == "_":
             kept.append(token if token in _KEPT else "v")
-        else:
+        elif not token.startswith(_SKIPPED):
             kept.append(token.replace("'", '"'))
     return kept
+
+
+@lru_cache(maxsize=1 << 15)
+def _token_hash(token: str) -> int:
+    return int.from_bytes(blake2b(token.encode("utf-8", "replace"), digest_size=8).digest())

@@ -10,7 +10,6 @@ and generous, what decides is exact.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -84,8 +83,9 @@ class Neighbours:
     def found_in(self, text: str, stream: U64) -> list[Alike]:
         """Return the verified neighbours of a text, whose canonical word hashes are `stream`."""
         best: dict[int, Alike] = {}
+        pieces = _Pieces(text)
         for start, stop, candidates in self._proposals(stream):
-            said = _Said(text if stop - start == len(stream) else _piece(text, start, stop))
+            said = _Said(text if stop - start == len(stream) else pieces.between(start, stop))
             for index in candidates:
                 alike = _verified(index, self._wanted[index], said)
                 if alike and (index not in best or alike.similarity > best[index].similarity):
@@ -197,11 +197,21 @@ def _spread(words: Sequence[str]) -> str:
     return f" {' '.join(words)} "
 
 
-def _piece(text: str, start: int, stop: int) -> str:
-    """Return the part of a text from its word number `start` to before number `stop`."""
-    spread = spaced(text)
-    spans = [word.span() for word in islice(WORD.finditer(spread), start, stop)]
-    return spread[spans[0][0] : spans[-1][1]] if spans else ""
+class _Pieces:
+    """A text cut by word numbers."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @cached_property
+    def _spans(self) -> tuple[str, list[int]]:
+        spread = spaced(self._text)
+        return spread, [word.start() for word in WORD.finditer(spread)]
+
+    def between(self, start: int, stop: int) -> str:
+        """Return the part from word number `start` to before number `stop`."""
+        spread, starts = self._spans
+        return spread[starts[start] : starts[stop] if stop < len(starts) else None]
 
 
 def _pair_postings(pairs: dict[int, U64], n_passages: int) -> tuple[Postings, I64]:

@@ -13,9 +13,10 @@ from typing import Final
 
 import numpy as np
 
+from curation.boilerplate import NO_TEMPLATES, Templates
 from curation.decontaminate.passages import COMMON_SHARE, FEW, Passage
 from curation.decontaminate.reading import is_decisive
-from curation.decontaminate.streams import Postings, hashes_of, runs
+from curation.decontaminate.streams import Postings, canonical_stream, hashes_of, runs
 from curation.dedupe.minhash import I64, U64
 
 SIZE: Final = 13
@@ -32,7 +33,8 @@ LONG_QUOTE: Final = 2 * SIZE
 class Quotations:
     """Finds how much of each long statement a text quotes."""
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
+    def __init__(self, passages: Sequence[Passage], templates: Templates = NO_TEMPLATES) -> None:
+        usual = _runs_of(templates)
         self._own: dict[int, np.typing.NDArray[np.bool_]] = {}
         grams: dict[int, U64] = {}
         for index, passage in enumerate(passages):
@@ -44,7 +46,7 @@ class Quotations:
             by_source[passages[index].source].append(index)
         keys, owners, positions = [], [], []
         for indexes in by_source.values():
-            shared = _shared([grams[index] for index in indexes])
+            shared = np.union1d(usual, _shared([grams[index] for index in indexes]))
             for index in indexes:
                 is_shared = np.isin(grams[index], shared)
                 self._own[index] = ~_covered(np.flatnonzero(is_shared), len(passages[index].words))
@@ -107,6 +109,13 @@ def _decisive(words: tuple[str, ...]) -> U64:
     if len(words) >= LONG_WORDS:
         return np.empty(0, dtype=np.uint64)
     return hashes_of(word for word in words if is_decisive(word))
+
+
+def _runs_of(templates: Templates) -> U64:
+    """Return the runs of the texts that a role's prompts and answers share."""
+    streams = canonical_stream([*templates.prompt, *templates.answer])
+    rows = [runs(streams.row(index), SIZE) for index in range(len(streams.lengths))]
+    return np.concatenate([np.empty(0, dtype=np.uint64), *rows])
 
 
 def _shared(grams: list[U64]) -> U64:

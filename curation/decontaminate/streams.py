@@ -10,7 +10,9 @@ from typing import Final
 import numpy as np
 
 from curation.decontaminate.reading import CANONICAL, NEUTRAL, spaced
-from curation.dedupe.minhash import I64, U64, Ragged, shingle_hashes, word_hashes
+from curation.dedupe.minhash import I64, U64, Ragged, word_hashes
+
+_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
 def canonical_stream(texts: Sequence[str]) -> Ragged:
@@ -36,11 +38,18 @@ def is_content(words: U64) -> np.typing.NDArray[np.bool_]:
 
 
 def runs(words: U64, size: int) -> U64:
-    """Return the hashes of all runs of `size` words, in order; none for a shorter text."""
-    if len(words) < size:
+    """Return the hashes of all runs of `size` words, in order; none for a shorter text.
+
+    A polynomial of the word hashes, which are well mixed; never stored.
+    """
+    n_runs = len(words) - size + 1
+    if n_runs < 1:
         return np.empty(0, dtype=np.uint64)
-    one = Ragged(words, np.array([0, len(words)], dtype=np.int64))
-    return shingle_hashes(one, np.array([size])).values
+    combined = words[:n_runs].copy()
+    for step in range(1, size):
+        combined *= _FACTOR
+        combined += words[step : step + n_runs]
+    return combined
 
 
 class Postings:
