@@ -1,0 +1,290 @@
+"""Preference pairs in the database: written, renewed, retired, and settled against each other.
+
+All of it works on sets of rows. A pair's id follows from its two answers, so that mining the same
+log again, in any database, gives the same rows.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlmodel import Session, SQLModel
+
+import curation.tables  # noqa: F401  declares the table
+from collector.record import derived_id
+from curation.preferences.pairs import STRENGTH, Pair
+from curation.publish.rows import row_hash
+from curation.recipe import CurationRecipe
+from curation.split import split_of
+from curation.tables import DROPPED, KEPT, TRAIN
+from foundation.ids import time_of
+from foundation.tables import now
+
+SUPERSEDED, CONTRADICTED = "superseded", "contradicted"
+CONTAMINATED, REPEATED = "contaminated", "exact_duplicate"
+OF_REVIEWERS: Final = ("human_disagrees", "taken_back")
+"""Drop reasons that reviewers' comparisons set, and only they take back."""
+_LEFT_AS_STORED: Final = frozenset(
+    {"id", "created_at", "status", "drop_reason", "split", "split_key"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the two answers of a pair answered: a caller's key or a prompt, within a project."""
+
+    key: str
+    project: str
+
+
+def columns_of(pair: Pair, task: Task, role: str, variant: str) -> dict[str, Any]:
+    """Return the row of a pair; its split is given later, when its group is known."""
+    winner, loser = pair.winner, pair.loser
+    names = (str(winner.interaction_id), str(loser.interaction_id), pair.basis, variant)
+    moment = time_of(winner.interaction_id)
+    columns: dict[str, Any] = {
+        "id": derived_id(moment, "preference", *names),
+        "role": role,
+        "variant": variant,
+        "basis": pair.basis,
+        "task_key": task.key,
+        "project": task.project,
+        "task_type": winner.task_type,
+        "winner_id": winner.interaction_id,
+        "loser_id": loser.interaction_id,
+        "prompt": pair.prompt,
+        "chosen": winner.text,
+        "rejected": loser.text,
+        "margin": pair.margin,
+        "evidence": {**pair.evidence, "opposite": _hash(task.key, loser.said, winner.said)},
+        "status": KEPT,
+        "drop_reason": None,
+        "split": TRAIN,
+        "split_key": "",
+        "norm_hash": _hash(task.key, winner.said, loser.said),
+        "created_at": now(),
+    }
+    return {**columns, "row_hash": row_hash(columns)}
+
+
+def store(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert pairs and renew known ones; what reviewers decided of a pair stands."""
+    if rows:
+        said = json.dumps(rows, default=str, ensure_ascii=False)
+        session.execute(_STORE, {"rows": said, "of_reviewers": list(OF_REVIEWERS)})
+
+
+def retire(
+    session: Session,
+    role: str,
+    variant: str,
+    bases: Collection[str],
+    tasks: Iterable[Task],
+    standing: Collection[UUID],
+) -> None:
+    """Drop the pairs of some tasks that are not found any more: all but those that stand."""
+    named = list(tasks)
+    session.execute(
+        _RETIRE,
+        {
+            "role": role,
+            "variant": variant,
+            "bases": list(bases),
+            "keys": [task.key for task in named],
+            "projects": [task.project for task in named],
+            "standing": list(standing),
+            "reason": SUPERSEDED,
+            "of_reviewers": list(OF_REVIEWERS),
+        },
+    )
+
+
+def retire_preferences(
+    session: Session, variant: str, compared: Iterable[tuple[UUID, UUID]]
+) -> None:
+    """Drop what people preferred among some pairs of interactions, to be said anew."""
+    both = [(one, other) for pair in compared for one, other in (pair, pair[::-1])]
+    session.execute(
+        _RETIRE_PREFERENCES,
+        {
+            "variant": variant,
+            "winners": [winner for winner, _ in both],
+            "losers": [loser for _, loser in both],
+            "reason": SUPERSEDED,
+        },
+    )
+
+
+def assign_splits(session: Session, role: str, recipe: CurationRecipe) -> None:
+    """Give all pairs of a task the split of the examples that answer it, the strictest of them.
+
+    So the pairs move with the examples' groups. A task that no example of a group answers is a
+    group of its own.
+    """
+    mine = {"role": role, "variant": recipe.variant}
+    session.execute(_FOLLOW_EXAMPLES, mine)
+    alone = session.execute(_UNGROUPED, mine).scalars().all()
+    session.execute(
+        _GIVE_SPLITS,
+        {**mine, "keys": list(alone), "splits": [split_of(key, recipe) for key in alone]},
+    )
+
+
+def settle(session: Session, role: str, recipe: CurationRecipe) -> dict[str, int]:
+    """Say which pairs stand; return the counts of kept ones by basis, of others by reason.
+
+    A pair goes when one of its answers teaches a benchmark, when a stronger basis (or an equal one)
+    says the opposite of the same two answers, and when it says what another one says.
+    """
+    mine = {"role": role, "variant": recipe.variant}
+    strength = [list(STRENGTH), list(STRENGTH.values())]
+    session.execute(
+        _SETTLE,
+        {
+            **mine,
+            "settled_elsewhere": [SUPERSEDED, *OF_REVIEWERS],
+            "bases": strength[0],
+            "strengths": strength[1],
+            "contaminated": CONTAMINATED,
+            "contradicted": CONTRADICTED,
+            "repeated": REPEATED,
+            "dropped": DROPPED,
+            "kept": KEPT,
+        },
+    )
+    return {word: n for word, n in session.execute(_COUNT, mine)}
+
+
+def _hash(*words: str) -> str:
+    return hashlib.sha256("\0".join(words).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_NAMES: Final = tuple(c.name for c in SQLModel.metadata.tables["preference_pair"].columns)
+
+_STORE = text(
+    f"""
+    INSERT INTO preference_pair AS known ({", ".join(_NAMES)})
+    SELECT {", ".join(_NAMES)} FROM json_populate_recordset(NULL::preference_pair, :rows)
+    ON CONFLICT (winner_id, loser_id, basis, variant) DO UPDATE SET
+    {", ".join(f"{n} = excluded.{n}" for n in _NAMES if n not in _LEFT_AS_STORED)},
+    status = CASE WHEN known.drop_reason = ANY(:of_reviewers) THEN known.status ELSE 'kept' END,
+    drop_reason = CASE WHEN known.drop_reason = ANY(:of_reviewers) THEN known.drop_reason END
+    WHERE NOT known.evidence ? 'review_item'
+    """
+)
+
+_RETIRE = text(
+    """
+    UPDATE preference_pair p
+    SET status = 'dropped', evidence = p.evidence - 'task_digest',
+        drop_reason = CASE WHEN p.drop_reason = ANY(:of_reviewers) THEN p.drop_reason
+                           ELSE :reason END
+    FROM unnest(CAST(:keys AS text[]), CAST(:projects AS text[])) AS task(key, project)
+    WHERE p.role = :role AND p.variant = :variant AND p.basis = ANY(:bases)
+      AND p.task_key = task.key AND p.project = task.project
+      AND p.id <> ALL(CAST(:standing AS uuid[])) AND NOT p.evidence ? 'review_item'
+    """
+)
+
+_RETIRE_PREFERENCES = text(
+    """
+    UPDATE preference_pair p SET status = 'dropped', drop_reason = :reason
+    FROM unnest(CAST(:winners AS uuid[]), CAST(:losers AS uuid[])) AS pair(winner, loser)
+    WHERE p.winner_id = pair.winner AND p.loser_id = pair.loser AND p.variant = :variant
+      AND p.basis = 'human' AND NOT p.evidence ? 'review_item'
+    """
+)
+
+_FOLLOW_EXAMPLES = text(
+    """
+    WITH mine AS (
+        SELECT id, task_key, project, winner_id, loser_id, split_key, split FROM preference_pair
+        WHERE role = :role AND variant = :variant
+    ), answering AS (
+        SELECT p.task_key, p.project, e.split_key, e.split
+        FROM mine p CROSS JOIN LATERAL unnest(ARRAY[p.winner_id, p.loser_id]) AS side(id)
+        JOIN example e ON e.interaction_id = side.id AND e.variant = :variant
+        UNION
+        SELECT p.task_key, p.project, e.split_key, e.split
+        FROM (SELECT DISTINCT task_key, project FROM mine WHERE task_key LIKE 'prompt:%') p
+        JOIN example e ON e.prompt_text_id = CAST(substr(p.task_key, 8) AS bigint)
+        WHERE e.role = :role AND e.variant = :variant
+        UNION
+        SELECT p.task_key, p.project, e.split_key, e.split
+        FROM (SELECT DISTINCT task_key, project FROM mine WHERE task_key LIKE 'task:%') p
+        JOIN example e ON e.split_key = p.task_key AND e.role = :role AND e.variant = :variant
+    ), strictest AS (
+        SELECT DISTINCT ON (task_key, project) task_key, project, split_key, split FROM answering
+        WHERE split_key <> ''
+        ORDER BY task_key, project, array_position(ARRAY['test', 'validation', 'train'], split),
+                 split_key LIKE 'task:%' DESC, split_key
+    )
+    UPDATE preference_pair p SET split_key = s.split_key, split = s.split
+    FROM mine m JOIN strictest s USING (task_key, project)
+    WHERE p.id = m.id AND (m.split_key, m.split) IS DISTINCT FROM (s.split_key, s.split)
+    """
+)
+
+_UNGROUPED = text(
+    """
+    SELECT DISTINCT task_key FROM preference_pair
+    WHERE role = :role AND variant = :variant AND split_key = ''
+    """
+)
+
+_GIVE_SPLITS = text(
+    """
+    UPDATE preference_pair p SET split_key = given.key, split = given.split
+    FROM unnest(CAST(:keys AS text[]), CAST(:splits AS text[])) AS given(key, split)
+    WHERE p.role = :role AND p.variant = :variant AND p.split_key = '' AND p.task_key = given.key
+    """
+)
+
+_SETTLE = text(
+    """
+    WITH pool AS (
+        SELECT p.id, p.task_key, p.norm_hash, p.margin, p.winner_id, p.loser_id,
+               p.evidence->>'opposite' AS opposite, power.strength
+        FROM preference_pair p
+        JOIN unnest(CAST(:bases AS text[]), CAST(:strengths AS int[])) AS power(basis, strength)
+          USING (basis)
+        WHERE p.role = :role AND p.variant = :variant
+          AND (p.drop_reason IS NULL OR p.drop_reason <> ALL(:settled_elsewhere))
+    ), taught AS (
+        SELECT interaction_id FROM example
+        WHERE role = :role AND variant = :variant AND drop_reason = :contaminated
+    ), judged AS (
+        SELECT pool.*, CASE
+            WHEN winner_id IN (SELECT interaction_id FROM taught)
+              OR loser_id IN (SELECT interaction_id FROM taught) THEN CAST(:contaminated AS text)
+            WHEN EXISTS (
+                SELECT FROM pool other
+                WHERE other.norm_hash = pool.opposite AND other.strength >= pool.strength
+            ) THEN :contradicted
+        END AS reason
+        FROM pool
+    ), settled AS (
+        SELECT id, coalesce(reason, CASE WHEN row_number() OVER (
+            PARTITION BY norm_hash, reason IS NULL ORDER BY strength DESC, margin DESC, id
+        ) > 1 THEN :repeated END) AS reason
+        FROM judged
+    )
+    UPDATE preference_pair p
+    SET drop_reason = s.reason,
+        status = CASE WHEN s.reason IS NULL THEN :kept ELSE :dropped END
+    FROM settled s
+    WHERE p.id = s.id AND (p.drop_reason IS DISTINCT FROM s.reason
+       OR p.status <> CASE WHEN s.reason IS NULL THEN :kept ELSE :dropped END)
+    """
+)
+
+_COUNT = text(
+    """
+    SELECT coalesce(drop_reason, basis), count(*) FROM preference_pair
+    WHERE role = :role AND variant = :variant GROUP BY 1 ORDER BY 1
+    """
+)
