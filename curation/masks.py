@@ -66,6 +66,10 @@ _STANDS_ALONE: Final = re.compile(
 _LETTERS: Final = [bytes([code]).decode("latin-1") for code in range(256)]
 _IN_NAME: Final = np.array([c.isalnum() or c in "_.-" or c >= "\x80" for c in _LETTERS])
 _BEFORE_PATH: Final = np.array([c >= "\x80" or not (c.isalnum() or c in "_/.<>") for c in _LETTERS])
+_BYTES_AT_ONCE: Final = 1 << 17
+"""Of texts, so that what is made of them stays in a core's cache."""
+_LONGEST_OCTET: Final = 4
+"""With its dot."""
 _LOOK_AHEAD: Final = 12
 """Bytes that the longest pattern looked for spans."""
 
@@ -76,16 +80,19 @@ def masked(text: str) -> str:
 
 
 def masked_bytes(texts: Sequence[str]) -> list[bytes]:
-    """Return the texts in lower case and masked, as UTF-8; white space stays as it was.
-
-    Fastest with some 100 KB of texts at once, which stay in a core's cache.
-    """
+    """Return the texts in lower case and masked, as UTF-8; white space stays as it was."""
     keep_freed_memory()
-    raw = [text.encode() if text.isascii() else _plain(text) for text in texts]
-    whole = b"\0".join(raw).lower()
-    if whole.count(b"\0") != len(raw) - 1:
-        whole = b"\0".join(text.replace(b"\0", b" ") for text in raw).lower()
-    return _masked_lines(whole).split(b"\0") if raw else []
+    masked: list[bytes] = []
+    block: list[bytes] = []
+    n_bytes = 0
+    for text in texts:
+        raw = text.encode() if text.isascii() else _plain(text)
+        block.append(raw)
+        n_bytes += len(raw)
+        if n_bytes >= _BYTES_AT_ONCE:
+            masked += _masked_block(block)
+            block, n_bytes = [], 0
+    return masked + _masked_block(block) if block else masked
 
 
 def masked_line(line: str, kinds: int = -1) -> str:
@@ -116,6 +123,13 @@ def _set_apart(found: re.Match[str]) -> str:
     if usual is not None:
         return usual
     return " " if found[0].isspace() else f" {found[0]} "
+
+
+def _masked_block(block: list[bytes]) -> list[bytes]:
+    whole = b"\0".join(block).lower()
+    if whole.count(b"\0") != len(block) - 1:
+        whole = b"\0".join(raw.replace(b"\0", b" ") for raw in block).lower()
+    return _masked_lines(whole).split(b"\0")
 
 
 def _masked_lines(whole: bytes) -> bytes:
@@ -165,18 +179,20 @@ def _number_like(codes: Codes, n: int) -> list[tuple[int, Places]]:
     date = at(digit, 0) & at(dash, 1) & at(digits, 2) & at(dash, 4) & at(digit, 5)
     clock = at(colon, 0) & at(digits, 1)
     octet = at(dot, 3) | (at(digit, 3) & at(dot, 4)) | (at(digits, 3) & at(dot, 5))
-    address = at(digit, 0) & at(dot, 1) & at(digit, 2) & octet
+    # Of four numbers the second and the third stand between dots, of a version's three one does.
+    addresses = np.flatnonzero(at(digit, 0) & at(dot, 1) & at(digit, 2) & octet)
     return [
         (_LONG, np.flatnonzero(long_run | pointer)),
         (_DATE, np.flatnonzero(date)),
         (_CLOCK, np.flatnonzero(clock)),
-        (_ADDRESS, np.flatnonzero(address)),
+        (_ADDRESS, addresses[:-1][np.diff(addresses) <= _LONGEST_OCTET]),
     ]
 
 
 def _path_like(codes: Codes) -> Places:
     """Return the slashes that a path with folders may begin with."""
     slashes = np.flatnonzero(codes == 47)
+    slashes = slashes[:-1][np.diff(slashes) > 1]
     slashes = slashes[_IN_NAME[codes[slashes + 1]]]
     slashes = slashes[(slashes == 0) | _BEFORE_PATH[codes[slashes - 1]]]
     backslashes = np.flatnonzero(codes == 92)

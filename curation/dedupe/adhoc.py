@@ -7,7 +7,9 @@ found by our own band keys, or by datasketch's signatures and index, an independ
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from functools import partial
+from itertools import pairwise
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -15,15 +17,14 @@ from curation.dedupe.compare import Fingerprint, Part, duplicate_similarity
 from curation.dedupe.keys import example_keys, example_shingles
 from curation.dedupe.minhash import I64, Ragged, hashed_words, salt_of
 from curation.masks import decoded, masked_bytes
-from curation.normalize import Normalized, one_line, with_depth
+from curation.normalize import one_line, with_depth
 from curation.recipe import CurationRecipe
 from foundation.errors import BadInput
 
 NUMPY, DATASKETCH = "numpy", "datasketch"
 ENGINES: Final = (NUMPY, DATASKETCH)
-_LENGTH_AT_ONCE: Final = 1 << 19
-"""Characters of about 256 texts of two hundred words, whose arrays stay in a core's cache."""
-_Text = TypeVar("_Text", str, bytes)
+_BYTES_AT_ONCE: Final = 1 << 19
+"""Of texts that are hashed together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,40 +43,45 @@ class _Masked:
     """Texts as they are hashed: in lower case, masked, UTF-8."""
 
     def __init__(self, texts: Sequence[str | tuple[str, str]]) -> None:
-        self.prompts: list[bytes] = []
-        self.answers: list[bytes] = []
-        for block in _blocks([("", text) if isinstance(text, str) else text for text in texts]):
-            masked = masked_bytes([part for parts in zip(*block, strict=True) for part in parts])
-            self.prompts += masked[: len(block)]
-            self.answers += masked[len(block) :]
+        self.prompts = masked_bytes(["" if isinstance(text, str) else text[0] for text in texts])
+        self.answers = masked_bytes([text if isinstance(text, str) else text[1] for text in texts])
 
     def words(self) -> Iterator[Ragged]:
         """Yield the word hashes, some texts at a time: their prompts, then their answers."""
-        for block in _blocks(list(zip(self.prompts, self.answers, strict=True))):
-            yield hashed_words([part for parts in zip(*block, strict=True) for part in parts])
+        for block in self._blocks(range(len(self.answers))):
+            yield hashed_words([self.prompts[i] for i in block] + [self.answers[i] for i in block])
 
-    def fingerprints(self, which: Sequence[int]) -> Iterator[tuple[int, Normalized, Fingerprint]]:
+    def fingerprints(self, which: Sequence[int]) -> Iterator[tuple[int, Fingerprint]]:
         """Yield some texts as they are compared."""
-        numbers = iter(which)
-        for block in _blocks([(self.prompts[i], self.answers[i]) for i in which]):
-            words = hashed_words([part for parts in zip(*block, strict=True) for part in parts])
-            for row, (asked, answered) in enumerate(block):
-                text = Normalized(one_line(decoded(asked)), with_depth(decoded(answered)))
-                prompt = Part(text.prompt, words.row(row))
-                answer = Part(text.answer, words.row(len(block) + row))
-                yield next(numbers), text, Fingerprint(prompt, answer)
+        for block in self._blocks(which):
+            prompts, answers = [self.prompts[i] for i in block], [self.answers[i] for i in block]
+            words = hashed_words(prompts + answers)
+            for row, (number, prompt, answer) in enumerate(
+                zip(block, prompts, answers, strict=True)
+            ):
+                yield (
+                    number,
+                    Fingerprint(
+                        Part(partial(_one_line, prompt), words.row(row)),
+                        Part(partial(_with_depth, answer), words.row(len(block) + row)),
+                    ),
+                )
+
+    def _blocks(self, which: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Yield the texts in groups of about `_BYTES_AT_ONCE`."""
+        sizes = [len(self.prompts[i]) + len(self.answers[i]) for i in which]
+        group = np.cumsum(sizes, dtype=np.int64) // _BYTES_AT_ONCE
+        edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(which)]
+        for first, last in pairwise(edges):
+            yield which[first:last]
 
 
-def _blocks(pairs: Sequence[tuple[_Text, _Text]]) -> Iterator[Sequence[tuple[_Text, _Text]]]:
-    """Yield the pairs in groups of about `_LENGTH_AT_ONCE`."""
-    start, length = 0, 0
-    for index, (prompt, answer) in enumerate(pairs):
-        length += len(prompt) + len(answer)
-        if length >= _LENGTH_AT_ONCE:
-            yield pairs[start : index + 1]
-            start, length = index + 1, 0
-    if start < len(pairs):
-        yield pairs[start:]
+def _one_line(masked: bytes) -> str:
+    return one_line(decoded(masked))
+
+
+def _with_depth(masked: bytes) -> str:
+    return with_depth(decoded(masked))
 
 
 class _Index(Protocol):
@@ -118,23 +124,53 @@ def _decided(masked: _Masked, index: _Index, recipe: CurationRecipe) -> dict[int
     """Go through the suspects in order: each repeats a kept text, the most alike, or is kept."""
     repeats: dict[int, Repeat] = {}
     kept: dict[int, Fingerprint] = {}
-    known: dict[Normalized, Repeat] = {}
-    for number, text, fingerprint in masked.fingerprints(index.suspects()):
-        if text in known:
-            repeats[number] = known[text]
-            continue
-        found = [
-            (similarity, -other)
-            for other in index.near(number)
-            if (similarity := duplicate_similarity(fingerprint, kept[other], recipe)) is not None
-        ]
-        if found:
-            similarity, other = max(found)
-            repeats[number] = known[text] = Repeat(-other, similarity, is_exact=False)
-        else:
-            kept[number], known[text] = fingerprint, Repeat(number, 1.0, is_exact=True)
-            index.keep(number)
+    seen = _Seen()
+    for number, fingerprint in masked.fingerprints(index.suspects()):
+        repeat = seen.get(fingerprint)
+        if repeat is None:
+            repeat = _best(fingerprint, {i: kept[i] for i in index.near(number)}, recipe)
+            if repeat is None:
+                kept[number] = fingerprint
+                index.keep(number)
+            seen.add(fingerprint, repeat or Repeat(number, 1.0, is_exact=True))
+        if repeat is not None:
+            repeats[number] = repeat
     return repeats
+
+
+def _best(
+    fingerprint: Fingerprint, near: dict[int, Fingerprint], recipe: CurationRecipe
+) -> Repeat | None:
+    """Return what a text repeats: the most alike of the kept ones near, the first of equals."""
+    found = [
+        (similarity, -number)
+        for number, kept in near.items()
+        if (similarity := duplicate_similarity(fingerprint, kept, recipe)) is not None
+    ]
+    if not found:
+        return None
+    similarity, number = max(found)
+    return Repeat(-number, similarity, is_exact=False)
+
+
+class _Seen:
+    """What became of the texts so far, found by the text; it is made if the words agree."""
+
+    def __init__(self) -> None:
+        self._by_words: dict[tuple[bytes, bytes], list[tuple[Fingerprint, Repeat]]] = {}
+
+    def get(self, asked: Fingerprint) -> Repeat | None:
+        for one, repeat in self._by_words.get(_words_of(asked), ()):
+            if one.prompt.text == asked.prompt.text and one.answer.text == asked.answer.text:
+                return repeat
+        return None
+
+    def add(self, one: Fingerprint, repeat: Repeat) -> None:
+        self._by_words.setdefault(_words_of(one), []).append((one, repeat))
+
+
+def _words_of(one: Fingerprint) -> tuple[bytes, bytes]:
+    return one.prompt.words.tobytes(), one.answer.words.tobytes()
 
 
 class _KeyIndex:

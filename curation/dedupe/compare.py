@@ -10,7 +10,7 @@ and a prompt that added or dropped words but swapped none ("sum" for "product") 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import cached_property
@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from curation.dedupe.keys import EXAMPLE, PROMPT, example_keys, shingle_sizes, text_keys, world_salt
-from curation.dedupe.minhash import U64, Ragged, shingle_hashes, word_hashes
+from curation.dedupe.minhash import U64, Ragged, run_hashes, word_hashes
 from curation.normalize import Normalized
 from curation.recipe import CurationRecipe
 
@@ -43,16 +43,19 @@ _SENTENCE_MARKS: Final = frozenset(".,;:!?'\"`")
 class Part:
     """A prompt or an answer as it is compared; what is costly is made when first needed."""
 
-    def __init__(self, text: str, words: U64) -> None:
-        self.text, self.words = text, words
+    def __init__(self, text: str | Callable[[], str], words: U64) -> None:
+        self._text, self.words = text, words
         self._sets: dict[int, frozenset[int]] = {}
+
+    @cached_property
+    def text(self) -> str:
+        """The compared text."""
+        return self._text if isinstance(self._text, str) else self._text()
 
     def shingles(self, size: int) -> frozenset[int]:
         """Return the set of hashes of `size` consecutive words."""
         if size not in self._sets:
-            one = Ragged(self.words, np.array([0, len(self.words)], dtype=np.int64))
-            values = shingle_hashes(one, np.array([size])).values
-            self._sets[size] = frozenset(values.tolist())
+            self._sets[size] = frozenset(run_hashes(self.words, size).tolist())
         return self._sets[size]
 
     @cached_property
@@ -129,6 +132,8 @@ def answer_similarity(one: Part, other: Part, recipe: CurationRecipe) -> float |
 def prompt_similarity(one: Part, other: Part, recipe: CurationRecipe) -> float | None:
     """Return the Jaccard of two prompts, or None if they ask for different things."""
     is_short = _is_short(one, other, recipe)
+    if is_short and one.text == other.text:
+        return 1.0
     if is_short and (one.numbers != other.numbers or one.operators != other.operators):
         return None
     similarity = _verified_jaccard(one, other, recipe)
@@ -149,6 +154,8 @@ def _verified_jaccard(one: Part, other: Part, recipe: CurationRecipe) -> float |
     threshold = recipe.near_duplicate_threshold
     if shorter < longer * threshold:
         return None
+    if np.array_equal(one.words, other.words):
+        return 1.0
     size = int(shingle_sizes(np.array([shorter]), recipe)[0])
     similarity = jaccard(one.shingles(size), other.shingles(size))
     return similarity if similarity >= threshold else None

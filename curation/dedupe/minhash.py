@@ -96,6 +96,15 @@ def shingle_hashes(words: Ragged, sizes: I64) -> Ragged:
     return Ragged(_mixed(values), offsets)
 
 
+def run_hashes(words: U64, size: int) -> U64:
+    """Return what `shingle_hashes` does for the words of one text."""
+    n_runs = max(len(words) - size + 1, min(len(words), 1))
+    combined = words[:n_runs]
+    for step in range(1, min(size, len(words))):
+        combined = combined * np.uint64(_BASE) + words[step : step + n_runs]
+    return _mixed(combined)
+
+
 def signatures(shingles: Ragged, num_perm: int) -> U32:
     """Return the MinHash signatures, one row of `num_perm` minima per row of shingles.
 
