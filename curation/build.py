@@ -9,6 +9,7 @@ transaction alone, so what fails before leaves the last version standing and no 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from sqlmodel import Session
@@ -23,19 +24,21 @@ from curation.dedupe.settle import settle
 from curation.export import latest_dataset
 from curation.groups import assign_groups
 from curation.intake import OPEN_REASONS, ask_judge, take_in
+from curation.preferences.mine import mine_pairs
 from curation.publish.publish import publish
 from curation.recipe import DEFAULT, CurationRecipe
 from curation.review.queue import fill_queue
 from curation.score.calibrate import refit_if_due
 from curation.semantic import propose_repeats
-from curation.tables import SFT, CurationBuild, Dataset
+from curation.tables import EVAL, PREFERENCE, SFT, CurationBuild, Dataset
 from curation.templates import Templates, find_templates, load_templates
 from foundation.database import session_scope
-from foundation.errors import NotFound
+from foundation.errors import BadInput, NotFound
 from foundation.settings import get_settings
 
-__all__ = ["build_dataset", "help_build", "latest_dataset", "require_logged_role"]
+__all__ = ["build_dataset", "help_build", "latest_dataset", "require_kind", "require_logged_role"]
 
+KINDS: Final = (SFT, PREFERENCE, EVAL)
 CallHelpers = Callable[[UUID, str], None]
 """Called with a build and a step whose chunks wait to be worked off."""
 
@@ -83,10 +86,12 @@ def build_dataset(
         call_helpers: called when there are chunks that others may help with.
 
     Raises:
+        BadInput: there is no such kind.
         NotFound: the role is unknown, or nothing was logged for it.
         DatabaseUnavailable: the database was lost on the way; what was done stays done.
     """
     recipe = recipe or CurationRecipe()
+    require_kind(kind)
     with (
         builds.database_watched(),
         builds.alone(role, recipe.variant, lambda: help_role(role, recipe.variant, check)),
@@ -97,6 +102,7 @@ def build_dataset(
         compare(task)
         settle_repeats(task)
         calibrate(task)
+        pair(task, kind)
         choose_rows(task)
         dataset = finish(task, run_id)
         fill_review_queue(task)
@@ -210,6 +216,13 @@ def calibrate(task: Task) -> None:
         refit_if_due(session, task.role, task.recipe)
 
 
+def pair(task: Task, kind: str) -> None:
+    """Form the pairs of better and worse answers that a preference dataset is made of."""
+    if kind == PREFERENCE:
+        with builds.step(task.build_id, "pair") as (session, build):
+            builds.count(build, "pairs", mine_pairs(session, task.role, task.recipe))
+
+
 def choose_rows(task: Task) -> None:
     """Drop what the recipe's quotas leave out, and take back what an earlier choice left out."""
     with builds.step(task.build_id, "publish") as (session, build):
@@ -234,6 +247,12 @@ def fill_review_queue(task: Task) -> None:
     if task.recipe.variant == DEFAULT:
         with session_scope() as session:
             fill_queue(session, task.role)
+
+
+def require_kind(kind: str) -> None:
+    """Check that there is such a kind of dataset; raises BadInput."""
+    if kind not in KINDS:
+        raise BadInput("dataset kind", kind, f"one of {', '.join(KINDS)}", "Correct the kind.")
 
 
 def require_logged_role(session: Session, role: str) -> None:

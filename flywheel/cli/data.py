@@ -142,28 +142,51 @@ def _print_formats(as_json: bool) -> None:
 
 
 def curate(
-    role: Annotated[str, typer.Option(help="Agent role whose log to curate.")],
+    role: Annotated[str | None, typer.Option(help="Agent role whose log to curate.")] = None,
+    kind: Annotated[
+        str, typer.Option(help="sft, preference (pairs) or eval (held-out tasks).")
+    ] = "sft",
+    recipe_file: Annotated[Path | None, typer.Option("--recipe", help="Recipe YAML file.")] = None,
     variant: Annotated[
-        str, typer.Option(help="default, unverified (control) or sabotage (failures only).")
-    ] = "default",
+        str | None,
+        typer.Option(help="default, unverified (control) or sabotage (failures only)."),
+    ] = None,
     max_examples: Annotated[int | None, typer.Option(min=1, help="Examples at most.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws splits and quotas.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Draws splits and quotas.")] = None,
+    helpers: Annotated[
+        int, typer.Option(min=0, help="Workers that are asked to help with each step.")
+    ] = 0,
+    show_recipe: Annotated[
+        bool, typer.Option("--show-recipe", help="Print every knob of the recipe, and stop.")
+    ] = False,
     queue: Annotated[bool, typer.Option(help="Hand it to a worker, do not wait.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a dataset version of a role's log; unchanged, the last version is returned."""
-    from curation.build import require_logged_role
+    """Make a dataset version of a role's log; unchanged, the last version is returned.
+
+    Stopped or killed, the same command goes on behind the last chunk that was done.
+    """
+    from curation.build import require_kind, require_logged_role
     from curation.export import get_dataset
     from curation.recipe import CurationRecipe
     from flywheel.cli.output import as_uuid
     from flywheel.schema import require_current
     from foundation.database import session_scope
+    from foundation.errors import BadInput
 
+    given = {"variant": variant, "max_examples": max_examples, "seed": seed}
+    named = {name: value for name, value in given.items() if value is not None}
+    recipe = CurationRecipe.from_json({**_knobs_in(recipe_file), **named})
+    if show_recipe:
+        print_json(recipe.as_json()) if as_json else print_fields(recipe.as_json())
+        return
+    if role is None:
+        raise BadInput("--role", role, "an agent role", "Say whose log to curate.")
+    require_kind(kind)
     require_current()
-    recipe = CurationRecipe(variant=variant, max_examples=max_examples, seed=seed)
     with session_scope() as session:
         require_logged_role(session, role)
-    params = {"role": role, "recipe": recipe.as_json()}
+    params = {"role": role, "recipe": recipe.as_json(), "kind": kind, "helpers": helpers}
     result = do_job("curating", "curation.build", params, role, queue=queue, quiet=as_json)
     if "dataset_id" not in result:
         print_json(result) if as_json else print_fields(result)
@@ -171,6 +194,23 @@ def curate(
     with session_scope() as session:
         card = get_dataset(session, as_uuid("dataset", result["dataset_id"])).card
     print_json({**result, "card": card}) if as_json else _print_card(result, card)
+
+
+def _knobs_in(path: Path | None) -> dict[str, Any]:
+    """Return the knobs that a recipe file sets; none without a file."""
+    import yaml
+
+    from foundation.errors import BadInput
+
+    if path is None:
+        return {}
+    try:
+        knobs = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput("recipe file", str(path), "a readable YAML file", str(error)) from error
+    if not isinstance(knobs, dict):
+        raise BadInput("recipe file", str(path), "a YAML mapping", "See docs/curation.md.")
+    return knobs
 
 
 def _print_card(result: dict[str, Any], card: dict[str, Any]) -> None:
