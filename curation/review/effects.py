@@ -31,6 +31,8 @@ OUTVOTED: Final = "human_disagrees"
 """Drop reason of a pair whose answers reviewers rank the other way round."""
 TAKEN_BACK: Final = "taken_back"
 """Drop reason of a human preference that no label supports any more."""
+REVIEW_ITEM: Final = "review_item"
+"""Key of the evidence of a preference that came from a comparison."""
 DUPLICATE, DISTINCT = "duplicate", "distinct"
 
 
@@ -76,20 +78,28 @@ def _settle_pair(session: Session, item: ReviewItem, said: Sequence[ReviewLabel]
     votes = Counter(label.value["winner"] for label in said)
     won, lost = votes[str(pair.winner_id)], votes[str(pair.loser_id)]
     winner = None if won == lost else pair.winner_id if won > lost else pair.loser_id
-    _outvote(pair, winner == pair.loser_id)
     known = _human_pairs(session, pair)
-    for human in known:
-        supported = human.winner_id == winner
-        human.status, human.drop_reason = (KEPT, None) if supported else (DROPPED, TAKEN_BACK)
+    for one in (pair, *(human for human in known if not _is_ours(human))):
+        _outvote(one, winner not in (None, one.winner_id))
+    for human in filter(_is_ours, known):
+        is_supported = human.winner_id == winner
+        human.status, human.drop_reason = (KEPT, None) if is_supported else (DROPPED, TAKEN_BACK)
     if winner is not None:
-        of_winner = [one for one in known if one.winner_id == winner]
-        human = of_winner[0] if of_winner else _turned(pair, winner == pair.loser_id)
-        human.margin = abs(won - lost) / len(said)
-        human.evidence = {"review_item": str(item.id), "votes": {"won": max(won, lost)}}
-        human.evidence["votes"] |= {"lost": min(won, lost), "tie": votes[None]}
-        session.add(human)
+        supported = next((human for human in known if human.winner_id == winner), None)
+        if supported is None:
+            supported = _preferred(pair, winner == pair.loser_id)
+            session.add(supported)
+        if _is_ours(supported):
+            supported.margin = abs(won - lost) / len(said)
+            counted = {"won": max(won, lost), "lost": min(won, lost), "tie": votes[None]}
+            supported.evidence = {REVIEW_ITEM: str(item.id), "votes": counted}
     session.flush()
     _mark(session, [pair.winner_id, pair.loser_id])
+
+
+def _is_ours(human: PreferencePair) -> bool:
+    """Return whether a human preference came from a comparison here, not from feedback."""
+    return REVIEW_ITEM in human.evidence
 
 
 def _outvote(pair: PreferencePair, outvoted: bool) -> None:
@@ -113,7 +123,7 @@ def _human_pairs(session: Session, pair: PreferencePair) -> list[PreferencePair]
     return list(session.execute(query).scalars())
 
 
-def _turned(pair: PreferencePair, reverse: bool) -> PreferencePair:
+def _preferred(pair: PreferencePair, reverse: bool) -> PreferencePair:
     """Return a new human preference between the two answers of a pair."""
     ids, texts = [pair.winner_id, pair.loser_id], [pair.chosen, pair.rejected]
     if reverse:
@@ -131,6 +141,7 @@ def _turned(pair: PreferencePair, reverse: bool) -> PreferencePair:
         prompt=pair.prompt,
         chosen=texts[0],
         rejected=texts[1],
+        evidence={REVIEW_ITEM: ""},
         split=pair.split,
         split_key=pair.split_key,
         norm_hash=_hash([pair.norm_hash, "turned"]) if reverse else pair.norm_hash,

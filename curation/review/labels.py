@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import or_, select
 from sqlmodel import Session, col
 
-from curation.review.effects import given_to, take_effect
+from curation.review.effects import REVIEW_ITEM, given_to, take_effect
 from curation.review.leases import OPEN, get_item, held_since, hold, likeness_sides, require_free
 from curation.review.said import (
     COMPARE,
@@ -266,7 +266,7 @@ def _comparisons_of(
     return [
         (interaction_id, _preference(pair, value))
         for pair in session.execute(query).scalars()
-        if "review_item" in pair.evidence
+        if REVIEW_ITEM in pair.evidence
         for interaction_id, value in ((pair.winner_id, 1.0), (pair.loser_id, 0.0))
         if interaction_id in wanted
     ]
@@ -279,7 +279,7 @@ def _preference(pair: PreferencePair, value: float) -> Statement:
         text=None,
         source="human",
         actor="reviewers",
-        name=str(pair.evidence["review_item"]),
+        name=str(pair.evidence[REVIEW_ITEM]),
         direct=True,
         said_at=pair.created_at,
     )

@@ -281,6 +281,24 @@ def test_a_tie_and_a_split_vote_prefer_nothing(session):
     assert said_of(session, better) == []
 
 
+def test_what_users_preferred_stands_beside_comparisons(session):
+    made, *_ = pair(session)
+    columns = {"role": "coder", "basis": "human", "task_key": "t", "norm_hash": "h", "prompt": []}
+    said = PreferencePair(
+        **columns, winner_id=made.winner_id, loser_id=made.loser_id, chosen="good", rejected="bad"
+    )
+    session.add(said)
+    compared = item(session, made.id, kind="pair")
+    for choose, reason in ((better_first, None), (worse_first, "human_disagrees")):
+        choice = {"choice": choose(compared.id, "ann")}
+        label(session, compared.id, "ann", "compare", choice)
+        session.refresh(said)
+        assert said.drop_reason == reason
+        undo(session, "ann")
+        session.refresh(said)
+        assert (said.status, said.drop_reason, said.evidence) == ("kept", None, {})
+
+
 # Likenesses
 
 
