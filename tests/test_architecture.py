@@ -143,4 +143,7 @@ def test_every_library_that_is_imported_is_declared() -> None:
     )
 
 
-_IMPORTED_AS = {"pyyaml": "yaml", "protobuf": "google", "opentelemetry-proto": "opentelemetry"}
+_IMPORTED_AS = {
+    **{"pyyaml": "yaml", "protobuf": "google", "opentelemetry-proto": "opentelemetry"},
+    "scikit-learn": "sklearn",
+}

@@ -147,7 +147,7 @@ def assess(
         or broken_rule(final, basis.rules)
         or (reject_outcome(heard, raw, recipe) if heard.correction is None else None)
     )
-    is_lost = reason in _LOST
+    is_lost = reason in _LOST or not (final.answer.strip() or final.n_tool_calls)
     confidence = heard.confidence(raw) if heard.sides else None
     parts = {
         **_account(heard, confidence),
@@ -158,7 +158,7 @@ def assess(
     return Assessment(
         value=value,
         parts=parts,
-        polarity=_polarity(heard, reason, recipe),
+        polarity=LOST if is_lost else _polarity(heard, reason, recipe),
         disagreement=heard.disagreement,
         drop_reason=reason,
         rank=_rank(heard, raw, confidence, recipe),
@@ -299,8 +299,6 @@ def _rank(
 
 
 def _polarity(heard: Heard, reason: str | None, recipe: CurationRecipe) -> str:
-    if reason in _LOST:
-        return LOST
     if heard.correction is not None:
         return POSITIVE
     if reason in _BAD or heard.outcome is False:

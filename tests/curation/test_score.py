@@ -174,6 +174,7 @@ def test_preferences_and_declared_metrics_are_evidence():
     [
         (attempt(has_payload=False), "no_payload", "lost"),
         (attempt(status="error"), "error", "negative"),
+        (attempt("", status="error"), "error", "lost"),
         (attempt(completed=False), "incomplete", "lost"),
         (attempt(status="cut"), "incomplete", "lost"),
         (attempt(finish_reason="length"), "truncated", "negative"),
