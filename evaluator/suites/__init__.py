@@ -1,7 +1,7 @@
 """Suites: named, versioned, hashed lists of tasks, and the readers that make tasks of public data.
 
 Files: `task` (one task and the hash of many), `jsonl` (the exchange format), `store` (the tables),
-`humaneval` and `mbpp` (readers of the public benchmarks).
+`protect` (keeps them out of datasets), `humaneval` and `mbpp` (readers of the public benchmarks).
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from pathlib import Path
 from evaluator.suites.humaneval import read_humaneval
 from evaluator.suites.jsonl import read_tasks, write_tasks
 from evaluator.suites.mbpp import read_mbpp
+from evaluator.suites.protect import protect_suites
 from evaluator.suites.store import add_suite, list_suites, load_suite, tasks_of
 from evaluator.suites.task import Task, TaskLike, content_hash
 
@@ -28,6 +29,7 @@ __all__ = [
     "content_hash",
     "list_suites",
     "load_suite",
+    "protect_suites",
     "read_humaneval",
     "read_mbpp",
     "read_tasks",

@@ -7,6 +7,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from evaluator.graders import GradedTask
+from evaluator.suites.protect import protect_tasks
 from evaluator.suites.task import Task, TaskLike, as_task, content_hash
 from evaluator.tables import Suite, SuiteTask
 from foundation.errors import BadInput, NotFound
@@ -20,6 +21,8 @@ def add_suite(
     origin: str = "",
 ) -> Suite:
     """Store a suite, or return its newest version if that has the same role and content.
+
+    From then on no dataset may teach its tasks.
 
     Args:
         session: an open session; the caller commits.
@@ -60,6 +63,7 @@ def add_suite(
         for item in items
     )
     session.flush()
+    protect_tasks(session, suite, items)
     return suite
 
 
