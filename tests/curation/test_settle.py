@@ -107,9 +107,7 @@ def test_when_the_standing_example_falls_the_next_takes_its_place(shelf):
 def test_what_a_quota_left_out_still_stands_for_its_repeats(shelf):
     out = shelf.put(TASK, variant(), (3,))
     shelf.work()
-    shelf.session.execute(
-        text("UPDATE example SET status = 'dropped', drop_reason = 'over_quota'")
-    )
+    shelf.session.execute(text("UPDATE example SET status = 'dropped', drop_reason = 'over_quota'"))
     shelf.session.commit()
     copy, near = shelf.put(TASK, variant(), (2,)), shelf.put(TASK, variant(5), (1,))
     shelf.work()
@@ -249,17 +247,17 @@ def test_thousands_of_copies_of_one_text_are_not_read(shelf):
     near = shelf.put(TASK, variant(7), (1,))
     shelf.work()
     multiply(shelf, first, 3000)
-    with rows_read(shelf.session) as read:
+    with RowsRead(shelf.session) as read:
         done = shelf.work()
     assert done.n_exact == 3000
     assert sum(read) < 100, "one row for each text, not for each example"
     shelf.put(TASK, variant(), (0,))
-    with rows_read(shelf.session) as read:
+    with RowsRead(shelf.session) as read:
         done = shelf.work()
     assert (done.n_unsettled, done.n_exact) == (1, 1)
     assert sum(read) < 100
     shelf.change(first, status="dropped", drop_reason="failed_outcome")
-    with rows_read(shelf.session) as read:
+    with RowsRead(shelf.session) as read:
         shelf.settle()
     assert sum(read) < 100
     standing = shelf.example(near).duplicate_of
@@ -285,7 +283,7 @@ def multiply(shelf: Shelf, id: UUID, n: int) -> None:
     shelf.session.commit()
 
 
-class rows_read:  # noqa: N801  reads as a statement
+class RowsRead:
     """Collects how many rows each query of a block gave back to this process."""
 
     def __init__(self, session: Session) -> None:
