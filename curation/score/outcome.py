@@ -54,7 +54,7 @@ class Statement:
     kind: str
     """rating, success, metric, category, comment, correction, preference or review."""
     value: float | None
-    """Of a preference 1 for the winner and 0 for the loser; of a review 1 if accepted, else 0."""
+    """Of a preference 1 for the winner and 0 for the loser; of a review it says nothing."""
     text: str | None
     """Of a correction, or of a review that edited: the answer as it should have been."""
     source: str
@@ -152,10 +152,10 @@ def hear(
         metrics: declared ones by name; an undeclared one, or one without a range, has no side.
     """
     latest = _latest(statements)
-    reviewed, accepted = _review(latest)
+    reviewed = _review(latest)
     outcome, source = _outcome(latest, recipe)
-    if reviewed is not None:
-        outcome, source = accepted, REVIEW
+    if reviewed is not None:  # who edits an answer says that it was not good as it was
+        outcome, source = reviewed == ACCEPTED, REVIEW
     may_correct = recipe.by_outcome and recipe.keep_corrections and reviewed != REJECTED
     return Heard(
         outcome=outcome,
@@ -173,7 +173,7 @@ def hear(
 def has_trusted_outcome(statements: Sequence[Statement], recipe: CurationRecipe) -> bool:
     """Whether the outcome is known, so that no judge need be asked."""
     latest = _latest(statements)
-    return _review(latest)[0] is not None or _outcome(latest, recipe)[0] is not None
+    return _review(latest) is not None or _outcome(latest, recipe)[0] is not None
 
 
 def reject_outcome(heard: Heard, value: float | None, recipe: CurationRecipe) -> str | None:
@@ -203,7 +203,7 @@ def trust_of(source: str | None) -> float:
 
 def _reject_unproven(heard: Heard, value: float | None, recipe: CurationRecipe) -> str | None:
     if heard.reviewed is not None:
-        return REJECTED_IN_REVIEW if heard.reviewed == REJECTED else None
+        return None if heard.reviewed == ACCEPTED else REJECTED_IN_REVIEW
     if heard.outcome is False:
         return FAILED_OUTCOME
     if heard.outcome is None and heard.rating is None:
@@ -228,16 +228,14 @@ def _trust(said: Statement) -> float:
     return trust_of(said.source) * (1.0 if said.direct else EPISODE_TRUST)
 
 
-def _review(latest: Sequence[Statement]) -> tuple[str | None, bool]:
-    """Return what reviewers did with the example, and whether most accepted it; a tie rejects."""
-    reviews = [s for s in latest if s.kind == REVIEW and s.value is not None]
-    if not reviews:
-        return None, False
-    accepted = sum((s.value or 0) >= 0.5 for s in reviews) * 2 > len(reviews)
-    if not accepted:
-        return REJECTED, False
-    edited = any(s.name == EDITED for s in reviews)
-    return (EDITED if edited else ACCEPTED), True
+def _review(latest: Sequence[Statement]) -> str | None:
+    """Return what reviewers did with the example; a tie of keeping and rejecting rejects."""
+    named = [s.name for s in latest if s.kind == REVIEW]
+    if not named:
+        return None
+    if named.count(REJECTED) * 2 >= len(named):
+        return REJECTED
+    return EDITED if EDITED in named else ACCEPTED
 
 
 def _outcome(latest: Sequence[Statement], recipe: CurationRecipe) -> tuple[bool | None, str | None]:
@@ -312,10 +310,12 @@ def _evidence(
 
 def _sides(latest: Sequence[Statement]) -> Iterable[tuple[float, bool]]:
     for s in latest:
-        if s.value is None:
+        if s.kind == REVIEW and s.name != EDITED:
+            yield TRUST[REVIEW], s.name == ACCEPTED
+        elif s.value is None:
             continue
-        if s.kind in ("success", REVIEW):
-            yield (TRUST[REVIEW] if s.kind == REVIEW else _trust(s)), s.value >= 0.5
+        elif s.kind == "success":
+            yield _trust(s), s.value >= 0.5
         elif s.kind == "rating" and s.direct and s.value != 3:
             yield _trust(s), s.value > 3
 

@@ -134,8 +134,12 @@ def test_a_reviewer_has_the_last_word():
     assert accepted.disagreement > 0
     rejected = judged(said("success", 1), reviewed("rejected", 0))
     assert (rejected.drop_reason, rejected.polarity) == ("rejected", "negative")
-    edited = judged(said("success", 0), reviewed("edited", 1, text="better"))
+    edited = judged(said("success", 0), reviewed("edited", 0, text="better"))
     assert (edited.answer, edited.reviewed, edited.drop_reason) == ("better", "edited", None)
+    assert (edited.parts["outcome"], edited.polarity) == (False, "positive")
+    as_it_was = CurationRecipe(keep_corrections=False)
+    kept_out = judged(said("success", 1), reviewed("edited", 0, text="b"), recipe=as_it_was)
+    assert (kept_out.answer, kept_out.drop_reason) == ("It is fine now.", "rejected")
     changed = judged(reviewed("accepted", 1, at=1), reviewed("rejected", 0, at=2))
     assert changed.reviewed == "rejected"
     tied = judged(reviewed("accepted", 1, actor="a"), reviewed("rejected", 0, actor="b"))
