@@ -6,7 +6,7 @@ dies leaves nothing behind: its lock and its half of the work vanish together.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -29,7 +29,7 @@ SAMPLES_KEPT: Final = 20
 """Entries of a list (an alarm's samples) that are kept when counts are added up."""
 
 Counts = dict[str, Any]
-"""What came of some rows: numbers, which add up, and lists of samples."""
+"""What came of some rows: numbers, which add up, counts of kinds, and lists of samples."""
 Work = Callable[[Session, Sequence[str]], Counts]
 """Does the rows of some ids in the session's transaction."""
 Check = Callable[[], None]
@@ -158,14 +158,19 @@ def counts_of(session: Session, build_id: UUID) -> Counts:
     return added(session.execute(query).scalars())
 
 
-def added(several: Any) -> Counts:
+def added(several: Iterable[Counts]) -> Counts:
     """Return the sum of several counts: numbers added, lists joined up to `SAMPLES_KEPT`."""
     total: Counts = {}
     for counts in several:
         for name, value in counts.items():
-            total[name] = total[name] + value if name in total else value
-            if isinstance(value, list):
-                total[name] = total[name][:SAMPLES_KEPT]
+            if name not in total:
+                total[name] = value
+            elif isinstance(value, dict):
+                total[name] = added([total[name], value])
+            elif isinstance(value, list):
+                total[name] = (total[name] + value)[:SAMPLES_KEPT]
+            else:
+                total[name] += value
     return total
 
 

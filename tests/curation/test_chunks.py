@@ -197,3 +197,11 @@ def test_what_a_killed_worker_held_is_free_again(session: Session, build: UUID) 
     worker = Worker()
     chunks.work_off(build, JUDGE, worker)
     assert len(worker.seen) == 10
+
+
+def test_counts_add_up_and_samples_are_few() -> None:
+    one = {"n": 1, "by": {"a": 1}, "hot": [1] * 15}
+    other = {"n": 2, "by": {"a": 1, "b": 2}, "hot": [2] * 15, "m": 3}
+    added = chunks.added([one, other])
+    assert added == {"n": 3, "by": {"a": 2, "b": 2}, "hot": [1] * 15 + [2] * 5, "m": 3}
+    assert one["by"] == {"a": 1}
