@@ -8,6 +8,7 @@ what was corrected, and what people preferred. What did not change is not mined 
 from sqlmodel import Session
 
 from curation.preferences.answers import name_tasks
+from curation.preferences.benchmarks import check_pairs
 from curation.preferences.corrections import mine_corrections
 from curation.preferences.outcomes import mine_tasks
 from curation.preferences.people import mine_preferences
@@ -25,9 +26,11 @@ def mine_pairs(session: Session, role: str, recipe: CurationRecipe) -> dict[str,
         Counts: kept pairs by basis (`outcome`, `correction`, `human`, `rating`, `generated`),
         dropped ones by reason, and `tasks`, those that were mined for outcomes and ratings.
     """
-    name_tasks(session, role, recipe, load_templates(session, role))
+    templates = load_templates(session, role)
+    name_tasks(session, role, recipe, templates)
     n_tasks = mine_tasks(session, role, recipe)
     mine_corrections(session, role, recipe)
     mine_preferences(session, role, recipe)
     assign_splits(session, role, recipe)
+    check_pairs(session, role, recipe, templates)
     return {"tasks": n_tasks, **settle(session, role, recipe)}

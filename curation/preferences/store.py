@@ -202,21 +202,18 @@ _RETIRE_PREFERENCES = text(
 _FOLLOW_EXAMPLES = text(
     """
     WITH mine AS (
-        SELECT id, task_key, project, winner_id, loser_id, split_key, split FROM preference_pair
-        WHERE role = :role AND variant = :variant
+        SELECT id, task_key, project, split_key, split,
+               ARRAY[winner_id, loser_id, CAST(evidence->>'asked' AS uuid)] AS sides
+        FROM preference_pair WHERE role = :role AND variant = :variant
     ), answering AS (
         SELECT p.task_key, p.project, e.split_key, e.split
-        FROM mine p CROSS JOIN LATERAL unnest(ARRAY[p.winner_id, p.loser_id]) AS side(id)
+        FROM mine p CROSS JOIN LATERAL unnest(p.sides) AS side(id)
         JOIN example e ON e.interaction_id = side.id AND e.variant = :variant
         UNION
         SELECT p.task_key, p.project, e.split_key, e.split
         FROM (SELECT DISTINCT task_key, project FROM mine WHERE task_key LIKE 'prompt:%') p
         JOIN example e ON e.prompt_text_id = CAST(substr(p.task_key, 8) AS bigint)
         WHERE e.role = :role AND e.variant = :variant
-        UNION
-        SELECT p.task_key, p.project, e.split_key, e.split
-        FROM (SELECT DISTINCT task_key, project FROM mine WHERE task_key LIKE 'task:%') p
-        JOIN example e ON e.split_key = p.task_key AND e.role = :role AND e.variant = :variant
     ), strictest AS (
         SELECT DISTINCT ON (task_key, project) task_key, project, split_key, split FROM answering
         WHERE split_key <> ''
@@ -248,7 +245,8 @@ _SETTLE = text(
     """
     WITH pool AS (
         SELECT p.id, p.task_key, p.norm_hash, p.margin, p.winner_id, p.loser_id,
-               p.evidence->>'opposite' AS opposite, power.strength
+               p.evidence->>'opposite' AS opposite, power.strength,
+               p.evidence ? 'contamination' AS teaches
         FROM preference_pair p
         JOIN unnest(CAST(:bases AS text[]), CAST(:strengths AS int[])) AS power(basis, strength)
           USING (basis)
@@ -259,7 +257,7 @@ _SETTLE = text(
         WHERE role = :role AND variant = :variant AND drop_reason = :contaminated
     ), judged AS (
         SELECT pool.*, CASE
-            WHEN winner_id IN (SELECT interaction_id FROM taught)
+            WHEN teaches OR winner_id IN (SELECT interaction_id FROM taught)
               OR loser_id IN (SELECT interaction_id FROM taught) THEN CAST(:contaminated AS text)
             WHEN EXISTS (
                 SELECT FROM pool other

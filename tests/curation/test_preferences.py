@@ -8,14 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlmodel import col, select
 from stored_rows import store_example
+from upstream_app import Server, create_upstream_app
 
 from collector.tables import Feedback, InteractionPayload
+from curation.decontaminate import Protected, protect, unprotect
 from curation.preferences.mine import mine_pairs
 from curation.preferences.pairs import Answer, is_learnable, pair_of, pairs_of, preference, spread
+from curation.preferences.rank import (
+    Ranked,
+    generated_by,
+    open_prompts,
+    ranked,
+    ranked_by_judge,
+    store_ranked,
+)
 from curation.recipe import CurationRecipe
-from curation.tables import Example, PreferencePair
+from curation.score import judge
+from curation.score.outcome import Attempt
+from curation.tables import Example, JudgeCall, PreferencePair
 from foundation.chat import completion, message
 from foundation.ids import new_id
+from foundation.tables import now
 
 RECIPE = CurationRecipe()
 
@@ -475,3 +488,95 @@ def test_imported_pairs_are_mined(session, public_data, tmp_path, monkeypatch):
     counts = mined(session, role="researcher")
     n_preferences = len(session.exec(select(Feedback).where(Feedback.kind == "preference")).all())
     assert counts["human"] + counts.get("exact_duplicate", 0) == n_preferences >= 145
+
+
+class TestBenchmarks:
+    TASK = "Return the list of all prefixes from shortest to longest of the input string tomorrow."
+
+    def test_a_pair_that_teaches_a_benchmark_is_dropped_and_comes_back_without_it(self, session):
+        source = "suite:prefixes@1"
+        one, other = TestPreferences().two(session, prompt_text_id=None)
+        for row in (one, other):
+            row.prompt = [message("user", self.TASK)]
+        prefer(session, one, other)
+        assert mined(session) == {"tasks": 0, "human": 1}
+        protect(session, source, [Protected("1", self.TASK)])
+        assert mined(session) == {"tasks": 0, "contaminated": 1}
+        (pair,) = stored_pairs(session)
+        assert pair.evidence["contamination"]["method"] == "exact"
+        free = mined(session, recipe=replace(RECIPE, decontaminate=False))
+        assert free == {"tasks": 0, "human": 1}
+        assert mined(session) == {"tasks": 0, "contaminated": 1}
+        unprotect(session, source)
+        assert mined(session) == {"tasks": 0, "human": 1}
+
+
+class TestGenerated:
+    def asked(self, session, **columns):
+        row = store_example(session, "sort it", "sorted", outcome=True, **columns)
+        (one,) = open_prompts(session, "coder", RECIPE, 10)
+        assert (one.prompt, one.interaction_id) == (row.prompt, row.interaction_id)
+        return one
+
+    def test_recorded_answers_are_ranked_the_best_against_the_worst(self, session):
+        one = self.asked(session, split="train", split_key="group:1")
+        recorded = ["fine", "wrong", "FINE", "worse", " ", "cannot tell"]
+        scores = {"FINE": 1.0, "fine": 1.0, "wrong": 0.5, "worse": 0.1, "cannot tell": None}
+        found = list(
+            ranked(
+                [one],
+                lambda _: recorded,
+                lambda _, answers: [scores[said] for said in answers],
+                "recorded",
+            )
+        )
+        assert len(found[0].answers) == 4
+        counts = store_ranked(session, "coder", RECIPE, found)
+        assert counts == {"generated": 2}
+        made = stored_pairs(session)
+        assert {(pair.chosen.lower(), pair.rejected) for pair in made} == {
+            ("fine", "worse"),
+            ("wrong", "worse"),
+        }
+        assert {(pair.split, pair.split_key) for pair in made} == {("train", "group:1")}
+        assert store_ranked(session, "coder", RECIPE, found) == counts, "the same rows again"
+        assert open_prompts(session, "coder", RECIPE, 10) == []
+        assert mined(session) == {"tasks": 0, "generated": 2}
+
+    def test_answers_as_good_as_each_other_are_no_pair(self, session):
+        one = self.asked(session)
+        close = Ranked(one, [("a", 0.8), ("b", 0.7)], "recorded")
+        assert store_ranked(session, "coder", RECIPE, [close]) == {}
+        alone = Ranked(one, [("a", 0.8)], "recorded")
+        assert store_ranked(session, "coder", RECIPE, [alone]) == {}
+
+    def test_only_what_is_trained_on_is_asked_one_prompt_a_task(self, session):
+        store_example(session, "p", "a", outcome=True)
+        store_example(session, "p", "b", outcome=True)
+        store_example(session, "held out", "a", outcome=True, split="test")
+        store_example(session, "failed", "a", outcome=False)
+        assert len(open_prompts(session, "coder", RECIPE, 10)) == 1
+        assert open_prompts(session, "coder", RECIPE, 0) == []
+
+    def test_answers_come_from_a_model_scrubbed(self, session):
+        said = "def f(): ...  # by ada.lovelace@example.org"
+        store_example(session, f"say {said}", "sorted", outcome=True)
+        asked = open_prompts(session, "coder", RECIPE, 10)
+        with Server(create_upstream_app()) as upstream:
+            generate = generated_by("openai/some", 2, api_base=f"{upstream.url}/v1", api_key="none")
+            (found,) = ranked(asked, generate, lambda _, answers: [0.5] * len(answers), "some")
+        ((text, _),) = found.answers
+        assert text.startswith("def f(): ...")
+        assert "ada.lovelace" not in text
+
+    def test_the_judges_verdicts_rank_and_a_flip_is_none(self, session):
+        recipe = replace(RECIPE, judge_model="somebody", judge_calls=0)
+        one = self.asked(session)
+        rank = ranked_by_judge(session, recipe, now())
+        for text, plain, swapped in (("a", 0.9, 0.7), ("b", 0.9, 0.1), ("c", 0.2, 0.2)):
+            attempt = Attempt("sort it", text, "success", True, "stop")
+            for rubric, score in ((judge.PLAIN, plain), (judge.SWAPPED, swapped)):
+                key = judge.Question(attempt, "somebody", rubric).key
+                session.add(JudgeCall(key=key, model="somebody", rubric=rubric, score=score))
+        session.flush()
+        assert rank(one, ["a", "b", "c", "d"]) == [pytest.approx(0.8), None, 0.2, None]
