@@ -84,7 +84,14 @@ def pair(session: Session, chosen: str = "good", rejected: str = "bad", **column
     """A kept preference pair of the coder, and its two examples."""
     better, worse = example(session, chosen), example(session, rejected)
     made = PreferencePair(
-        **{"role": "coder", "basis": "outcome", "task_key": "t", "norm_hash": "p", **columns},
+        **{
+            "role": "coder",
+            "basis": "outcome",
+            "task_key": "t",
+            "norm_hash": "p",
+            "evidence": {"opposite": "q"},
+            **columns,
+        },
         winner_id=better.interaction_id,
         loser_id=worse.interaction_id,
         prompt=better.prompt,

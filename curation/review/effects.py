@@ -4,16 +4,16 @@ Every effect is worked out anew from all labels in force, so that a label undone
 would be if it had never been given.
 """
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import or_, select, update
+from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Session, col
 
+from curation.publish.rows import row_hash
 from curation.review.leases import DONE, OPEN, WITHDRAWN, likeness_sides
 from curation.review.said import ACCEPT, EXAMPLE, LIKENESS, PAIR, SKIP
 from curation.tables import (
@@ -33,6 +33,8 @@ TAKEN_BACK: Final = "taken_back"
 """Drop reason of a human preference that no label supports any more."""
 REVIEW_ITEM: Final = "review_item"
 """Key of the evidence of a preference that came from a comparison."""
+OPPOSITE: Final = "opposite"
+"""Key of the evidence that holds the `norm_hash` of the same pair the other way round."""
 DUPLICATE, DISTINCT = "duplicate", "distinct"
 
 
@@ -91,8 +93,9 @@ def _settle_pair(session: Session, item: ReviewItem, said: Sequence[ReviewLabel]
             session.add(supported)
         if _is_ours(supported):
             supported.margin = abs(won - lost) / len(said)
-            counted = {"won": max(won, lost), "lost": min(won, lost), "tie": votes[None]}
-            supported.evidence = {REVIEW_ITEM: str(item.id), "votes": counted}
+            cast = {"won": max(won, lost), "lost": min(won, lost), "tie": votes[None]}
+            supported.evidence |= {REVIEW_ITEM: str(item.id), "votes": cast}
+            flag_modified(supported, "evidence")
     session.flush()
     _mark(session, [pair.winner_id, pair.loser_id])
 
@@ -126,10 +129,12 @@ def _human_pairs(session: Session, pair: PreferencePair) -> list[PreferencePair]
 def _preferred(pair: PreferencePair, reverse: bool) -> PreferencePair:
     """Return a new human preference between the two answers of a pair."""
     ids, texts = [pair.winner_id, pair.loser_id], [pair.chosen, pair.rejected]
+    hashes = [pair.norm_hash, pair.evidence.get(OPPOSITE)]
     if reverse:
         ids.reverse()
         texts.reverse()
-    return PreferencePair(
+        hashes.reverse()
+    made = PreferencePair(
         role=pair.role,
         variant=pair.variant,
         basis=HUMAN,
@@ -141,16 +146,13 @@ def _preferred(pair: PreferencePair, reverse: bool) -> PreferencePair:
         prompt=pair.prompt,
         chosen=texts[0],
         rejected=texts[1],
-        evidence={REVIEW_ITEM: ""},
+        evidence={REVIEW_ITEM: "", OPPOSITE: hashes[1]},
         split=pair.split,
         split_key=pair.split_key,
-        norm_hash=_hash([pair.norm_hash, "turned"]) if reverse else pair.norm_hash,
-        row_hash=_hash([pair.prompt, *texts]),
+        norm_hash=hashes[0] or "",
     )
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    made.row_hash = row_hash(made.model_dump())
+    return made
 
 
 def _settle_likeness(session: Session, item: ReviewItem, said: Sequence[ReviewLabel]) -> None:

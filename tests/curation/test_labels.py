@@ -254,7 +254,7 @@ def test_an_opposite_comparison_turns_the_pair_round_and_undo_turns_it_back(sess
     label(session, compared.id, "ann", "compare", choice)
     (human,) = humans(session)
     assert (human.winner_id, human.chosen, human.rejected) == (made.loser_id, "bad", "good")
-    assert human.norm_hash != made.norm_hash
+    assert (human.norm_hash, human.evidence["opposite"]) == ("q", "p")
     session.refresh(made)
     assert (made.status, made.drop_reason) == ("dropped", "human_disagrees")
     undo(session, "ann")
