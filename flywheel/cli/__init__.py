@@ -14,9 +14,12 @@ from flywheel.cli import (
     feedback,
     models,
     otel,
+    protect,
+    review,
     scrub,
     services,
     spool,
+    templates,
     traffic,
 )
 from flywheel.cli.demo import demo
@@ -30,6 +33,8 @@ app = typer.Typer(
 )
 services.register(app)
 data.register(app)
+templates.register(app)
+protect.register(app)
 campaign.register(app)
 dead_letters.register(app)
 feedback.register(app)
@@ -39,5 +44,6 @@ models.register(app)
 traffic.register(app)
 decisions.register(app)
 otel.register(app)
+review.register(app)
 app.command()(turn)
 app.command()(demo)
