@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from curation.score.blocks import Block
+from curation.score.blocks import Block, Function
 from curation.score.outcome import Attempt
 
 Parts = dict[str, float | None]
@@ -139,10 +139,10 @@ def _syntax(blocks: Sequence[Block]) -> float | None:
 
 def _sound(blocks: Sequence[Block]) -> float | None:
     """1, halved by each thing in Python that cannot be meant: see `_faults`."""
-    trees = [block for block in blocks if block.tree is not None]
-    if not trees:
+    parsed = [block for block in blocks if block.nodes]
+    if not parsed:
         return None
-    return 0.5 ** min(sum(_faults(block) for block in trees), 4)
+    return 0.5 ** min(sum(_faults(block) for block in parsed), 4)
 
 
 def _faults(block: Block) -> int:
@@ -150,17 +150,16 @@ def _faults(block: Block) -> int:
 
     The body of a function may use names of a head that is not here, so only whole code counts.
     """
-    assert block.tree is not None
     if block.is_body:
         return 0
-    nodes = list(ast.walk(block.tree))
+    nodes = block.nodes
     read = Counter(
         node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
     )
     bound = _bound_names(nodes)
     star = any(isinstance(n, ast.ImportFrom) and n.names[0].name == "*" for n in nodes)
     undefined = 0 if star else len(set(read) - bound - _KNOWN_NAMES)
-    functions = [n for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = block.functions
     unused = sum(
         isinstance(inner, ast.FunctionDef) and not inner.decorator_list and inner.name not in read
         for outer in functions
@@ -190,7 +189,7 @@ def _bound_names(nodes: Sequence[ast.AST]) -> set[str]:
     return bound
 
 
-def _gives_nothing(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def _gives_nothing(function: Function) -> bool:
     """Whether a function announces a result (its annotation) and has no `return` of one."""
     announced = function.returns
     if announced is None or (isinstance(announced, ast.Constant) and announced.value is None):
@@ -203,25 +202,19 @@ def _gives_nothing(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 def _complete(answer: str, blocks: Sequence[Block]) -> float:
     """0 if a function is only a head, half if a comment stands where code should."""
-    functions = [
-        node
-        for block in blocks
-        if block.tree is not None
-        for node in ast.walk(block.tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
+    functions = [function for block in blocks for function in block.functions]
     written = {function.name for function in functions if not _is_stub(function)}
     if any(f.name not in written and not _is_abstract(f) for f in functions):
         return 0.0
     return 0.5 if _PLACEHOLDER.search(answer) else 1.0
 
 
-def _is_abstract(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def _is_abstract(function: Function) -> bool:
     marks = ("abstractmethod", "overload")
     return any(mark in ast.dump(d) for d in function.decorator_list for mark in marks)
 
 
-def _is_stub(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def _is_stub(function: Function) -> bool:
     """Whether a function does nothing: a docstring, `pass`, `...` or NotImplementedError."""
     return all(
         isinstance(statement, ast.Pass)
@@ -236,12 +229,10 @@ def _format(prompt: str, answer: str, blocks: Sequence[Block]) -> float | None:
     if _WANTS_JSON.search(prompt):
         return float(_holds_json(answer, blocks))
     wanted = _WANTED_FUNCTION.findall(prompt)
-    trees = [b for b in blocks if b.tree is not None]
-    if not wanted or not trees or any(b.is_body for b in trees):
+    functions = [function for block in blocks for function in block.functions]
+    if not wanted or not functions or any(block.is_body for block in blocks):
         return None
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef
-    nodes = (node for b in trees if b.tree is not None for node in ast.walk(b.tree))
-    return float(any(isinstance(n, kinds) and n.name == wanted[-1] for n in nodes))
+    return float(any(function.name == wanted[-1] for function in functions))
 
 
 def _holds_json(answer: str, blocks: Sequence[Block]) -> bool:

@@ -11,10 +11,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from curation.score.blocks import Block
+from curation.score.blocks import Block, Function
 
 Parts = dict[str, float | None]
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 WEIGHTS: Final = {
     "small_functions": 1.0,
@@ -42,7 +41,7 @@ _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, as
 
 def style_parts(blocks: Sequence[Block]) -> Parts:
     """Return the parts over all code of an answer; empty without code."""
-    measured = [_python(b) if b.tree is not None else _other(b) for b in blocks if b.text.strip()]
+    measured = [_python(b) if b.nodes else _other(b) for b in blocks if b.text.strip()]
     if not measured:
         return {}
     return {name: _mean(parts.get(name) for parts in measured) for name in WEIGHTS}
@@ -56,9 +55,7 @@ def style_score(parts: Parts) -> float | None:
 
 
 def _python(block: Block) -> Parts:
-    assert block.tree is not None
-    nodes = list(ast.walk(block.tree))
-    functions = [n for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    nodes, functions = block.nodes, block.functions
     headed = functions[1:] if block.is_body else functions
     return {
         "small_functions": _mean(_small(function) for function in functions),
