@@ -144,13 +144,13 @@ _SAMPLE = text(
         SELECT min(ingested_at) AS first, max(ingested_at) AS last
         FROM interaction WHERE role = :role
     ), chosen AS (
-        SELECT some.id, some.episode_id
+        SELECT drawn.id, drawn.episode_id
         FROM span, generate_series(0, :places - 1) AS place, LATERAL (
             SELECT id, episode_id FROM interaction
             WHERE role = :role
               AND ingested_at >= span.first + (span.last - span.first) * place / :places
             ORDER BY ingested_at LIMIT :rows
-        ) AS some
+        ) AS drawn
         UNION
         (SELECT id, episode_id FROM interaction WHERE role = :role
          ORDER BY ingested_at DESC LIMIT :newest)
