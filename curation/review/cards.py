@@ -48,6 +48,7 @@ class Card:
     task_type: str | None
     difficulty: str | None
     language: str | None
+    code_language: str | None
     signals: Mapping[str, Any]
     """What is known of an example's answer: its score and its parts; empty where two judge it."""
     draft: Mapping[str, Any] | None
@@ -104,7 +105,8 @@ def _card(
         project=about.project,
         task_type=about.task_type,
         difficulty=getattr(about, "difficulty", None),
-        language=getattr(about, "code_language", None) or getattr(about, "language", None),
+        language=getattr(about, "language", None),
+        code_language=getattr(about, "code_language", None),
         signals=signals,
         draft=draft_of(session, item.id, reviewer),
         leased_until=item.leased_until if item.leased_by == reviewer else None,
