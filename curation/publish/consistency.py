@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from curation.score.blocks import PYTHON, Block, read_blocks
+from curation.score.blocks import PYTHON, Block, Function, read_blocks
 
 FEW: Final = 5
 """Answers of a task type below which it is counted among the others."""
@@ -27,13 +27,7 @@ def habits(answer: str) -> dict[str, str]:
     """Return the choices that an answer shows, by what is chosen; pure."""
     blocks = read_blocks(answer)
     found = {"form": _form(answer, blocks)}
-    trees = [block.tree for block in blocks if block.tree is not None]
-    functions = [
-        node
-        for tree in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name != "_"
-    ]
+    functions = [f for block in blocks for f in block.functions if f.name != "_"]
     if functions:
         found |= {
             "type hints": _mostly(_is_hinted(function) for function in functions),
@@ -79,7 +73,7 @@ def _form(answer: str, blocks: Sequence[Block]) -> str:
     return "fenced code" if inside > len(answer) / 2 else "prose with code"
 
 
-def _is_hinted(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def _is_hinted(function: Function) -> bool:
     named = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
     asked = [a for a in named if a.arg not in ("self", "cls")]
     hints = [a.annotation is not None for a in asked] + [function.returns is not None]
