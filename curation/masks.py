@@ -9,6 +9,7 @@ found first, over the bytes of many texts at once.
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -56,13 +57,14 @@ _WRITTEN_OTHERWISE: Final = {
     "…": "...",
 }
 """Marks that an editor or a model sets in place of the ones on the keyboard."""
-_BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 _STANDS_ALONE: Final = re.compile(
     r"[^\x00-\x7f\w]|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
     r"\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 """Signs beyond ASCII, and the letters of scripts that set no space between words."""
 
+_COMBINING: Final = (b"\xcc", b"\xcd")
+"""First bytes of the accents that are set after their letter (U+0300 to U+036F)."""
 _LETTERS: Final = [bytes([code]).decode("latin-1") for code in range(256)]
 _IN_NAME: Final = np.array([c.isalnum() or c in "_.-" or c >= "\x80" for c in _LETTERS])
 _BEFORE_PATH: Final = np.array([c >= "\x80" or not (c.isalnum() or c in "_/.<>") for c in _LETTERS])
@@ -86,7 +88,7 @@ def masked_bytes(texts: Sequence[str]) -> list[bytes]:
     block: list[bytes] = []
     n_bytes = 0
     for text in texts:
-        raw = text.encode() if text.isascii() else _plain(text)
+        raw = _encoded(text)
         block.append(raw)
         n_bytes += len(raw)
         if n_bytes >= _BYTES_AT_ONCE:
@@ -108,14 +110,44 @@ def decoded(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogatepass")
 
 
-def _plain(text: str) -> bytes:
-    """Return UTF-8, lower-case beyond ASCII, in which what is a word by itself stands apart."""
-    text = _BEYOND_ASCII.sub(_plain_run, unicodedata.normalize("NFC", text))
+def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _plain_run(found: re.Match[str]) -> str:
-    return _STANDS_ALONE.sub(_set_apart, found[0].lower())
+def _masked_block(block: list[bytes]) -> list[bytes]:
+    whole = b"\0".join(block)
+    if whole.count(b"\0") != len(block) - 1:
+        whole = b"\0".join(raw.replace(b"\0", b" ") for raw in block)
+    if not whole.isascii():
+        whole = b"\0".join(_composed(raw) for raw in whole.split(b"\0"))
+    return _masked_lines(_plain(whole.lower())).split(b"\0")
+
+
+def _composed(raw: bytes) -> bytes:
+    """Return UTF-8 with accents as part of their letters."""
+    if any(mark in raw for mark in _COMBINING):
+        return _encoded(unicodedata.normalize("NFC", decoded(raw)))
+    return raw
+
+
+def _plain(whole: bytes) -> bytes:
+    """Return UTF-8 in lower case beyond ASCII too, what is a word by itself standing apart."""
+    if whole.isascii():
+        return whole
+    is_beyond = np.frombuffer(b"\0" + whole + b"\0", dtype=np.uint8) >= 128
+    edges = np.flatnonzero(is_beyond[1:] != is_beyond[:-1]).tolist()
+    pieces = []
+    done = 0
+    for start, stop in zip(edges[0::2], edges[1::2], strict=True):
+        pieces += [whole[done:start], _plain_run(whole[start:stop])]
+        done = stop
+    return b"".join([*pieces, whole[done:]])
+
+
+@lru_cache(maxsize=1 << 14)
+def _plain_run(run: bytes) -> bytes:
+    """Return what a run of characters beyond ASCII is compared as."""
+    return _encoded(_STANDS_ALONE.sub(_set_apart, decoded(run).lower()))
 
 
 def _set_apart(found: re.Match[str]) -> str:
@@ -125,20 +157,13 @@ def _set_apart(found: re.Match[str]) -> str:
     return " " if found[0].isspace() else f" {found[0]} "
 
 
-def _masked_block(block: list[bytes]) -> list[bytes]:
-    whole = b"\0".join(block).lower()
-    if whole.count(b"\0") != len(block) - 1:
-        whole = b"\0".join(raw.replace(b"\0", b" ") for raw in block).lower()
-    return _masked_lines(whole).split(b"\0")
-
-
 def _masked_lines(whole: bytes) -> bytes:
     """Return texts, told apart by NUL, with the lines masked that may hold something to mask."""
     pieces = []
     done = 0
     for start, stop, kinds in _suspect_lines(whole):
         line = masked_line(decoded(whole[start:stop]), kinds)
-        pieces += [whole[done:start], line.encode("utf-8", "surrogatepass")]
+        pieces += [whole[done:start], _encoded(line)]
         done = stop
     return b"".join([*pieces, whole[done:]]) if pieces else whole
 
