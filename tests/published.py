@@ -38,16 +38,18 @@ def add_pair(
 ) -> PreferencePair:
     """A kept pair as mining leaves it."""
     added = PreferencePair(
-        role="coder",
-        basis="outcome",
-        task_key=prompt,
-        winner_id=new_id(),
-        loser_id=new_id(),
-        prompt=[message("user", prompt)],
-        chosen=chosen,
-        rejected=rejected,
-        norm_hash="n",
-        **columns,
+        **{
+            "role": "coder",
+            "basis": "outcome",
+            "task_key": prompt,
+            "winner_id": new_id(),
+            "loser_id": new_id(),
+            "prompt": [message("user", prompt)],
+            "chosen": chosen,
+            "rejected": rejected,
+            "norm_hash": "n",
+            **columns,
+        }
     )
     added.row_hash = row_hash(added.model_dump())
     session.add(added)
