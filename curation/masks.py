@@ -216,9 +216,9 @@ def _number_like(codes: Codes, n: int) -> list[tuple[int, Places]]:
 
 def _path_like(codes: Codes) -> Places:
     """Return the slashes that a path with folders may begin with."""
-    slashes = np.flatnonzero(codes == 47)
+    places = np.flatnonzero((codes == 47) | (codes == 92))
+    slashes, backslashes = places[codes[places] == 47], places[codes[places] == 92]
     slashes = slashes[:-1][np.diff(slashes) > 1]
     slashes = slashes[_IN_NAME[codes[slashes + 1]]]
     slashes = slashes[(slashes == 0) | _BEFORE_PATH[codes[slashes - 1]]]
-    backslashes = np.flatnonzero(codes == 92)
     return np.concatenate((slashes, backslashes[codes[backslashes - 1] == 58]))

@@ -46,6 +46,10 @@ class _Masked:
         self.prompts = masked_bytes(["" if isinstance(text, str) else text[0] for text in texts])
         self.answers = masked_bytes([text if isinstance(text, str) else text[1] for text in texts])
 
+    def are_same(self, one: int, other: int) -> bool:
+        """Return whether two texts agree to the byte."""
+        return self.prompts[one] == self.prompts[other] and self.answers[one] == self.answers[other]
+
     def words(self) -> Iterator[Ragged]:
         """Yield the word hashes, some texts at a time: their prompts, then their answers."""
         for block in self._blocks(range(len(self.answers))):
@@ -124,15 +128,15 @@ def _decided(masked: _Masked, index: _Index, recipe: CurationRecipe) -> dict[int
     """Go through the suspects in order: each repeats a kept text, the most alike, or is kept."""
     repeats: dict[int, Repeat] = {}
     kept: dict[int, Fingerprint] = {}
-    seen = _Seen()
+    seen = _Seen(masked)
     for number, fingerprint in masked.fingerprints(index.suspects()):
-        repeat = seen.get(fingerprint)
+        repeat = seen.get(number, fingerprint)
         if repeat is None:
             repeat = _best(fingerprint, {i: kept[i] for i in index.near(number)}, recipe)
             if repeat is None:
                 kept[number] = fingerprint
                 index.keep(number)
-            seen.add(fingerprint, repeat or Repeat(number, 1.0, is_exact=True))
+            seen.add(number, fingerprint, repeat or Repeat(number, 1.0, is_exact=True))
         if repeat is not None:
             repeats[number] = repeat
     return repeats
@@ -154,19 +158,24 @@ def _best(
 
 
 class _Seen:
-    """What became of the texts so far, found by the text; it is made if the words agree."""
+    """What became of the texts so far, found by the text; it is made if only the words agree."""
 
-    def __init__(self) -> None:
-        self._by_words: dict[tuple[bytes, bytes], list[tuple[Fingerprint, Repeat]]] = {}
+    def __init__(self, masked: _Masked) -> None:
+        self._masked = masked
+        self._by_words: dict[tuple[bytes, bytes], list[tuple[int, Fingerprint, Repeat]]] = {}
 
-    def get(self, asked: Fingerprint) -> Repeat | None:
-        for one, repeat in self._by_words.get(_words_of(asked), ()):
-            if one.prompt.text == asked.prompt.text and one.answer.text == asked.answer.text:
+    def get(self, number: int, asked: Fingerprint) -> Repeat | None:
+        """Return what became of the same text."""
+        for other, one, repeat in self._by_words.get(_words_of(asked), ()):
+            if self._masked.are_same(number, other) or (
+                one.prompt.text == asked.prompt.text and one.answer.text == asked.answer.text
+            ):
                 return repeat
         return None
 
-    def add(self, one: Fingerprint, repeat: Repeat) -> None:
-        self._by_words.setdefault(_words_of(one), []).append((one, repeat))
+    def add(self, number: int, one: Fingerprint, repeat: Repeat) -> None:
+        """Remember what became of a text."""
+        self._by_words.setdefault(_words_of(one), []).append((number, one, repeat))
 
 
 def _words_of(one: Fingerprint) -> tuple[bytes, bytes]:
@@ -183,29 +192,31 @@ class _KeyIndex:
         none = np.empty((0, recipe.bands), dtype=np.int64)
         self._own = np.concatenate([none, *(block.own for block in blocks)])
         self._has_words = np.concatenate([none[:, 0] > 0, *(b.has_words for b in blocks)])
-        owners = [block.owners + start for block, start in zip(blocks, starts, strict=False)]
-        self._owners = np.concatenate([none[:, 0], *owners])
-        order = np.argsort(self._owners)
-        self._owners = self._owners[order]
-        self._further = np.concatenate([none, *(block.further for block in blocks)])[order]
+        self._further: dict[int, list[int]] = defaultdict(list)
+        for start, block in zip(starts.tolist(), blocks, strict=False):
+            for owner, keys in zip(block.owners.tolist(), block.further.tolist(), strict=True):
+                self._further[start + owner] += keys
         self._kept: dict[int, list[int]] = defaultdict(list)
         self._cap = recipe.hot_bucket_cap
 
     def suspects(self) -> list[int]:
         rows = np.flatnonzero(self._has_words)
-        owners = np.repeat(np.concatenate((rows, self._owners)), self._own.shape[1])
-        keys = np.concatenate((self._own[rows], self._further)).reshape(-1)
-        found: list[int] = np.union1d(
-            _meeting(keys, owners), np.flatnonzero(~self._has_words)
-        ).tolist()
+        owners = np.repeat(rows, self._own.shape[1])
+        others = np.repeat(list(self._further), [len(keys) for keys in self._further.values()])
+        further = np.array([key for keys in self._further.values() for key in keys], dtype=np.int64)
+        met = _meeting(
+            np.concatenate((self._own[rows].reshape(-1), further)),
+            np.concatenate((owners, others.astype(np.int64))),
+        )
+        found: list[int] = np.union1d(met, np.flatnonzero(~self._has_words)).tolist()
         return found
 
     def near(self, index: int) -> set[int]:
         if not self._has_words[index]:
             return set()
-        first, last = np.searchsorted(self._owners, (index, index + 1))
-        keys = self._own[index].tolist() + self._further[first:last].reshape(-1).tolist()
-        return {kept for key in keys for kept in self._kept.get(key, ())[: self._cap]}
+        keys = self._own[index].tolist() + self._further.get(index, [])
+        buckets = [self._kept[key] for key in keys if key in self._kept]
+        return {kept for bucket in buckets for kept in bucket[: self._cap]}
 
     def keep(self, index: int) -> None:
         if self._has_words[index]:

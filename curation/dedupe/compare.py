@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from curation.dedupe.keys import EXAMPLE, PROMPT, example_keys, shingle_sizes, text_keys, world_salt
-from curation.dedupe.minhash import U64, Ragged, run_hashes, word_hashes
+from curation.dedupe.minhash import U64, Ragged, runs, word_hashes
 from curation.normalize import Normalized
 from curation.recipe import CurationRecipe
 
@@ -53,9 +53,9 @@ class Part:
         return self._text if isinstance(self._text, str) else self._text()
 
     def shingles(self, size: int) -> frozenset[int]:
-        """Return the set of hashes of `size` consecutive words."""
+        """Return the set of runs of `size` consecutive words, as numbers."""
         if size not in self._sets:
-            self._sets[size] = frozenset(run_hashes(self.words, size).tolist())
+            self._sets[size] = frozenset(runs(self.words, size).tolist())
         return self._sets[size]
 
     @cached_property

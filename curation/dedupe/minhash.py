@@ -27,7 +27,7 @@ _BASE: Final = 0x9E3779B97F4A7C15
 _CHUNK_BASE: Final = 0xD1342543DE82EF95
 """Sets the chunks of a long word apart from the words of a shingle."""
 _BYTES_AT_ONCE: Final = 1 << 18
-_SHINGLES_AT_ONCE: Final = 1 << 15
+_SHINGLES_AT_ONCE: Final = 1 << 16
 """About what stays in a core's cache while 128 permutations pass over it."""
 _CHUNK: Final = 8
 _FIRST_BYTES: Final = np.array([(1 << 8 * n) - 1 for n in range(_CHUNK + 1)], dtype=np.uint64)
@@ -96,13 +96,16 @@ def shingle_hashes(words: Ragged, sizes: I64) -> Ragged:
     return Ragged(_mixed(values), offsets)
 
 
-def run_hashes(words: U64, size: int) -> U64:
-    """Return what `shingle_hashes` does for the words of one text."""
+def runs(words: U64, size: int) -> U64:
+    """Return a number for each run of `size` words of one text, to tell sets of runs apart.
+
+    As in `shingle_hashes`, but not mixed: equal runs are equal, no more.
+    """
     n_runs = max(len(words) - size + 1, min(len(words), 1))
     combined = words[:n_runs]
     for step in range(1, min(size, len(words))):
         combined = combined * np.uint64(_BASE) + words[step : step + n_runs]
-    return _mixed(combined)
+    return combined
 
 
 def signatures(shingles: Ragged, num_perm: int) -> U32:
