@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Float, bindparam, func, select, update
+from sqlalchemy import Float, func, select, text
 from sqlmodel import Session, col
 
-from curation.columns import EXAMPLES, example
+from curation.columns import example
 from curation.recipe import RULE_VERSIONS, CurationRecipe
 from curation.tables import Calibration, CurationBuild, CurationChunk
 
@@ -203,14 +203,14 @@ def rescore(session: Session, role: str, variant: str, calibrator: Calibrator) -
     )
     n_changed = 0
     for chunk in rows.partitions(_ROWS_AT_ONCE):
-        changed = [
-            {"of": row.id, "to": value}
+        changed = {
+            row.id: value
             for row in chunk
             if (value := combined(row.said, row.said_weight, row.evidence, row.weight, calibrator))
             != row.score
-        ]
+        }
         if changed:
-            session.connection().execute(_SET_SCORE, changed)
+            session.execute(_SET_SCORES, {"ids": [*changed], "scores": [*changed.values()]})
             n_changed += len(changed)
     return n_changed
 
@@ -278,6 +278,10 @@ def _stored_parts() -> list[Any]:
     ]
 
 
-_SET_SCORE: Final = (
-    update(EXAMPLES).where(example.id == bindparam("of")).values(score=bindparam("to"))
+_SET_SCORES: Final = text(
+    """
+    UPDATE example SET score = changed.score
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:scores AS float8[])) AS changed(id, score)
+    WHERE example.id = changed.id
+    """
 )
