@@ -76,7 +76,7 @@ class CurationRecipe:
 
     # What is good
     min_score: float = 0.5
-    """Least score of a kept example (variant `default`)."""
+    """Least score, without calibration, of a kept example (variant `default`)."""
     min_rating: float = 4.0
     """Least mean rating that stands in for a missing outcome."""
     min_feedback: int = 1
