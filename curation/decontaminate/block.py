@@ -213,7 +213,7 @@ _REPEATS: Final = f"""
     WITH evidence AS ({_EVIDENCE}), repeats AS (
         SELECT id AS example_id, protected_id, method, similarity FROM evidence
         UNION ALL
-        SELECT example.id, protected_id, method, similarity
+        SELECT example.id, evidence.protected_id, evidence.method, evidence.similarity
         FROM evidence JOIN example ON example.text_id = evidence.text_id
         WHERE {_MINE} AND {OPEN} AND example.id <> evidence.id
     )

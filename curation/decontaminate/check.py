@@ -143,7 +143,7 @@ def _is_telling(key: str) -> bool:
 def _is_named(key: str, text: str) -> bool:
     if key not in text:
         return False
-    return re.search(rf"(?<![\w/-]){re.escape(key)}(?![\w-])", text) is not None
+    return re.search(rf"(?<![\w-]){re.escape(key)}(?![\w-])", text) is not None
 
 
 def _collapsed(text: str) -> str:

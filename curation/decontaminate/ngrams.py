@@ -66,14 +66,14 @@ class Quotations:
         return {
             index: share
             for index, share, longest in self._quoted(runs(stream, SIZE))
-            if self._is_enough(index, share, longest)
-            if np.isin(self._decisive[index], stream).all()
+            if self._is_enough(index, share, longest, stream)
         }
 
-    def _is_enough(self, index: int, share: float, longest: int) -> bool:
-        if index in self._required:
-            return share >= self._required[index]
-        return share >= LEAST_COVERAGE or longest >= LONG_QUOTE
+    def _is_enough(self, index: int, share: float, longest: int, stream: U64) -> bool:
+        if index not in self._required and longest >= LONG_QUOTE:
+            return True
+        least = self._required.get(index, LEAST_COVERAGE)
+        return share >= least and bool(np.isin(self._decisive[index], stream).all())
 
     def _quoted(self, wanted: U64) -> Iterator[tuple[int, float, int]]:
         """Yield (passage, share of its own words quoted, words of the longest quotation)."""
