@@ -18,7 +18,15 @@ from curation.columns import example
 from curation.recipe import CurationRecipe
 from curation.score import ifd, judge
 from curation.score.blocks import Block, is_broken_python, read_blocks
-from curation.score.calibrate import IDENTITY, Calibrator, combined, load_calibrator
+from curation.score.calibrate import (
+    IDENTITY,
+    Calibrator,
+    calibration_account,
+    combined,
+    current,
+    load_calibrator,
+    uses_calibration,
+)
 from curation.score.form import form_parts, form_score, has_broken_tool_call, is_refusal
 from curation.score.outcome import (
     ACCEPTED,
@@ -122,6 +130,19 @@ def load_basis(
         difficulties=_difficulties(session, attempts, recipe),
         rules=load_rules(recipe.extra_rules),
     )
+
+
+def scoring_account(session: Session, role: str, recipe: CurationRecipe) -> dict[str, Any]:
+    """Return what a dataset card says of its scores: the calibration, and how steady the judge is.
+
+    Each is None where the recipe has none, or none was fitted or asked yet.
+    """
+    fitted = current(session, role, recipe.variant) if uses_calibration(recipe) else None
+    model = recipe.judge_model if recipe.by_outcome else None
+    return {
+        "calibration": None if fitted is None else calibration_account(fitted),
+        "judge": None if model is None else judge.reliability(session, model).as_json(),
+    }
 
 
 def assess(

@@ -147,6 +147,16 @@ def current(session: Session, role: str, variant: str) -> Calibration | None:
     return session.execute(query).scalar_one_or_none()
 
 
+def calibration_account(fitted: Calibration) -> dict[str, Any]:
+    """Return what a dataset card says of a calibration."""
+    return {
+        "method": fitted.method,
+        "outcomes": fitted.n,
+        "brier_before": fitted.brier_before,
+        "brier_after": fitted.brier_after,
+    }
+
+
 def load_calibrator(session: Session, role: str, recipe: CurationRecipe) -> Calibrator:
     """Return the map for scores of a role: the identity where there is none or none is wanted."""
     if not uses_calibration(recipe):

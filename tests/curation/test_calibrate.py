@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqlmodel import col, select
 
 from curation.recipe import RULE_VERSIONS, CurationRecipe
+from curation.score.assess import scoring_account
 from curation.score.calibrate import (
     IDENTITY,
     ISOTONIC,
@@ -163,6 +164,24 @@ def test_it_is_fitted_when_enough_is_known_and_every_score_follows(session):
         assert example.score == combined(
             scores["said"], scores["said_weight"], scores["evidence"], 0.15, calibrator
         )
+
+
+def test_a_card_says_how_its_scores_were_made(session):
+    recipe = CurationRecipe(judge_model="house-judge")
+    assert scoring_account(session, "coder", RECIPE) == {"calibration": None, "judge": None}
+    store(session, 300)
+    made = refit_if_due(session, "coder", RECIPE)
+    told = scoring_account(session, "coder", recipe)
+    assert told["calibration"] == {
+        "method": PLATT,
+        "outcomes": 300,
+        "brier_before": made.brier_before,
+        "brier_after": made.brier_after,
+    }
+    assert told["judge"]["asked"] == 0
+    assert told["judge"]["flip_rate"] is None
+    control = CurationRecipe(variant="unverified", judge_model="house-judge")
+    assert scoring_account(session, "coder", control) == {"calibration": None, "judge": None}
 
 
 def test_another_fit_is_due_when_a_fifth_more_is_known(session):
