@@ -5,6 +5,7 @@ still the same, else abandoned; after an abandoned one, or after a change, every
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,9 +22,11 @@ from curation.candidates import Mark, seen_xid
 from curation.recipe import CurationRecipe
 from curation.tables import CurationBuild
 from curation.templates import Templates
-from foundation.database import database_url, safe_url, session_scope
+from foundation.database import database_url, get_engine, safe_url, session_scope
 from foundation.errors import Conflict, DatabaseUnavailable
 from foundation.tables import now
+
+log = logging.getLogger(__name__)
 
 PUBLISHED, UNCHANGED, ABANDONED = "published", "unchanged", "abandoned"
 DATABASE: Final = "database"
@@ -160,12 +163,19 @@ def alone(role: str, variant: str, meanwhile: Callable[[], bool]) -> Iterator[No
         variant: of the curation.
         meanwhile: called again and again until the lock is free; returns whether it did anything.
     """
-    with session_scope() as session:
+    with Session(get_engine()) as session:
         session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         while not session.execute(_TRY, {"key": f"curation:{role}:{variant}"}).scalar_one():
             if not meanwhile():
                 time.sleep(POLL_S)
         yield
+        try:
+            session.rollback()
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            # Each step has a lock of its own, so nothing went wrong.
+            log.warning("the lock on curating %s was lost on the way", role)
 
 
 _TRY = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 0))")

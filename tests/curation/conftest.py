@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import Session
 
 from collector.tables import Feedback, Interaction, InteractionPayload
@@ -82,4 +83,6 @@ class Log:
 
 @pytest.fixture
 def log(session: Session) -> Log:
+    session.execute(text("SET synchronous_commit = off"))  # nothing here is to survive a power cut
+    session.commit()
     return Log(session)
