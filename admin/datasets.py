@@ -14,7 +14,15 @@ from admin.charts import Bar, bars
 from admin.formats import number, percent, words
 from admin.paging import Narrowing, Slice, newest_first
 from admin.rendering import Reading, render, wants_rows
-from curation.tables import DROPPED, Dataset, DatasetExample, Example
+from curation.export import CONTENT_POLICY, card_page
+from curation.tables import (
+    DROPPED,
+    PREFERENCE,
+    Dataset,
+    DatasetExample,
+    Example,
+    PreferencePair,
+)
 from foundation import chat
 from foundation.errors import NotFound
 from foundation.settings import get_settings
@@ -60,6 +68,15 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class ShownPair:
+    """One preference pair of the sample."""
+
+    pair: PreferencePair
+    asked: str
+    split: str
+
+
+@dataclass(frozen=True)
 class Browse:
     """Which examples are looked at: kept ones of a split, or dropped ones of a reason."""
 
@@ -79,7 +96,17 @@ class SamplePage:
 
     dataset: Dataset
     browse: Browse
-    rows: Slice[Shown]
+    rows: Slice[Shown] | Slice[ShownPair]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measure of a card: its value, and whether it reaches its target, in words."""
+
+    title: str
+    value: str
+    met: bool | None
+    said: str
 
 
 @dataclass(frozen=True)
@@ -106,6 +133,18 @@ class DetailPage(SamplePage):
     def warnings(self) -> list[str]:
         """What the card warns of."""
         return [str(warning) for warning in self.dataset.card.get("warnings") or ()]
+
+    @property
+    def measures(self) -> list[Measured]:
+        """The card's measures against their targets, those without a value too."""
+        entry = self.dataset.card.get("quality")
+        if not isinstance(entry, Mapping):
+            return []
+        return [
+            Measured(words(name), percent(m["value"]), m["met"], _verdict(m))
+            for name, m in entry.items()
+            if isinstance(m, Mapping)
+        ]
 
     @property
     def quality(self) -> list[tuple[str, str]]:
@@ -155,13 +194,23 @@ def show_detail(
     dataset = session.get(Dataset, id)
     if dataset is None:
         raise NotFound("dataset", str(id), "the id of a dataset version", "See the list.")
-    rows = sample(session, dataset, browse, before)
+    look = sample_of_pairs if dataset.kind == PREFERENCE else sample
+    rows = look(session, dataset, browse, before)
     if wants_rows(request):
         return render(request, "datasets/_examples.html", SamplePage(dataset, browse, rows))
     return render(request, "datasets/detail.html", detail(session, dataset, browse, rows))
 
 
-def detail(session: Session, dataset: Dataset, browse: Browse, rows: Slice[Shown]) -> DetailPage:
+@routes.get("/{id}/card", name="datasets.card")
+def show_card(session: Reading, id: UUID) -> HTMLResponse:
+    """Show the card of a version as a page of its own, under its own content policy."""
+    page = card_page(session, id)
+    return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_POLICY})
+
+
+def detail(
+    session: Session, dataset: Dataset, browse: Browse, rows: Slice[Shown] | Slice[ShownPair]
+) -> DetailPage:
     """Return the page of one version around a sample."""
     trained = session.scalars(
         select(TrainingRun)
@@ -213,6 +262,30 @@ def sample(
     return found.map(lambda row: _shown(row[0], row[1], originals))
 
 
+def sample_of_pairs(
+    session: Session, dataset: Dataset, browse: Browse, before: UUID | None = None
+) -> Slice[ShownPair]:
+    """Return pairs of a version, newest first: members, or those that were dropped for it."""
+    if browse.show == "kept":
+        query = select(PreferencePair, col(DatasetExample.split)).join(
+            DatasetExample, col(DatasetExample.example_id) == col(PreferencePair.id)
+        )
+        query = query.where(col(DatasetExample.dataset_id) == dataset.id)
+        if browse.split:
+            query = query.where(col(DatasetExample.split) == browse.split)
+    else:
+        query = select(PreferencePair, col(PreferencePair.split)).where(
+            col(PreferencePair.role) == dataset.role,
+            col(PreferencePair.variant) == dataset.variant,
+            col(PreferencePair.status) == DROPPED,
+            col(PreferencePair.created_at) <= dataset.created_at,
+        )
+        if browse.reason:
+            query = query.where(col(PreferencePair.drop_reason) == browse.reason)
+    found = newest_first(session, query, col(PreferencePair.id), before, SAMPLE_SIZE)
+    return found.map(lambda row: ShownPair(row[0], chat.joined(row[0].prompt), row[1]))
+
+
 def _by_id(session: Session, ids: Sequence[UUID | None]) -> Mapping[UUID, Example]:
     wanted = {identifier for identifier in ids if identifier is not None}
     if not wanted:
@@ -225,6 +298,14 @@ def _shown(example: Example, split: str, originals: Mapping[UUID, Example]) -> S
     asked = chat.joined(example.prompt)
     original = originals.get(example.duplicate_of) if example.duplicate_of else None
     return Shown(example, asked, split, original)
+
+
+def _verdict(measure: Mapping[str, Any]) -> str:
+    if measure["value"] is None:
+        return f"not measured: {measure['why_not']}"
+    if measure["met"] is None:
+        return ""
+    return f"{'met' if measure['met'] else 'not met'}, target {percent(measure['target'])}"
 
 
 def counts_in(card: Mapping[str, Any], name: str) -> dict[str, int]:

@@ -16,8 +16,11 @@ from sqlmodel import Session, col, select
 
 from curation.publish.folder import copy_shards, write_about, write_records
 from curation.publish.formats import PARQUET, get_format
+from curation.publish.page import CONTENT_POLICY as CONTENT_POLICY
+from curation.publish.page import render
 from curation.publish.rows import Row
 from curation.publish.shards import read_shard
+from curation.recipe import DEFAULT
 from curation.tables import SFT, TEST, TRAIN, VALIDATION, Dataset, DatasetShard
 from foundation.artifacts import fetch
 from foundation.errors import BadInput, NotFound
@@ -101,6 +104,11 @@ def write_export(
     return n_records
 
 
+def card_page(session: Session, dataset_id: UUID) -> str:
+    """Return the card of a version as an HTML page of its own; raises NotFound."""
+    return render(get_dataset(session, dataset_id).card)
+
+
 def get_dataset(session: Session, dataset_id: UUID) -> Dataset:
     """Return a dataset by id; raises NotFound."""
     dataset = session.get(Dataset, dataset_id)
@@ -109,6 +117,32 @@ def get_dataset(session: Session, dataset_id: UUID) -> Dataset:
             "dataset", str(dataset_id), "the id of a dataset", "Build one: flywheel curate"
         )
     return dataset
+
+
+def find_dataset(session: Session, name: str) -> Dataset:
+    """Return a dataset by what people call it: an id, or `ROLE[/KIND][@NUMBER]`.
+
+    Without a kind it is `sft`, without a number the newest; of the variant `default`.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    try:
+        return get_dataset(session, UUID(name))
+    except ValueError:
+        whole, _, number = name.partition("@")
+        role, _, kind = whole.partition("/")
+    query = select(Dataset).where(
+        Dataset.role == role, Dataset.kind == (kind or SFT), Dataset.variant == DEFAULT
+    )
+    if number:
+        query = query.where(Dataset.number == (int(number) if number.isdecimal() else -1))
+    found = session.exec(query.order_by(col(Dataset.number).desc()).limit(1)).first()
+    if found is None:
+        raise NotFound(
+            "dataset", name, "an id, or ROLE[/KIND][@NUMBER]", "List them: flywheel dataset list"
+        )
+    return found
 
 
 def latest_dataset(

@@ -26,7 +26,7 @@ TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "toke
 MEETING_POINTS = {
     "collector": {
         *("tables", "ingest", "client", "partitions", "feedback"),
-        *("dead_letters", "metrics", "reconcile"),
+        *("dead_letters", "erase", "metrics", "reconcile"),
         *("record", "schemas", "scrub", "sender", "spool", "streams", "transport"),
     },
     "curation": {"tables", "build", "export", "recipe", "decontaminate", "review", "erase"},

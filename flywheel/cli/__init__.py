@@ -9,8 +9,10 @@ import typer
 from flywheel.cli import (
     campaign,
     data,
+    datasets,
     dead_letters,
     decisions,
+    erase,
     feedback,
     models,
     otel,
@@ -33,6 +35,8 @@ app = typer.Typer(
 )
 services.register(app)
 data.register(app)
+datasets.register(app)
+erase.register(app)
 templates.register(app)
 protect.register(app)
 campaign.register(app)
