@@ -68,7 +68,7 @@ def backfill(
 
 
 def export_examples(session: Session, role: str, variant: str, folder: str) -> int:
-    """Write prompt (JSON) and answer of an example per compared text as Parquet; return how many."""
+    """Write prompt (JSON) and answer of one example per text as Parquet; return how many."""
     files, path = fsspec.url_to_fs(folder)
     files.makedirs(path, exist_ok=True)
     rows = session.execute(
