@@ -35,8 +35,10 @@ _MOST_BYTES: Final = 200_000
 _TEMPLATES = SQLModel.metadata.tables[str(TemplateText.__tablename__)]
 
 
-def load_templates(session: Session, role: str) -> Templates:
-    """Return the active templates of a role; none found yet gives none."""
+def load_templates(session: Session, role: str, recipe: CurationRecipe | None = None) -> Templates:
+    """Return the active templates of a role; none found yet, or a recipe without, gives none."""
+    if recipe is not None and not recipe.strip_templates:
+        return NO_TEMPLATES
     return _templates([row for row in list_templates(session, role) if row.active])
 
 

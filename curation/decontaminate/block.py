@@ -203,7 +203,8 @@ _NEXT = text(
 )
 _MEMBERS = text(
     f"SELECT DISTINCT ON (text_id) {_COLUMNS} FROM example WHERE {_MINE} AND {OPEN} "
-    "AND cluster_id = ANY(CAST(:ids AS uuid[])) AND text_id IS NOT NULL ORDER BY text_id, id"
+    "AND cluster_id = ANY(CAST(:ids AS uuid[])) AND text_id IS NOT NULL ORDER BY text_id, id "
+    f"LIMIT {_ROWS_AT_ONCE}"
 )
 _EVIDENCE: Final = (
     "SELECT * FROM json_to_recordset(CAST(:evidence AS json)) "

@@ -7,6 +7,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from curation.boilerplate import Templates
+from curation.build import build_dataset
 from curation.columns import EXAMPLES
 from curation.decontaminate import (
     CONTAMINATED,
@@ -427,3 +428,25 @@ def test_a_suite_is_protected_when_it_is_stored(session, example):
     assert protect_suites(session) == 0
     session.execute(update(EXAMPLES).where(col(Example.id) == blocked).values(status="kept"))
     assert decontaminate(session, "coder", RECIPE).n_blocked == 1
+
+
+def test_a_build_leaves_out_what_a_suite_asks_and_takes_it_back(session, log):
+    add_suite(session, "nums", "coder", [Task("n/1", [message("user", DECAGONAL)], "asserts", {})])
+    session.commit()
+    rng = random.Random(2)
+    for task in tasks("coder", "train", 12, 3):
+        log.call(task.prompt, right_answer(task, rng), passed=True, task_key=task.key)
+    answer = "def is_num_decagonal(n):\n    return 4 * n * n - 3 * n"
+    leaked = [log.call(DECAGONAL, answer, passed=True) for _ in range(3)]
+    leaked.append(log.call(f"{DECAGONAL}\nassert is_num_decagonal(10) == 370", answer, passed=True))
+    first = build_dataset("coder")
+    assert first.n_train + first.n_validation + first.n_test == 12
+    rows = session.execute(
+        select(Example.drop_reason).where(col(Example.interaction_id).in_(leaked))
+    )
+    assert rows.scalars().all() == [CONTAMINATED] * 4
+    unprotect(session, "suite:nums@1")
+    session.commit()
+    log.call("Write a haiku about the sea, and one about the hills.", "Waves\nHills", passed=True)
+    second = build_dataset("coder")
+    assert second.n_train + second.n_validation + second.n_test >= 14

@@ -126,6 +126,9 @@ def test_a_recipe_can_do_without(session, log, words):
         log.call(f"{instruction}\n{words(20)}", words(20))
     assert not find_templates(session, "coder", CurationRecipe(strip_templates=False))
     assert list_templates(session) == []
+    find_templates(session, "coder", RECIPE)
+    assert load_templates(session, "coder", RECIPE).prompt == (instruction,)
+    assert load_templates(session, "coder", CurationRecipe(strip_templates=False)) == NO_TEMPLATES
 
 
 def test_an_unknown_or_ambiguous_template_is_refused(session, log, words):
