@@ -19,8 +19,9 @@ from sqlalchemy import TextClause, text
 from sqlmodel import Session
 
 from curation.boilerplate import Templates
+from curation.dedupe.buckets import array, by_index
 from curation.dedupe.compare import PROMPT
-from curation.dedupe.index import array, by_index, comparison_version, text_id_of
+from curation.dedupe.index import comparison_version, text_id_of
 from curation.dedupe.settle import lock_verdicts
 from curation.recipe import CurationRecipe
 from curation.split import TASK_PREFIX, group_split_key, split_of, strictest

@@ -15,17 +15,9 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from curation.boilerplate import Templates
+from curation.dedupe.buckets import Signed, array, by_index, shared_buckets
 from curation.dedupe.compare import EXAMPLE, PROMPT
-from curation.dedupe.index import (
-    Signed,
-    array,
-    by_index,
-    comparison_version,
-    shared_buckets,
-    sign_texts,
-    text_id_of,
-    verified,
-)
+from curation.dedupe.index import comparison_version, sign_texts, text_id_of, verified
 from curation.recipe import CurationRecipe
 from curation.split import TASK_PREFIX
 from curation.tables import PREFERENCE, Dataset

@@ -21,7 +21,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel import Session
 
-from curation.dedupe.index import array, by_index, comparison_version
+from curation.dedupe.buckets import array, by_index
+from curation.dedupe.index import comparison_version
 from curation.recipe import CurationRecipe
 from curation.score.outcome import EXACT_DUPLICATE, NEAR_DUPLICATE, OVER_QUOTA
 

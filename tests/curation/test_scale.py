@@ -7,7 +7,7 @@ from indexed import Shelf, words
 from sqlalchemy import text
 from sqlmodel import Session
 
-from curation.dedupe.index import PROBE, array, by_index
+from curation.dedupe.buckets import PROBE, array, by_index
 from foundation.database import get_engine
 
 
