@@ -333,7 +333,7 @@ def get_run(session: Session, run_id: UUID) -> Run:
     run = session.get(Run, run_id, populate_existing=True)
     if run is None:
         raise NotFound(
-            "run", str(run_id), "the id of a stored run", "List them with: flywheel status"
+            "run", str(run_id), "the id of a stored run", "List them with: flywheel run list"
         )
     return run
 

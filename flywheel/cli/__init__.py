@@ -18,6 +18,7 @@ from flywheel.cli import (
     otel,
     protect,
     review,
+    runs,
     scrub,
     services,
     spool,
@@ -49,5 +50,6 @@ traffic.register(app)
 decisions.register(app)
 otel.register(app)
 review.register(app)
+runs.register(app)
 app.command()(turn)
 app.command()(demo)

@@ -1,0 +1,113 @@
+"""Commands for long jobs: look at them, stop one, order one again."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flywheel.cli.output import AsJson, as_uuid, console, print_fields, print_json, print_table
+
+if TYPE_CHECKING:
+    from foundation.tables import Run
+
+commands = typer.Typer(help="Long jobs: builds, trainings, evaluations.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(help="Id of the run.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.add_typer(commands, name="run")
+
+
+@commands.command("list")
+def list_runs(
+    status: Annotated[
+        str | None, typer.Option(help="queued, running, done, failed or cancelled.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Job, such as curation.build.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Runs at most.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    from sqlmodel import col, select
+
+    from flywheel.schema import require_current
+    from foundation.database import session_scope
+    from foundation.tables import Run
+
+    require_current()
+    query = select(Run).order_by(col(Run.id).desc()).limit(limit)
+    if status is not None:
+        query = query.where(Run.status == status)
+    if kind is not None:
+        query = query.where(Run.kind == kind)
+    with session_scope() as session:
+        shown = [_summary(run) for run in session.exec(query)]
+    if as_json:
+        print_json(shown)
+        return
+    print_table(
+        ("run", "job", "role", "status", "progress", "since"),
+        [(s["id"], s["kind"], s["role"], s["status"], s["progress"], s["since"]) for s in shown],
+        "No jobs yet.",
+    )
+
+
+@commands.command()
+def show(run_id: Id, as_json: AsJson = False) -> None:
+    """Show one job with what it was told, how far it is, what came of it or why it failed."""
+    from flywheel.schema import require_current
+    from foundation.database import explain_row, session_scope
+    from foundation.runs import get_run
+
+    require_current()
+    with session_scope() as session:
+        row = explain_row(get_run(session, as_uuid("run", run_id)))
+    print_json(row) if as_json else print_fields(row)
+
+
+@commands.command()
+def cancel(run_id: Id) -> None:
+    """Cancel a queued or running job; its worker stops at its next safe point."""
+    import foundation.runs
+    from flywheel.schema import require_current
+    from foundation.database import session_scope
+
+    require_current()
+    with session_scope() as session:
+        run = foundation.runs.cancel(session, as_uuid("run", run_id))
+        console.print(f"{run.kind} {run.id}: cancelled. What it had stored stays.", soft_wrap=True)
+
+
+@commands.command()
+def retry(run_id: Id) -> None:
+    """Order an ended job again, as a new run with the same parameters."""
+    import flywheel.worker  # noqa: F401  registers every room's jobs
+    from flywheel.schema import require_current
+    from foundation.database import session_scope
+    from foundation.errors import Conflict
+    from foundation.runs import enqueue, get_run
+    from foundation.tables import QUEUED, RUNNING
+
+    require_current()
+    with session_scope() as session:
+        run = get_run(session, as_uuid("run", run_id))
+        if run.status in (QUEUED, RUNNING):
+            raise Conflict(
+                "run", f"{run.id} is {run.status}", "an ended run", "Wait, or cancel it."
+            )
+        again = enqueue(session, run.kind, run.params, role=run.role)
+        console.print(f"{again.kind}: queued as {again.id}", soft_wrap=True)
+
+
+def _summary(run: "Run") -> dict[str, Any]:
+    progress = run.progress or {}
+    done = f"{progress['done']:g} of {progress['total']:g} {progress['unit']}" if progress else None
+    return {
+        "id": str(run.id),
+        "kind": run.kind,
+        "role": run.role,
+        "status": run.status,
+        "progress": done,
+        "since": (run.started_at or run.created_at).isoformat(timespec="seconds"),
+    }
