@@ -31,6 +31,7 @@ from curation.columns import EXAMPLES, example
 from curation.dedupe.index import remove_texts
 from curation.dedupe.settle import lock_verdicts
 from curation.normalize import normalize
+from curation.preferences.pairs import GENERATED
 from curation.publish.chosen import PAIRS, pair
 from curation.publish.quality import novelty_text
 from curation.publish.rows import make_row
@@ -81,7 +82,7 @@ def erase(
     versions = versions_with(session, rows)
     counts["dataset_row"] = count_rows(session, rows)
     files = [] if dry_run else withdraw(session, rows)
-    counts.update(_erase_traces(session, ids, rows))
+    counts.update(_erase_traces(session, ids, pairs, rows))
     counts.update(_erase_examples(session, ids))
     log = erase_log(session, subject, ids)
     account = Erasure(
@@ -183,17 +184,23 @@ def _erase_embeddings(session: Session, role: str, gone: Sequence[dict[str, Any]
     return _count(session, _EMBEDDINGS, {"hashes": sorted(hashes)})
 
 
-def _erase_traces(session: Session, ids: Sequence[UUID], rows: Sequence[UUID]) -> Counter[str]:
+def _erase_traces(
+    session: Session, ids: Sequence[UUID], pairs: Sequence[UUID], rows: Sequence[UUID]
+) -> Counter[str]:
     """Delete pairs, verdicts of judges, review items and labels, and samples on builds."""
-    counts = Counter[str]()
-    for some in _batches(ids):
-        found = session.execute(
-            select(PAIRS).where(pair.winner_id.in_(some) | pair.loser_id.in_(some))
-        )
-        hashes = [_hash(novelty_text(make_row(dict(row)))) for row in found.mappings()]
+    counts, answers = Counter[str](), list(ids)
+    for some in _batches(pairs):
+        found = [
+            dict(row) for row in session.execute(select(PAIRS).where(pair.id.in_(some))).mappings()
+        ]
+        generated = [row for row in found if row["basis"] == GENERATED]
+        answers += [row[side] for row in generated for side in ("winner_id", "loser_id")]
+        hashes = [_hash(novelty_text(make_row(row))) for row in found]
         counts["embedding"] += _count(session, _EMBEDDINGS, {"hashes": hashes})
-        for name, statement in _OF_INTERACTIONS:
-            counts[name] += _count(session, statement, {"ids": some})
+        counts["preference_pair"] += _count(session, _PAIRS, {"ids": some})
+    for some in _batches(answers):
+        counts["judge_call"] += _count(session, _JUDGE_CALLS, {"ids": some})
+        counts["review_label"] += _count(session, _REVIEW_LABELS, {"ids": some})
     for some in _batches(rows):
         counts["review_item"] += _count(session, _REVIEW_ITEMS, {"ids": some})
     session.execute(_BUILD_SAMPLES)
@@ -220,10 +227,12 @@ def _batches(ids: Sequence[UUID]) -> Iterator[list[UUID]]:
 
 
 _EXAMPLES_OF = text("SELECT id FROM example WHERE interaction_id = ANY(CAST(:ids AS uuid[]))")
+# Generated answers are no interactions; what they answer is.
 _PAIRS_OF = text(
     """
     SELECT id FROM preference_pair
     WHERE winner_id = ANY(CAST(:ids AS uuid[])) OR loser_id = ANY(CAST(:ids AS uuid[]))
+       OR basis = 'generated' AND CAST(evidence->>'asked' AS uuid) = ANY(CAST(:ids AS uuid[]))
     """
 )
 _EXAMPLES = text("DELETE FROM example WHERE id = ANY(CAST(:ids AS uuid[]))")
@@ -235,22 +244,9 @@ _REVIEW_ITEMS = text(
     WHERE subject_id = ANY(CAST(:ids AS uuid[])) OR other_id = ANY(CAST(:ids AS uuid[]))
     """
 )
-_OF_INTERACTIONS: Final = (
-    ("judge_call", text("DELETE FROM judge_call WHERE interaction_id = ANY(CAST(:ids AS uuid[]))")),
-    (
-        "review_label",
-        text("DELETE FROM review_label WHERE interaction_id = ANY(CAST(:ids AS uuid[]))"),
-    ),
-    (
-        "preference_pair",
-        text(
-            """
-            DELETE FROM preference_pair
-            WHERE winner_id = ANY(CAST(:ids AS uuid[])) OR loser_id = ANY(CAST(:ids AS uuid[]))
-            """
-        ),
-    ),
-)
+_JUDGE_CALLS = text("DELETE FROM judge_call WHERE interaction_id = ANY(CAST(:ids AS uuid[]))")
+_REVIEW_LABELS = text("DELETE FROM review_label WHERE interaction_id = ANY(CAST(:ids AS uuid[]))")
+_PAIRS = text("DELETE FROM preference_pair WHERE id = ANY(CAST(:ids AS uuid[]))")
 
 # What repeats a text has it, or is tied to it by a verified edge; both are found by an index.
 _REOPEN = text(

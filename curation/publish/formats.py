@@ -92,6 +92,12 @@ def alpaca(rows: Callable[[], Iterable[Row]]) -> Iterator[Json]:
         )
 
 
+def tasks(rows: Callable[[], Iterable[Row]]) -> Iterator[Json]:
+    """Tasks in the evaluator's exchange format: `flywheel suite add NAME FILE` stores them."""
+    for row in rows():
+        yield row["task"]
+
+
 def dpo(rows: Callable[[], Iterable[Row]]) -> Iterator[Json]:
     """`{"prompt": […], "chosen": […], "rejected": […]}`, each a list of messages."""
     for row in rows():
@@ -275,6 +281,7 @@ FORMATS: Final = {
         Format("chat", ANSWERS, "jsonl", chat),
         Format("prompt_completion", ANSWERS, "jsonl", prompt_completion),
         Format("alpaca", ANSWERS, "jsonl", alpaca),
+        Format("tasks", (EVAL,), "jsonl", tasks),
         Format("dpo", (PREFERENCE,), "jsonl", dpo),
         Format("kto", (PREFERENCE,), "jsonl", kto),
         Format("argilla", (*ANSWERS, PREFERENCE), "json", argilla, _argilla_settings),

@@ -22,7 +22,7 @@ from curation.choice.mix import mixed_in
 from curation.export import SPLITS, latest_dataset, path_of
 from curation.proof import prove_no_leak
 from curation.publish.card import Tally, make_card, task_types_of, write_card
-from curation.publish.chosen import chosen, rows_of
+from curation.publish.chosen import Source, source_of
 from curation.publish.quality import (
     Measure,
     coverage,
@@ -30,6 +30,7 @@ from curation.publish.quality import (
     human_verified,
     labels_on_sample,
     novelty,
+    planted_recall,
     right_in_sample,
     style_agreement,
 )
@@ -99,8 +100,9 @@ def publish(
     and files that were written are found again by their content. The caller holds the build's row,
     so that no erasure takes a row away meanwhile.
     """
+    source = source_of(session, build.kind, build.role, recipe)
     tally, entries = Tally(), {split: list[Entry]() for split in SPLITS}
-    for one in chosen(session, build.kind, build.role, build.variant):
+    for one in source.chosen():
         tally.add(one)
         entries[one.split].append(one.entry)
     pieces = [*_own_pieces(entries), *_mixed_pieces(session, recipe, build.role, entries)]
@@ -120,11 +122,11 @@ def publish(
     )
     session.add(dataset)
     session.flush()
-    n_written = store_shards(session, dataset, pieces, progress)
+    n_written = store_shards(session, dataset, pieces, source, progress)
     for piece in pieces:
         if piece.source is not None:
             tally.add_mixed(piece.origin, len(piece.entries))
-    quality = measured(session, dataset, recipe, templates, tally, last)
+    quality = measured(session, dataset, recipe, templates, source, tally, last)
     leak_proof = prove_no_leak(session, dataset, recipe, templates, last)
     card = make_card(session, dataset, recipe, tally, quality, leak_proof)
     if any(isinstance(n, dict) and n.get("hot") for n in build.counts.values()):
@@ -141,12 +143,13 @@ def measured(
     dataset: Dataset,
     recipe: CurationRecipe,
     templates: Templates,
+    source: Source,
     tally: Tally,
     last: Dataset | None,
 ) -> dict[str, Measure]:
     """Return the measures of quality of a version, each with its value or why it has none."""
     drawn = tally.sample
-    by_id = {row_id(row): row for row in rows_of(session, dataset.kind, sorted(drawn))}
+    by_id = {row_id(row): row for row in source.rows(sorted(drawn))}
     rows = [by_id[str(identifier)] for identifier in drawn]
     n_right, n_wrong = labels_on_sample(session, dataset.role)
     types = {name: n for name, n in tally.task_types.items() if name != UNTYPED}
@@ -157,6 +160,7 @@ def measured(
         "style_agreement": style_agreement(rows),
         "evenness": evenness(types),
         "novelty": novelty(session, rows, recipe, tally.n_rows, last),
+        "planted_recall": planted_recall(rows, recipe, templates),
     }
 
 
@@ -167,14 +171,18 @@ def hash_of_content(recipe: CurationRecipe, kind: str, pieces: Iterable[Piece]) 
 
 
 def store_shards(
-    session: Session, dataset: Dataset, pieces: Sequence[Piece], progress: Progress | None = None
+    session: Session,
+    dataset: Dataset,
+    pieces: Sequence[Piece],
+    source: Source,
+    progress: Progress | None = None,
 ) -> int:
     """Give a version its shards and return how many of them had to be written."""
     known = _known_files(session, {piece.name for piece in pieces})
     positions, n_written = dict.fromkeys(SPLITS, 0), 0
     for done, piece in enumerate(pieces, 1):
         if piece.name not in known:
-            known[piece.name] = (_write(session, dataset.kind, piece), FILE)
+            known[piece.name] = (_write(session, source, piece), FILE)
             n_written += 1
         uri, file = known[piece.name]
         session.add(
@@ -255,13 +263,10 @@ def _shards_with(session: Session, dataset_id: UUID, ids: Iterable[UUID]) -> lis
     return list(session.execute(query).scalars())
 
 
-def _write(session: Session, kind: str, piece: Piece) -> str:
+def _write(session: Session, source: Source, piece: Piece) -> str:
     """Write a shard's file and the list of its rows; return the URI of its artifact."""
-    rows = (
-        rows_of(session, kind, piece.ids)
-        if piece.source is None
-        else _mixed_rows(session, piece.source, piece.ids)
-    )
+    mixed = piece.source
+    rows = source.rows(piece.ids) if mixed is None else _mixed_rows(session, mixed, piece.ids)
     with TemporaryDirectory(prefix="flywheel-shard-") as folder:
         path = Path(folder) / FILE
         write_shard(path, rows)

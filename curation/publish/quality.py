@@ -18,6 +18,9 @@ from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from curation import embed
+from curation.boilerplate import NO_TEMPLATES, Templates
+from curation.dedupe.planted import plant_and_measure
+from curation.normalize import normalize
 from curation.publish.consistency import agreement, habits
 from curation.publish.rows import Row
 from curation.recipe import CurationRecipe
@@ -37,6 +40,8 @@ ENOUGH_TEXTS: Final = 100
 """Rows that novelty is measured on, exactly: it falls with the number of neighbours."""
 NOVELTY_CHARS: Final = 2000
 """Characters of a text that its novelty is measured by."""
+N_PLANTED: Final = 300
+"""Copies planted to see how surely repeats are found; those below the threshold tell nothing."""
 SAMPLE_SIZE: Final = 500
 STALE_SHARE: Final = 0.1
 """Share of new rows from which novelty is measured anew: embedding is dear."""
@@ -143,6 +148,21 @@ def novelty(
     texts = [novelty_text(row) for row in rows[:ENOUGH_TEXTS]]
     found = embed.novelty(session, texts, model)
     return Measure(found, len(texts), details={"model": model, "n_rows": n_rows})
+
+
+def planted_recall(
+    rows: Sequence[Row], recipe: CurationRecipe, templates: Templates = NO_TEMPLATES
+) -> Measure:
+    """Return the share found of repeats planted among these rows, at the recipe's threshold."""
+    texts = [normalize(row["prompt"], _answer(row), templates) for row in rows]
+    found = plant_and_measure(texts, recipe, seed=recipe.seed, n_planted=N_PLANTED)
+    said = found.as_json()
+    if found.recall is None:
+        why = f"no answer of {recipe.short_below} words to plant copies of"
+        return Measure(None, 0, why, PLANTED_TARGET)
+    n = sum(each.n_planted for each in found.bins if each.low >= found.threshold)
+    details = {"n_false": said["n_false"], "bins": said["bins"]}
+    return Measure(found.recall, n, None, PLANTED_TARGET, details)
 
 
 def novelty_text(row: Row) -> str:

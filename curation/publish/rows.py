@@ -14,7 +14,8 @@ from foundation.chat import Message, message
 Row = dict[str, Any]
 """Of an example: `example_id`, `interaction_id`, `episode_id`, `project`, `task_type`,
 `difficulty`, `language`, `code_language`, `prompt` (messages), `completion` (the one assistant
-message), `corrected`, and `score` (0-1 or None), `split_key`, `row_hash`.
+message), `corrected`, and `score` (0-1 or None), `split_key`, `row_hash`; of a held-out one also
+`task`, a line of the evaluator's exchange format.
 Of a preference pair: `pair_id`, `winner_id`, `loser_id`, `project`, `task_type`, `basis`, `prompt`,
 `chosen`, `rejected` (each one assistant message), and `score` (the margin, 0-1), `split_key`,
 `row_hash`."""

@@ -82,7 +82,7 @@ def write_shard(path: Path, rows: Iterable[Row]) -> int:
 
     def flush() -> None:
         nonlocal file
-        schema = _schema("pair_id" in waiting[0])
+        schema = _schema(waiting[0])
         if file is None:
             file = pq.ParquetWriter(path, schema, compression="zstd", store_schema=False)
         file.write_table(pa.Table.from_pylist(waiting, schema=schema))
@@ -129,26 +129,29 @@ def _ends_a_shard(identifier: UUID) -> bool:
     return int.from_bytes(digest) % MEAN_ROWS == 0
 
 
-def _schema(of_pairs: bool) -> Any:
+def _schema(packed: Row) -> Any:
+    """Return the schema of files of such rows."""
     import pyarrow as pa
 
     text = pa.string()
     messages = pa.list_(pa.struct([("role", text), ("content", text)]))
-    if of_pairs:
+    if "pair_id" in packed:
         own = {name: text for name in ("pair_id", "winner_id", "loser_id", "basis")}
         said = {"prompt": messages, "chosen": messages, "rejected": messages}
     else:
         names = ("example_id", "interaction_id", "episode_id")
         own = {name: text for name in (*names, "difficulty", "language", "code_language")}
         said = {"prompt": messages, "completion": messages, "corrected": pa.bool_()}
+    # Whole as JSON: only where plain messages would lose something; of a task always.
     exact = {f"{name}_json": text for name in said if name in _MESSAGES}
+    exact |= {"task_json": text} if "task_json" in packed else {}
     return pa.schema(
         {
             **own,
             "project": text,
             "task_type": text,
             **said,
-            **exact,  # only where plain messages would lose something
+            **exact,
             "score": pa.float64(),
             "split_key": text,
             "row_hash": text,
@@ -165,11 +168,13 @@ def _packed(row: Row) -> Row:
             packed[f"{name}_json"] = (
                 None if plain == row[name] else json.dumps(row[name], ensure_ascii=False)
             )
+    if "task" in packed:
+        packed["task_json"] = json.dumps(packed.pop("task"), sort_keys=True, ensure_ascii=False)
     return packed
 
 
 def _unpacked(row: Row) -> Row:
-    for name in _MESSAGES:
+    for name in (*_MESSAGES, "task"):
         exact = row.pop(f"{name}_json", None)
         if exact is not None:
             row[name] = json.loads(exact)

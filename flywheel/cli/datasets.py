@@ -139,7 +139,7 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            help="parquet, chat, prompt_completion, alpaca, dpo, kto, argilla or label_studio."
+            help="parquet, chat, prompt_completion, alpaca, tasks, dpo, kto, argilla, label_studio."
         ),
     ] = "parquet",
     as_json: AsJson = False,

@@ -246,6 +246,19 @@ def test_examples_are_found_though_their_calls_have_left_the_log(session, secret
     assert erase(session, Subject(scope, (name,)), actor="ann").counts["example"] == 1
 
 
+def test_answers_generated_for_an_erased_prompt_go_too(session, secret):
+    asked = {"asked": str(secret.interaction_id)}
+    made = add_pair(session, "where?", SECRET, "no", basis="generated", evidence=asked)
+    stays = add_pair(session, "other", "yes", "no")
+    session.add(
+        JudgeCall(key="k", model="m", rubric="r", interaction_id=made.winner_id, reason=SECRET)
+    )
+    session.flush()
+    counts = erase(session, one(secret), actor="ann").counts
+    assert (counts["preference_pair"], counts["judge_call"]) == (1, 1)
+    assert session.exec(select(PreferencePair.id)).all() == [stays.id]
+
+
 def test_what_is_not_there_is_an_account_of_nothing(session):
     account = erase(session, Subject("project", ("nobody",)), actor="ann")
     assert account.counts == {"files_to_delete": []}

@@ -8,6 +8,7 @@ from published import add_example, add_pair, published
 
 from curation.export import get_dataset, load_rows, read, write_export
 from curation.tables import Dataset, DatasetShard
+from evaluator.suites.jsonl import read_tasks
 from foundation.artifacts import put
 from foundation.chat import message
 from foundation.errors import BadInput, NotFound
@@ -66,6 +67,15 @@ def test_labelling_tools_get_one_array_and_their_settings(session, dataset, tmp_
     records = json.loads((tmp_path / "out" / "train.json").read_text())
     assert len(records) == 5
     assert json.loads((tmp_path / "out" / "test.json").read_text()) == []
+
+
+def test_a_set_of_tasks_is_a_suite(session, tmp_path):
+    add_example(session, "What is 2 + 2?", "4", split="test", scores={"outcome": True})
+    session.flush()
+    dataset, _ = published(session, kind="eval")
+    write_export(session, dataset.id, tmp_path / "out", "tasks")
+    (task,) = read_tasks(tmp_path / "out" / "test.jsonl")
+    assert (task.grader, task.reference["answer"]) == ("exact", "4")
 
 
 def test_the_same_version_gives_the_same_bytes(session, dataset, tmp_path):

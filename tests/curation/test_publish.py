@@ -193,11 +193,28 @@ def test_preference_pairs_are_published_as_pairs(session):
         load_rows(session, dataset.id, "train")
 
 
-def test_an_evaluation_set_has_only_what_no_training_sees(session):
-    add_example(session, "a", "b")
-    held_out = add_example(session, "c", "d", split="test")
+def test_an_evaluation_set_has_only_fresh_tasks_that_can_be_graded(session):
+    add_example(session, "trained on", "yes")
+    proven = {"split": "test", "scores": {"outcome": True}}
+    held_out = add_example(session, "What is 2 + 2?", "4", **proven)
+    add_example(session, "Write an essay.", "word " * 60, **proven)
     session.flush()
-    dataset, _ = published(session, kind="eval")
+    dataset, is_new = published(session, kind="eval")
+    assert is_new
     (row,) = read(session, dataset.id, "test")
     assert row["example_id"] == str(held_out.id)
-    assert dataset.n_train == 0
+    assert row["task"]["reference"] == {"answer": "4", "last_line": True}
+    assert (dataset.n_train, dataset.n_test) == (0, 1)
+    assert published(session, kind="eval") == (dataset, False)
+
+
+def test_what_a_task_is_graded_by_counts_as_said_by_it(session):
+    task = add_example(session, "What is 2 + 2?", "4", split="test", scores={"outcome": True})
+    session.flush()
+    first, _ = published(session, kind="eval")
+    task.scores = {"outcome": True, "task_key": "sum"}
+    session.flush()
+    second, is_new = published(session, kind="eval")
+    assert is_new
+    (row,) = read(session, second.id, "test")
+    assert row["task"]["task_id"] == "sum"
