@@ -258,5 +258,5 @@ def _meeting(keys: I64, owners: I64) -> I64:
     """Return the owners of keys that occur more than once."""
     order = np.argsort(keys)
     ordered = keys[order]
-    is_same = ordered[1:] == ordered[:-1]
-    return owners[order[np.concatenate((is_same, [False])) | np.concatenate(([False], is_same))]]
+    is_same = np.flatnonzero(ordered[1:] == ordered[:-1])
+    return owners[order[np.union1d(is_same, is_same + 1)]]
