@@ -184,6 +184,8 @@ _LEASED: Final = """
 """
 """Who holds a lease still holds it since they first did."""
 
+# The labels are looked for by the item, for one item after another until one is free: a join, or
+# the index by reviewer, would read all labels of a busy reviewer first.
 _TAKE = text(
     f"""
     WITH chosen AS (
@@ -195,7 +197,8 @@ _TAKE = text(
           AND id <> ALL(:besides)
           AND NOT EXISTS (
               SELECT 1 FROM review_label
-              WHERE item_id = item.id AND reviewer = :reviewer AND undone_at IS NULL
+              WHERE item_id = item.id AND reviewer || '' = :reviewer AND undone_at IS NULL
+              OFFSET 0
           )
         ORDER BY priority DESC
         LIMIT 1
