@@ -25,6 +25,8 @@ LEAST_RUNS: Final = 40
 LEAST_SHARE: Final = 0.8
 """Share of a solution's runs that a text must hold."""
 
+_MOST_CHARS: Final = 512
+"""Of a token: bounds what the cache of their hashes holds."""
 _TOKEN = re.compile(
     r'"{3}.*?"{3}|\'{3}.*?\'{3}'  # a docstring says nothing of the code
     r"|#[^\n]*|//[^\n]*"
@@ -72,22 +74,22 @@ class Solutions:
 
 def token_runs(text: str) -> U64:
     """Return the hashes of the runs of `SIZE` normalised tokens of a text; none if it is short."""
-    tokens = normalised_tokens(text)
-    hashes = np.fromiter(map(_token_hash, tokens), dtype=np.uint64, count=len(tokens))
-    return runs(hashes, SIZE)
+    tokens = (token[:_MOST_CHARS] for token in _TOKEN.findall(text))
+    hashes = [found for token in tokens if (found := _token_hash(token))]
+    return runs(np.array(hashes, dtype=np.uint64), SIZE)
 
 
-def normalised_tokens(code: str) -> list[str]:
-    """Return the tokens of code without comments; chosen names become `v`, attributes stay."""
-    kept = []
-    for token in _TOKEN.findall(code):
-        if token[0].isalpha() or token[0] == "_":
-            kept.append(token if token in _KEPT else "v")
-        elif not token.startswith(_SKIPPED):
-            kept.append(token.replace("'", '"'))
-    return kept
+def normalised(token: str) -> str:
+    """Return a token of code as it is compared: `v` for a chosen name, nothing for a comment."""
+    if token[0].isalpha() or token[0] == "_":
+        return token if token in _KEPT else "v"
+    return "" if token.startswith(_SKIPPED) else token.replace("'", '"')
 
 
 @lru_cache(maxsize=1 << 15)
 def _token_hash(token: str) -> int:
-    return int.from_bytes(blake2b(token.encode("utf-8", "replace"), digest_size=8).digest())
+    """Return a 64-bit hash of the normalised token; 0 for one that is left out."""
+    kept = normalised(token)
+    if not kept:
+        return 0
+    return int.from_bytes(blake2b(kept.encode("utf-8", "replace"), digest_size=8).digest())
