@@ -44,7 +44,7 @@ _SAME: Final = {
     "none": "null nil undefined nullptr",
     "number": "numbers integer integers int ints isize float floats double",
     "true": "truthy",
-    "language": "python rust rsthon java javascript typescript golang c cpp ruby php lua perl "
+    "language": "python rust java javascript typescript golang c cpp ruby php lua perl "
     "scala swift kotlin haskell julia",
     "function": "functions method methods procedure program fn func def",
 }
