@@ -104,7 +104,7 @@ def _measure(folder: Path, n_rows: int, n_more: int) -> tuple[Cost, Cost]:
     }
     mapping = folder / "mapping.yaml"
     mapping.write_text(_MAPPING)
-    _run(["upgrade"], environment)
+    _run(["db", "upgrade"], environment)
     calls = made_up_calls(seed=0)
     costs = []
     for number, n in enumerate((n_rows, n_more)):
