@@ -109,7 +109,7 @@ def render(card: Mapping[str, Any]) -> str:
         ],
         lengths=columns([(f"{b['from']}", b["n"]) for b in card.get("lengths") or ()]),
         scores=columns([(f"{b['from']:.1f}", b["n"]) for b in card.get("scores") or ()]),
-        proof={k: v for k, v in (card.get("leak_proof") or {}).items() if _is_plain(v)},
+        proof={k: v for k, v in sorted((card.get("leak_proof") or {}).items()) if _counts(v)},
         bar_width=BAR_WIDTH,
         plot_width=PLOT_WIDTH,
         plot_height=PLOT_HEIGHT,
@@ -191,8 +191,8 @@ def _place(step: str) -> int:
     return order.index(step) if step in order else len(order)
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float | None)
+def _counts(value: Any) -> bool:
+    return isinstance(value, bool | int)
 
 
 @lru_cache(maxsize=1)

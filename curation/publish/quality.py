@@ -40,9 +40,9 @@ ENOUGH_TEXTS: Final = 100
 """Rows that novelty is measured on, exactly: it falls with the number of neighbours."""
 NOVELTY_CHARS: Final = 2000
 """Characters of a text that its novelty is measured by."""
-N_PLANTED: Final = 300
+N_PLANTED: Final = 200
 """Copies planted to see how surely repeats are found; those below the threshold tell nothing."""
-SAMPLE_SIZE: Final = 500
+SAMPLE_SIZE: Final = 300
 STALE_SHARE: Final = 0.1
 """Share of new rows from which novelty is measured anew: embedding is dear."""
 Z_95: Final = 1.959964
