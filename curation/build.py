@@ -305,12 +305,13 @@ def help_role(role: str, variant: str, check: Check) -> bool:
 
 def _work_off(task: Task, step: str) -> None:
     with builds.step(task.build_id, step) as (session, _):
-        has_many = chunks.n_open(session, task.build_id, step) > 1
-    if has_many:
+        n_chunks = chunks.n_open(session, task.build_id, step)
+    if n_chunks > 1:
         task.call_helpers(task.build_id, step)
     chunks.work_off(
         *(task.build_id, step, _work(task)[step]), check=task.check, progress=task.progress
     )
+    builds.analyze_if_grown(n_chunks * task.recipe.batch_size)
 
 
 def _work(task: Task) -> dict[str, chunks.Work]:

@@ -129,6 +129,26 @@ def count(build: CurationBuild, name: str, found: Any) -> None:
     build.counts = {**build.counts, name: chunks.added([build.counts.get(name, {}), counts])}
 
 
+def analyze_if_grown(n_rows: int) -> None:
+    """Have the planner count again once a step has written much compared with what it knows.
+
+    On the statistics of an empty table it walks a whole index for each look-up.
+
+    Args:
+        n_rows: interactions or texts that the step was about.
+    """
+    with session_scope() as session:
+        n_known = session.execute(_N_KNOWN).scalar_one()
+        if n_rows >= max(_FEW_ROWS, _GROWN * n_known):
+            session.execute(_ANALYZE)
+
+
+_FEW_ROWS: Final = 500
+_GROWN: Final = 0.1
+_N_KNOWN = text("SELECT reltuples FROM pg_class WHERE oid = 'example'::regclass")
+_ANALYZE = text("ANALYZE example, indexed_text, text_band, text_edge")
+
+
 @contextmanager
 def step(build_id: UUID, name: str) -> Iterator[tuple[Session, CurationBuild]]:
     """Open the transaction of a step that one worker does alone; the build's row is its lock.
