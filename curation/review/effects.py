@@ -10,6 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from sqlalchemy import or_, select, update
+from sqlalchemy.orm import load_only
 from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Session, col
 
@@ -65,11 +66,16 @@ def _judge_again(session: Session, item: ReviewItem, said: Sequence[ReviewLabel]
 
 def _mark(session: Session, interaction_ids: Sequence[UUID]) -> None:
     """Have the examples of interactions judged again by the next build, in every variant."""
-    session.execute(
-        update(Example)
+    query = (
+        select(Example)
+        .options(load_only(Example.needs_judging))  # type: ignore[arg-type]
         .where(col(Example.interaction_id).in_(interaction_ids))
-        .values(needs_judging=True)
+        .order_by(col(Example.id))  # the order in which a build locks them
+        .with_for_update()
     )
+    for example in session.execute(query).scalars():
+        example.needs_judging = True
+    session.flush()
 
 
 def _settle_pair(session: Session, item: ReviewItem, said: Sequence[ReviewLabel]) -> None:

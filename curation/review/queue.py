@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, text, update
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import Uuid
+from sqlalchemy import select, text, update
 from sqlmodel import Session, col
 
 from curation.review.drawn import draw_rows
@@ -89,17 +87,6 @@ def withdraw(session: Session, item_ids: Sequence[UUID]) -> int:
     return _set_open(session, item_ids, status=WITHDRAWN)
 
 
-def forget(session: Session, subject_ids: Sequence[UUID]) -> int:
-    """Delete the items about these examples or pairs, with their labels and drafts.
-
-    For erasure, since labels hold texts. Returns how many items there were.
-    """
-    gone = session.execute(
-        _FORGET, {"ids": list(subject_ids), "texts": [str(one) for one in subject_ids]}
-    )
-    return len(gone.all())
-
-
 def _last_filled(session: Session, role: str, variant: str) -> UUID | None:
     query = (
         select(col(Decision.subject_id))
@@ -126,11 +113,3 @@ def _set_open(session: Session, item_ids: Sequence[UUID], **values: Any) -> int:
 
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))")
-
-_FORGET = text(
-    """
-    DELETE FROM review_item
-    WHERE subject_id = ANY(:ids) OR other_id = ANY(:ids) OR detail ->> 'first' = ANY(:texts)
-    RETURNING id
-    """
-).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
