@@ -424,10 +424,12 @@ class ReviewItem(SQLModel, table=True):
     id: UUID = Field(default_factory=new_id, primary_key=True)
     role: str
     kind: str = Field(default="example", description="example, pair or likeness.")
-    subject_id: UUID = Field(description="The example; of a pair or likeness, the first.")
-    other_id: UUID | None = None
+    subject_id: UUID = Field(
+        description="The example or preference pair; of a likeness, a hash of its two texts."
+    )
+    other_id: UUID | None = Field(default=None, description="Of a likeness, its second example.")
     reason: str = Field(
-        description="random, uncertainty, disagreement, diversity, filter, semantic or second."
+        description="random, uncertainty, disagreement, diversity, filter or semantic."
     )
     detail: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     priority: float = Field(default=0.0, description="Greater comes first.")
