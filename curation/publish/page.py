@@ -205,7 +205,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "count": lambda n: f"{n:,}".replace(",", "\u202f"),
+        "count": lambda n: "–" if n is None else f"{n:,}".replace(",", "\u202f"),
         "percent": lambda share: f"{100 * share:.1f}\u202f%",
         "words": lambda name: str(name).replace("_", " "),
     }
