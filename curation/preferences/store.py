@@ -15,13 +15,11 @@ from sqlalchemy import text
 from sqlmodel import Session, SQLModel
 
 import curation.tables  # noqa: F401  declares the table
-from collector.record import derived_id
 from curation.preferences.pairs import STRENGTH, Pair
 from curation.publish.rows import row_hash
 from curation.recipe import CurationRecipe
 from curation.split import split_of
 from curation.tables import DROPPED, KEPT, TRAIN
-from foundation.ids import time_of
 from foundation.tables import now
 
 SUPERSEDED, CONTRADICTED = "superseded", "contradicted"
@@ -44,10 +42,8 @@ class Task:
 def columns_of(pair: Pair, task: Task, role: str, variant: str) -> dict[str, Any]:
     """Return the row of a pair; its split is given later, when its group is known."""
     winner, loser = pair.winner, pair.loser
-    names = (str(winner.interaction_id), str(loser.interaction_id), pair.basis, variant)
-    moment = time_of(winner.interaction_id)
     columns: dict[str, Any] = {
-        "id": derived_id(moment, "preference", *names),
+        "id": pair_id(winner.interaction_id, loser.interaction_id, pair.basis, variant),
         "role": role,
         "variant": variant,
         "basis": pair.basis,
@@ -69,6 +65,18 @@ def columns_of(pair: Pair, task: Task, role: str, variant: str) -> dict[str, Any
         "created_at": now(),
     }
     return {**columns, "row_hash": row_hash(columns)}
+
+
+def pair_id(winner_id: UUID, loser_id: UUID, basis: str, variant: str) -> UUID:
+    """Return the id of a pair (UUIDv7): the winner's moment, the rest by hash of all four."""
+    said = "\0".join((str(winner_id), str(loser_id), basis, variant))
+    low_80 = int.from_bytes(hashlib.sha256(said.encode()).digest()[:10])
+    made = UUID(int=winner_id.int >> 80 << 80 | low_80)
+    return UUID(bytes=_as_version_7(made.bytes))
+
+
+def _as_version_7(raw: bytes) -> bytes:
+    return bytes([*raw[:6], raw[6] & 0x0F | 0x70, raw[7], raw[8] & 0x3F | 0x80, *raw[9:]])
 
 
 def store(session: Session, rows: Sequence[dict[str, Any]]) -> None:
@@ -141,14 +149,15 @@ def settle(session: Session, role: str, recipe: CurationRecipe) -> dict[str, int
     says the opposite of the same two answers, and when it says what another one says.
     """
     mine = {"role": role, "variant": recipe.variant}
-    strength = [list(STRENGTH), list(STRENGTH.values())]
+    # All of it is read; what was just written has no statistics that would say so.
+    session.execute(text("SET LOCAL enable_nestloop = off"))
     session.execute(
         _SETTLE,
         {
             **mine,
             "settled_elsewhere": [SUPERSEDED, *OF_REVIEWERS],
-            "bases": strength[0],
-            "strengths": strength[1],
+            "bases": list(STRENGTH),
+            "strengths": list(STRENGTH.values()),
             "contaminated": CONTAMINATED,
             "contradicted": CONTRADICTED,
             "repeated": REPEATED,
@@ -156,6 +165,7 @@ def settle(session: Session, role: str, recipe: CurationRecipe) -> dict[str, int
             "kept": KEPT,
         },
     )
+    session.execute(text("SET LOCAL enable_nestloop TO DEFAULT"))
     return {word: n for word, n in session.execute(_COUNT, mine)}
 
 
@@ -243,28 +253,30 @@ _GIVE_SPLITS = text(
 
 _SETTLE = text(
     """
-    WITH pool AS (
-        SELECT p.id, p.task_key, p.norm_hash, p.margin, p.winner_id, p.loser_id,
-               p.evidence->>'opposite' AS opposite, power.strength,
-               p.evidence ? 'contamination' AS teaches
+    WITH taught AS (
+        SELECT interaction_id AS id FROM example
+        WHERE role = :role AND variant = :variant AND drop_reason = :contaminated
+    ), pool AS (
+        SELECT p.id, p.norm_hash, p.margin, power.strength,
+               least(p.norm_hash, p.evidence->>'opposite') AS answers,
+               p.norm_hash <= coalesce(p.evidence->>'opposite', p.norm_hash) AS is_forward,
+               p.evidence ? 'contamination' OR p.winner_id IN (SELECT id FROM taught)
+                   OR p.loser_id IN (SELECT id FROM taught) AS teaches
         FROM preference_pair p
         JOIN unnest(CAST(:bases AS text[]), CAST(:strengths AS int[])) AS power(basis, strength)
           USING (basis)
         WHERE p.role = :role AND p.variant = :variant
           AND (p.drop_reason IS NULL OR p.drop_reason <> ALL(:settled_elsewhere))
-    ), taught AS (
-        SELECT interaction_id FROM example
-        WHERE role = :role AND variant = :variant AND drop_reason = :contaminated
+    ), weighed AS (
+        SELECT id, norm_hash, margin, strength, teaches, CASE WHEN is_forward
+            THEN max(strength) FILTER (WHERE NOT is_forward) OVER same_answers
+            ELSE max(strength) FILTER (WHERE is_forward) OVER same_answers
+        END AS against
+        FROM pool WINDOW same_answers AS (PARTITION BY answers)
     ), judged AS (
-        SELECT pool.*, CASE
-            WHEN teaches OR winner_id IN (SELECT interaction_id FROM taught)
-              OR loser_id IN (SELECT interaction_id FROM taught) THEN CAST(:contaminated AS text)
-            WHEN EXISTS (
-                SELECT FROM pool other
-                WHERE other.norm_hash = pool.opposite AND other.strength >= pool.strength
-            ) THEN :contradicted
-        END AS reason
-        FROM pool
+        SELECT *, CASE WHEN teaches THEN CAST(:contaminated AS text)
+                       WHEN against >= strength THEN :contradicted END AS reason
+        FROM weighed
     ), settled AS (
         SELECT id, coalesce(reason, CASE WHEN row_number() OVER (
             PARTITION BY norm_hash, reason IS NULL ORDER BY strength DESC, margin DESC, id
