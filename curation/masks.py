@@ -68,7 +68,7 @@ _COMBINING: Final = (b"\xcc", b"\xcd")
 _LETTERS: Final = [bytes([code]).decode("latin-1") for code in range(256)]
 _IN_NAME: Final = np.array([c.isalnum() or c in "_.-" or c >= "\x80" for c in _LETTERS])
 _BEFORE_PATH: Final = np.array([c >= "\x80" or not (c.isalnum() or c in "_/.<>") for c in _LETTERS])
-_BYTES_AT_ONCE: Final = 1 << 17
+_BYTES_AT_ONCE: Final = 1 << 18
 """Of texts, so that what is made of them stays in a core's cache."""
 _LONGEST_OCTET: Final = 4
 """With its dot."""
@@ -200,6 +200,7 @@ def _number_like(codes: Codes, n: int) -> list[tuple[int, Places]]:
     four = two[:-2] & two[2:]
     eight = four[:-4] & four[4:]
     long_run = at(eight, 0) & at(four, 8)
+    long_run[1:] &= ~hexadecimal[: n - 1]
     pointer = at(codes == 120, 0) & at(eight, 1)
     date = at(digit, 0) & at(dash, 1) & at(digits, 2) & at(dash, 4) & at(digit, 5)
     clock = at(colon, 0) & at(digits, 1)

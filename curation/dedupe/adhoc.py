@@ -8,14 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Final, Protocol
 
 import numpy as np
 
 from curation.dedupe.compare import Fingerprint, Part, duplicate_similarity
-from curation.dedupe.keys import example_keys, example_shingles
-from curation.dedupe.minhash import I64, Ragged, hashed_words, salt_of
+from curation.dedupe.keys import example_keys, example_shingles, shingle_sizes
+from curation.dedupe.minhash import I64, Ragged, hashed_words, salt_of, shingle_hashes
 from curation.masks import decoded, masked_bytes
 from curation.normalize import one_line, with_depth
 from curation.recipe import CurationRecipe
@@ -55,21 +55,30 @@ class _Masked:
         for block in self._blocks(range(len(self.answers))):
             yield hashed_words([self.prompts[i] for i in block] + [self.answers[i] for i in block])
 
-    def fingerprints(self, which: Sequence[int]) -> Iterator[tuple[int, Fingerprint]]:
+    def fingerprints(
+        self, which: Sequence[int], recipe: CurationRecipe
+    ) -> Iterator[tuple[int, Fingerprint]]:
         """Yield some texts as they are compared."""
         for block in self._blocks(which):
             prompts, answers = [self.prompts[i] for i in block], [self.answers[i] for i in block]
             words = hashed_words(prompts + answers)
-            for row, (number, prompt, answer) in enumerate(
-                zip(block, prompts, answers, strict=True)
-            ):
-                yield (
-                    number,
-                    Fingerprint(
-                        Part(partial(_one_line, prompt), words.row(row)),
-                        Part(partial(_with_depth, answer), words.row(len(block) + row)),
-                    ),
-                )
+            sizes = shingle_sizes(words.lengths, recipe)
+            parts = map(
+                Part,
+                [
+                    *(partial(_one_line, raw) for raw in prompts),
+                    *(partial(_with_depth, raw) for raw in answers),
+                ],
+                words.rows(),
+                [
+                    {size: runs}
+                    for size, runs in zip(
+                        sizes.tolist(), shingle_hashes(words, sizes).rows(), strict=True
+                    )
+                ],
+            )
+            asked = list(islice(parts, len(block)))
+            yield from zip(block, map(Fingerprint, asked, parts), strict=True)
 
     def _blocks(self, which: Sequence[int]) -> Iterator[Sequence[int]]:
         """Yield the texts in groups of about `_BYTES_AT_ONCE`."""
@@ -128,18 +137,26 @@ def _decided(masked: _Masked, index: _Index, recipe: CurationRecipe) -> dict[int
     """Go through the suspects in order: each repeats a kept text, the most alike, or is kept."""
     repeats: dict[int, Repeat] = {}
     kept: dict[int, Fingerprint] = {}
-    seen = _Seen(masked)
-    for number, fingerprint in masked.fingerprints(index.suspects()):
-        repeat = seen.get(number, fingerprint)
-        if repeat is None:
-            repeat = _best(fingerprint, {i: kept[i] for i in index.near(number)}, recipe)
-            if repeat is None:
-                kept[number] = fingerprint
+    seen: dict[tuple[bytes, bytes], list[tuple[int, Fingerprint, Repeat]]] = defaultdict(list)
+    for number, text in masked.fingerprints(index.suspects(), recipe):
+        alike = seen[text.prompt.words.tobytes(), text.answer.words.tobytes()]
+        for other, one, repeat in alike:
+            if masked.are_same(number, other) or _are_same(text, one):
+                repeats[number] = repeat
+                break
+        else:
+            found = _best(text, {i: kept[i] for i in index.near(number)}, recipe)
+            if found is None:
+                kept[number] = text
                 index.keep(number)
-            seen.add(number, fingerprint, repeat or Repeat(number, 1.0, is_exact=True))
-        if repeat is not None:
-            repeats[number] = repeat
+            else:
+                repeats[number] = found
+            alike.append((number, text, found or Repeat(number, 1.0, is_exact=True)))
     return repeats
+
+
+def _are_same(one: Fingerprint, other: Fingerprint) -> bool:
+    return one.prompt.text == other.prompt.text and one.answer.text == other.answer.text
 
 
 def _best(
@@ -155,31 +172,6 @@ def _best(
         return None
     similarity, number = max(found)
     return Repeat(-number, similarity, is_exact=False)
-
-
-class _Seen:
-    """What became of the texts so far, found by the text; it is made if only the words agree."""
-
-    def __init__(self, masked: _Masked) -> None:
-        self._masked = masked
-        self._by_words: dict[tuple[bytes, bytes], list[tuple[int, Fingerprint, Repeat]]] = {}
-
-    def get(self, number: int, asked: Fingerprint) -> Repeat | None:
-        """Return what became of the same text."""
-        for other, one, repeat in self._by_words.get(_words_of(asked), ()):
-            if self._masked.are_same(number, other) or (
-                one.prompt.text == asked.prompt.text and one.answer.text == asked.answer.text
-            ):
-                return repeat
-        return None
-
-    def add(self, number: int, one: Fingerprint, repeat: Repeat) -> None:
-        """Remember what became of a text."""
-        self._by_words.setdefault(_words_of(one), []).append((number, one, repeat))
-
-
-def _words_of(one: Fingerprint) -> tuple[bytes, bytes]:
-    return one.prompt.words.tobytes(), one.answer.words.tobytes()
 
 
 class _KeyIndex:

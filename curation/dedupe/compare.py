@@ -10,16 +10,17 @@ and a prompt that added or dropped words but swapped none ("sum" for "product") 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import cached_property
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 
-from curation.dedupe.keys import EXAMPLE, PROMPT, example_keys, shingle_sizes, text_keys, world_salt
-from curation.dedupe.minhash import U64, Ragged, runs, word_hashes
+from curation.dedupe.keys import EXAMPLE, PROMPT, example_keys, shingle_size, text_keys, world_salt
+from curation.dedupe.minhash import U64, Ragged, run_hashes, word_hashes
 from curation.normalize import Normalized
 from curation.recipe import CurationRecipe
 
@@ -37,26 +38,38 @@ __all__ = [
     "world_salt",
 ]
 
+NO_RUNS: Final[Mapping[int, U64]] = MappingProxyType({})
 _SENTENCE_MARKS: Final = frozenset(".,;:!?'\"`")
 
 
 class Part:
-    """A prompt or an answer as it is compared; what is costly is made when first needed."""
+    """A prompt or an answer as it is compared; what is costly is made when first needed.
 
-    def __init__(self, text: str | Callable[[], str], words: U64) -> None:
-        self._text, self.words = text, words
-        self._sets: dict[int, frozenset[int]] = {}
+    Args:
+        text: the compared text, or what makes it.
+        words: hashes of its words.
+        runs: hashes of its runs of words by their length, where they are known.
+    """
+
+    def __init__(
+        self, text: str | Callable[[], str], words: U64, runs: Mapping[int, U64] = NO_RUNS
+    ) -> None:
+        self._text, self.words, self._runs = text, words, runs
+        self._shingles: dict[int, U64] = {}
 
     @cached_property
     def text(self) -> str:
         """The compared text."""
         return self._text if isinstance(self._text, str) else self._text()
 
-    def shingles(self, size: int) -> frozenset[int]:
-        """Return the set of runs of `size` consecutive words, as numbers."""
-        if size not in self._sets:
-            self._sets[size] = frozenset(runs(self.words, size).tolist())
-        return self._sets[size]
+    def shingles(self, size: int) -> U64:
+        """Return the distinct runs of `size` consecutive words, as numbers in order."""
+        if size not in self._shingles:
+            known = self._runs.get(size)
+            found = np.sort(run_hashes(self.words, size) if known is None else known)
+            is_new = found[1:] != found[:-1]
+            self._shingles[size] = found if is_new.all() else found[np.append(is_new, True)]
+        return self._shingles[size]
 
     @cached_property
     def numbers(self) -> Counter[str]:
@@ -142,10 +155,12 @@ def prompt_similarity(one: Part, other: Part, recipe: CurationRecipe) -> float |
     return similarity
 
 
-def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
-    """Return the share of common elements; 1.0 for two empty sets."""
-    shared = len(one & other)
-    together = len(one) + len(other) - shared
+def jaccard(one: U64, other: U64) -> float:
+    """Return the share of common numbers of two sets (without repeats); 1.0 for two empty ones."""
+    both = np.concatenate((one, other))
+    both.sort()
+    shared = int(np.count_nonzero(both[1:] == both[:-1]))
+    together = len(both) - shared
     return shared / together if together else 1.0
 
 
@@ -156,7 +171,7 @@ def _verified_jaccard(one: Part, other: Part, recipe: CurationRecipe) -> float |
         return None
     if np.array_equal(one.words, other.words):
         return 1.0
-    size = int(shingle_sizes(np.array([shorter]), recipe)[0])
+    size = shingle_size(shorter, recipe)
     similarity = jaccard(one.shingles(size), other.shingles(size))
     return similarity if similarity >= threshold else None
 

@@ -86,8 +86,15 @@ def text_keys(words: Ragged, recipe: CurationRecipe, salt: np.uint64) -> Keys:
     return _keys(own.found, has_words, owners, further, recipe, salt)
 
 
+def shingle_size(n_words: int, recipe: CurationRecipe) -> int:
+    """Return the words per shingle of a text of `n_words` words."""
+    if n_words < recipe.tiny_below:
+        return 1
+    return recipe.short_shingle if n_words < recipe.short_below else recipe.long_shingle
+
+
 def shingle_sizes(n_words: I64, recipe: CurationRecipe) -> I64:
-    """Return the words per shingle of texts of `n_words` words."""
+    """Return `shingle_size` of each of many lengths."""
     long_or_short = np.where(
         n_words < recipe.short_below, recipe.short_shingle, recipe.long_shingle
     )

@@ -11,6 +11,7 @@ modulo 2**32 of a well-mixed hash, as in datasketch 2.0's `affine32` (other hash
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -44,6 +45,10 @@ class Ragged:
     def row(self, index: int) -> U64:
         """Return one row."""
         return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    def rows(self) -> list[U64]:
+        """Return all rows."""
+        return [self.values[first:last] for first, last in pairwise(self.offsets.tolist())]
 
     def take(self, rows: I64) -> "Ragged":
         """Return the given rows, in that order, repeats allowed."""
@@ -91,21 +96,22 @@ def shingle_hashes(words: Ragged, sizes: I64) -> Ragged:
         if size > 1:  # every run of the whole array, also those across rows, which no row asks for
             combined = combined[:-1] * np.uint64(_BASE) + words.values[size - 1 :]
         rows = np.flatnonzero(used == size)
-        runs = _ramps(words.offsets[rows], counts[rows])
-        values[_ramps(offsets[rows], counts[rows])] = combined[runs]
+        if len(rows):
+            runs = _ramps(words.offsets[rows], counts[rows])
+            if len(runs) == len(values):  # every row has this size
+                values = combined[runs]
+            else:
+                values[_ramps(offsets[rows], counts[rows])] = combined[runs]
     return Ragged(_mixed(values), offsets)
 
 
-def runs(words: U64, size: int) -> U64:
-    """Return a number for each run of `size` words of one text, to tell sets of runs apart.
-
-    As in `shingle_hashes`, but not mixed: equal runs are equal, no more.
-    """
+def run_hashes(words: U64, size: int) -> U64:
+    """Return what `shingle_hashes` does for the words of one text."""
     n_runs = max(len(words) - size + 1, min(len(words), 1))
     combined = words[:n_runs]
     for step in range(1, min(size, len(words))):
         combined = combined * np.uint64(_BASE) + words[step : step + n_runs]
-    return combined
+    return _mixed(combined)
 
 
 def signatures(shingles: Ragged, num_perm: int) -> U32:
