@@ -200,15 +200,15 @@ def _number_like(codes: Codes, n: int) -> list[tuple[int, Places]]:
     four = two[:-2] & two[2:]
     eight = four[:-4] & four[4:]
     long_run = at(eight, 0) & at(four, 8)
-    long_run[1:] &= ~hexadecimal[: n - 1]
     pointer = at(codes == 120, 0) & at(eight, 1)
     date = at(digit, 0) & at(dash, 1) & at(digits, 2) & at(dash, 4) & at(digit, 5)
     clock = at(colon, 0) & at(digits, 1)
     octet = at(dot, 3) | (at(digit, 3) & at(dot, 4)) | (at(digits, 3) & at(dot, 5))
     # Of four numbers the second and the third stand between dots, of a version's three one does.
     addresses = np.flatnonzero(at(digit, 0) & at(dot, 1) & at(digit, 2) & octet)
+    long_runs = np.flatnonzero(long_run | pointer)
     return [
-        (_LONG, np.flatnonzero(long_run | pointer)),
+        (_LONG, long_runs[np.diff(long_runs, prepend=-2) > 1]),
         (_DATE, np.flatnonzero(date)),
         (_CLOCK, np.flatnonzero(clock)),
         (_ADDRESS, addresses[:-1][np.diff(addresses) <= _LONGEST_OCTET]),
