@@ -20,8 +20,8 @@ from curation.preferences.answers import (
     answer_of,
     parameters,
 )
-from curation.preferences.pairs import OUTCOME, RATING, pairs_of
-from curation.preferences.store import Task, columns_of, retire, store
+from curation.preferences.pairs import pairs_of
+from curation.preferences.store import OF_REVIEWERS, SUPERSEDED, Task, columns_of, store
 from curation.recipe import RULE_VERSIONS, CurationRecipe
 
 ANSWERS_PER_SIDE: Final = 64
@@ -40,6 +40,8 @@ def mine_tasks(session: Session, role: str, recipe: CurationRecipe) -> int:
     tasks = session.execute(text("SELECT number FROM pair_task ORDER BY number")).scalars().all()
     for start in range(0, len(tasks), _TASKS_AT_ONCE):
         _renew(session, role, recipe, tasks[start : start + _TASKS_AT_ONCE])
+    known |= {"superseded": SUPERSEDED, "of_reviewers": list(OF_REVIEWERS)}
+    session.execute(_RETIRE, known)
     return len(tasks)
 
 
@@ -55,14 +57,6 @@ def _renew(session: Session, role: str, recipe: CurationRecipe, numbers: Sequenc
             pair.evidence["task_digest"] = task.digest
             rows.append(columns_of(pair, Task(task.task, task.project), role, recipe.variant))
     store(session, rows)
-    retire(
-        session,
-        role,
-        recipe.variant,
-        (OUTCOME, RATING),
-        [Task(task.task, task.project) for task in tasks.values()],
-        [row["id"] for row in rows],
-    )
 
 
 def _rules(recipe: CurationRecipe) -> str:
@@ -138,3 +132,17 @@ _ANSWERS = text(
     WHERE m.number = ANY(:numbers) ORDER BY m.number, e.id
     """
 )
+
+_RETIRE = text(
+    """
+    UPDATE preference_pair p
+    SET status = 'dropped', evidence = p.evidence - 'task_digest',
+        drop_reason = CASE WHEN p.drop_reason = ANY(:of_reviewers) THEN p.drop_reason
+                           ELSE :superseded END
+    FROM pair_task t
+    WHERE p.role = :role AND p.variant = :variant AND p.basis IN ('outcome', 'rating')
+      AND p.task_key = t.task AND p.project = t.project
+      AND p.evidence->>'task_digest' <> coalesce(t.digest, '')
+    """
+)
+"""The pairs of changed tasks that were not found again: they still have the digest from before."""

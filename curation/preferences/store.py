@@ -6,7 +6,7 @@ log again, in any database, gives the same rows.
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -86,31 +86,6 @@ def store(session: Session, rows: Sequence[dict[str, Any]]) -> None:
         session.execute(_STORE, {"rows": said, "of_reviewers": list(OF_REVIEWERS)})
 
 
-def retire(
-    session: Session,
-    role: str,
-    variant: str,
-    bases: Collection[str],
-    tasks: Iterable[Task],
-    standing: Collection[UUID],
-) -> None:
-    """Drop the pairs of some tasks that are not found any more: all but those that stand."""
-    named = list(tasks)
-    session.execute(
-        _RETIRE,
-        {
-            "role": role,
-            "variant": variant,
-            "bases": list(bases),
-            "keys": [task.key for task in named],
-            "projects": [task.project for task in named],
-            "standing": list(standing),
-            "reason": SUPERSEDED,
-            "of_reviewers": list(OF_REVIEWERS),
-        },
-    )
-
-
 def retire_preferences(
     session: Session, variant: str, compared: Iterable[tuple[UUID, UUID]]
 ) -> None:
@@ -184,19 +159,6 @@ _STORE = text(
     status = CASE WHEN known.drop_reason = ANY(:of_reviewers) THEN known.status ELSE 'kept' END,
     drop_reason = CASE WHEN known.drop_reason = ANY(:of_reviewers) THEN known.drop_reason END
     WHERE NOT known.evidence ? 'review_item'
-    """
-)
-
-_RETIRE = text(
-    """
-    UPDATE preference_pair p
-    SET status = 'dropped', evidence = p.evidence - 'task_digest',
-        drop_reason = CASE WHEN p.drop_reason = ANY(:of_reviewers) THEN p.drop_reason
-                           ELSE :reason END
-    FROM unnest(CAST(:keys AS text[]), CAST(:projects AS text[])) AS task(key, project)
-    WHERE p.role = :role AND p.variant = :variant AND p.basis = ANY(:bases)
-      AND p.task_key = task.key AND p.project = task.project
-      AND p.id <> ALL(CAST(:standing AS uuid[])) AND NOT p.evidence ? 'review_item'
     """
 )
 
