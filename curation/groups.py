@@ -226,10 +226,12 @@ def _slices(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (values[start : start + _ROWS_AT_ONCE] for start in range(0, len(values), _ROWS_AT_ONCE))
 
 
+# `IS TRUE` keeps a condition from being looked up in an index that is no help: on statistics from
+# before a bulk load the planner thinks all indexes alike.
 _NEWCOMERS = text(
     """
     SELECT id, project, episode_id, prompt_text_id, split_key FROM example
-    WHERE role = :role AND variant = :variant AND needs_settling AND status = 'kept'
+    WHERE role = :role AND variant = :variant AND needs_settling AND (status = 'kept') IS TRUE
     ORDER BY id
     """
 )
@@ -256,8 +258,8 @@ _KEYS_BY_PROMPT, _KEYS_BY_EPISODE = (
         CROSS JOIN LATERAL (
             SELECT DISTINCT split_key FROM (
                 SELECT split_key FROM example
-                WHERE {column} = given.id AND role = :role AND variant = :variant
-                  AND split_key <> ''
+                WHERE {column} = given.id AND split_key <> ''
+                  AND (role = :role) IS TRUE AND (variant = :variant) IS TRUE
                 LIMIT :at_most
             ) AS tied
         ) AS found

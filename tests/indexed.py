@@ -69,7 +69,7 @@ class Shelf:
             **columns,
         )
         self.session.add(made)
-        self.session.commit()
+        self.session.flush()
         return made.id
 
     def change(self, id: UUID, **columns: Any) -> None:
@@ -79,7 +79,7 @@ class Shelf:
             setattr(row, name, value)
         row.needs_settling = True
         self.session.add(row)
-        self.session.commit()
+        self.session.flush()
 
     def unsettled_texts(self) -> list[int]:
         """Return the texts that the step of comparing would be given."""
@@ -92,6 +92,7 @@ class Shelf:
 
     def compare(self, chunk: int = 1000) -> list[Compared]:
         """Compare what is unsettled, chunk by chunk."""
+        self.session.commit()
         texts = self.unsettled_texts()
         done = []
         for start in range(0, len(texts), chunk):

@@ -208,6 +208,7 @@ def test_two_workers_miss_nothing_that_one_would_find(database):
                 shelf = Shelf(session)
                 for answer in some:
                     shelf.put(TASK, answer)
+                session.commit()
                 barrier.wait(timeout=30)
                 shelf.compare(chunk=3)
         except BaseException as error:
