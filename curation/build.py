@@ -127,15 +127,15 @@ def begin(
     with session_scope() as session:
         templates, present = load_templates(session, role), mark(session)
         build = builds.take_up(session, role, recipe, templates, present)
-        if build is not None:
-            since, everything = build.until_xid, False
-        else:
+        if build is None:
             build = builds.open_new(session, role, recipe, templates, present)
             since, everything = build.from_xid, build.everything
+        else:
+            since, everything = build.until_xid, False
         build.kind, build.recipe, build.until_xid = kind, recipe.as_json(), present.xid
         build.step = "ask"
         chunks.cut(
-            *(session, build.id, JUDGE, unseen(session, since, everything=everything)),
+            *(session, build.id, JUDGE, unseen(session, role, since, everything=everything)),
             {"role": role, "variant": recipe.variant, "from_xid": since},
             recipe.batch_size,
         )

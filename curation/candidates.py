@@ -20,6 +20,7 @@ from sqlalchemy.orm import defer
 from sqlmodel import Session, col
 
 from collector.tables import CUT, ERROR, SUCCESS, Feedback, Interaction, InteractionPayload
+from curation import derive
 from curation.columns import example
 from curation.review.labels import overrides_of, statements_of
 from curation.score.outcome import ERROR_STATUS, INCOMPLETE, TRUNCATED, Statement
@@ -115,7 +116,7 @@ def move_watermark(session: Session, role: str, variant: str, xid: int, at: date
     session.add(stored)
 
 
-def unseen(session: Session, from_xid: int | None, *, everything: bool) -> str:
+def unseen(session: Session, role: str, from_xid: int | None, *, everything: bool) -> str:
     """Return the SQL of the ids to look at; it takes role, variant and from_xid.
 
     Makes the planner go from what is new to what is stored, which its own estimates of a fresh
@@ -128,7 +129,8 @@ def unseen(session: Session, from_xid: int | None, *, everything: bool) -> str:
     for plan in ("enable_hashjoin", "enable_mergejoin"):
         session.execute(text(f"SET LOCAL {plan} = off"))
     since = "AND i.written_xid >= :from_xid"
-    return f"{_NEW} {since} UNION {_SPOKEN_ABOUT} UNION {_TO_BE_JUDGED}"
+    touched = f"UNION {derive.TOUCHED}" if role in (derive.TESTER, derive.REVIEWER) else ""
+    return f"{_NEW} {since} UNION {_SPOKEN_ABOUT} UNION {_TO_BE_JUDGED} {touched}"
 
 
 _ALL = """
@@ -178,9 +180,11 @@ def candidates(
     """
     stored = _stored(session, ids, variant)
     interactions = _interactions(session, ids, stored)
-    said = _feedback(session, [(i.id, i.episode_id) for i in interactions.values()])
+    said = _words(session, interactions)
     changed = [
-        i for i in sorted(interactions) if everything or _is_news(interactions[i], stored, said[i])
+        i
+        for i in sorted(interactions)
+        if everything or _is_news(interactions[i], stored.get(i), said[i])
     ]
     labels, overrides = statements_of(session, changed), overrides_of(session, changed)
     for piece in _pieces(session, changed, variant):
@@ -205,13 +209,38 @@ def has_interactions(session: Session, role: str) -> bool:
     return session.execute(found).first() is not None
 
 
-def _is_news(interaction: Interaction, stored: dict[UUID, Example], said: list[Feedback]) -> bool:
-    known = stored.get(interaction.id)
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What was said about an interaction, or follows from what became of its episode."""
+
+    feedback: Sequence[Feedback]
+    derived: Sequence[Statement]
+
+    @property
+    def hash(self) -> str:
+        """What changes when a statement comes, goes, moves or is rewritten."""
+        written = [f"{one.id}:{one.written_xid}" for one in self.feedback]
+        written += [f"{one.name}:{one.value}:{one.said_at.isoformat()}" for one in self.derived]
+        return hashlib.sha256(";".join(written).encode()).hexdigest()[:16]
+
+    def on(self, interaction_id: UUID) -> list[Statement]:
+        """Return them as the scorer reads them."""
+        direct = [_statement(one, interaction_id) for one in self.feedback]
+        return derive.merged(direct, self.derived)
+
+
+def _words(session: Session, interactions: dict[UUID, Interaction]) -> dict[UUID, _Words]:
+    said = _feedback(session, [(i.id, i.episode_id) for i in interactions.values()])
+    derived = derive.statements_of(session, interactions.values())
+    return {i: _Words(said[i], derived.get(i, ())) for i in interactions}
+
+
+def _is_news(interaction: Interaction, known: Example | None, said: _Words) -> bool:
     return (
         known is None
         or known.needs_judging
         or known.source_xid != interaction.written_xid
-        or known.scores.get("feedback") != _hash(said)
+        or known.scores.get("feedback") != said.hash
     )
 
 
@@ -246,7 +275,7 @@ _SIZES = text(
 
 
 def _read(
-    interaction: Interaction, payload: InteractionPayload | None, said: list[Feedback]
+    interaction: Interaction, payload: InteractionPayload | None, said: _Words
 ) -> dict[str, Any]:
     """Return what a candidate takes from the log."""
     return {
@@ -255,8 +284,8 @@ def _read(
         "response": payload.response if payload else None,
         "attributes": (payload.attributes if payload else None) or {},
         "has_payload": payload is not None,
-        "statements": tuple(_statement(one, interaction.id) for one in said),
-        "feedback_hash": _hash(said),
+        "statements": tuple(said.on(interaction.id)),
+        "feedback_hash": said.hash,
     }
 
 
@@ -384,9 +413,3 @@ def _feedback(
         i: sorted(by_id[i] + (by_id[episode] if episode else []), key=lambda f: f.id)
         for i, episode in named
     }
-
-
-def _hash(said: Sequence[Feedback]) -> str:
-    """Return what changes when a statement comes, goes, moves or is rewritten."""
-    written = "".join(f"{one.id}:{one.written_xid};" for one in said)
-    return hashlib.sha256(written.encode()).hexdigest()[:16]

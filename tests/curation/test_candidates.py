@@ -25,7 +25,7 @@ ROLE = {"role": "coder", "variant": "default"}
 
 def found(session: Session, from_xid: int | None = None, *, everything: bool = False) -> set[UUID]:
     """The ids that are to be looked at, of those of which something is news."""
-    query = unseen(session, from_xid, everything=everything)
+    query = unseen(session, "coder", from_xid, everything=everything)
     ids = list(session.execute(text(query), {**ROLE, "from_xid": from_xid}).scalars())
     pieces = list(candidates(session, "default", ids, everything=everything))
     session.rollback()
@@ -222,7 +222,7 @@ def test_the_news_are_found_by_their_indexes(session, log) -> None:
     from_xid = session.execute(newest).scalar_one()
     log.call("a", "b", passed=True)
     session.execute(text("ANALYZE feedback, example"))
-    query = unseen(session, from_xid, everything=False)
+    query = unseen(session, "coder", from_xid, everything=False)
     explained = session.execute(text(f"EXPLAIN {query}"), {**ROLE, "from_xid": from_xid})
     scans = [line for line in explained.scalars() if "Seq Scan on" in line]
     assert [line for line in scans if "feedback" in line or "example" in line] == []

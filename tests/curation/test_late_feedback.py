@@ -58,3 +58,16 @@ def test_a_credit_that_moves_is_taken_from_one_turn_and_given_to_the_other(sessi
     assert kept(session) == {first["id"]}
     store(session, [second])
     assert kept(session) == {second["id"]}
+
+
+def test_a_tester_is_judged_again_when_its_episode_ends(session: Session, log) -> None:
+    episode = new_id()
+    suite = "def test_f():\n    assert f(2) == 3"
+    log.call("write f", "def f(x):\n    return x + 2", episode_id=episode)
+    tester = log.call("test f", suite, role="tester", episode_id=episode)
+    log.say(tester, "success", 0, source="test", actor="ci")
+    right = log.call("write f", "def f(x):\n    return x + 1", episode_id=episode)
+    log.say(tester, "success", 1, source="test", actor="ci again")
+    assert build_dataset("tester").card["kept"] == 0
+    log.say(right, "success", 1, source="human")
+    assert build_dataset("tester").card["kept"] == 1
