@@ -100,7 +100,7 @@ def datasketch() -> Dedupe:
 
 def rensa() -> Dedupe:
     """Rensa's plain path; the `_rho` one skips most of a long text's words."""
-    from rensa import RMinHash, RMinHashLSH
+    from rensa import RMinHash, RMinHashLSH  # type: ignore[import-not-found]
 
     def dedupe(texts: Sequence[str]) -> tuple[int, list[int]]:
         sets = [shingles_of(words_of(text)) for text in texts]
@@ -136,10 +136,15 @@ def daft() -> Dedupe:
         _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
         is_shared = (counts > 1)[inverse].reshape(keys.shape).any(axis=1)
         buckets: dict[int, list[int]] = {}
+
+        def keep(index: int) -> None:
+            for key in keys[index].tolist():
+                buckets.setdefault(key, []).append(index)
+
         repeats = decided(
             np.flatnonzero(is_shared).tolist(),
             lambda i: {other for key in keys[i].tolist() for other in buckets.get(key, ())},
-            lambda i: [buckets.setdefault(key, []).append(i) for key in keys[i].tolist()][0],
+            keep,
             lambda i: shingles_of(words[i].split()),
         )
         return len(texts), repeats
@@ -149,16 +154,16 @@ def daft() -> Dedupe:
 
 def datatrove() -> Dedupe:
     """The signature step of datatrove's pipeline, on the first few hundred texts."""
-    from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
-    from datatrove.utils.hashing import HashConfig
+    from datatrove.pipeline.dedup import minhash  # type: ignore[import-not-found]
+    from datatrove.utils.hashing import HashConfig  # type: ignore[import-not-found]
 
-    config = MinhashConfig(
+    config = minhash.MinhashConfig(
         n_grams=SIZE,
         num_buckets=BANDS,
         hashes_per_bucket=ROWS,
         hash_config=HashConfig(precision=32),
     )
-    step = MinhashDedupSignature(output_folder="/nonexistent", config=config)
+    step = minhash.MinhashDedupSignature(output_folder="/nonexistent", config=config)
 
     def dedupe(texts: Sequence[str]) -> tuple[int, list[int]]:
         some = texts[:MOST_OF_DATATROVE]

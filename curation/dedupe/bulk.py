@@ -28,7 +28,7 @@ from curation.dedupe.index import (
     _signed,
     text_ids_of,
 )
-from curation.normalize import normalize
+from curation.normalize import normalize_all
 from curation.recipe import CurationRecipe
 from foundation.database import session_scope
 
@@ -109,10 +109,8 @@ def signed_batch(
     prompts: list[str], answers: list[str], role: str, recipe: CurationRecipe, templates: Templates
 ) -> pa.Array:
     """Return ids and keys of some examples (prompts as JSON), as an index would store them."""
-    compared = [
-        normalize(json.loads(prompt), answer, templates)
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
+    calls = list(zip(map(json.loads, prompts), answers, strict=True))
+    compared = normalize_all(calls, templates)
     ids = [text_ids_of(role, recipe.variant, one) for one in compared]
     wholes, alone = _signed(role, recipe, dict(zip(ids, compared, strict=True)))
     rows = [

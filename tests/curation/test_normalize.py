@@ -2,7 +2,8 @@
 
 import pytest
 
-from curation.normalize import comparable, comparable_lines, normalize
+from curation.boilerplate import Templates
+from curation.normalize import comparable, comparable_lines, normalize, normalize_all
 from foundation.chat import message
 
 
@@ -64,3 +65,15 @@ def test_system_prompts_and_earlier_answers_are_not_compared():
     assert normalize([message("user", "ab")], "c").norm_hash != (
         normalize([message("user", "a")], "bc").norm_hash
     )
+
+
+def test_many_at_once_are_as_one_by_one_and_without_templates():
+    templates = Templates(prompt=("you are a careful programmer.",), answer=("sure!",))
+    calls = [
+        ([message("user", f"You are a  careful programmer. Do {n} at 12:00:0{n}")], f"Sure!\n{n}")
+        for n in range(5)
+    ]
+    found = normalize_all(calls, templates)
+    assert found == [normalize(prompt, answer, templates) for prompt, answer in calls]
+    assert (found[3].prompt, found[3].answer) == ("do 3 at <time>", "3")
+    assert normalize_all([]) == []
