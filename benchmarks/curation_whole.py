@@ -3,18 +3,20 @@
     python -m benchmarks.curation_whole [--quick]
 
 The real commands on an embedded PostgreSQL of their own: `flywheel import` brings in made-up calls
-around slices of Python's own standard library (requests of 20 task types, answers of code, test
+around functions of Python's own standard library (requests of 20 task types, answers of code, test
 outcomes, one in ten a repeat), `flywheel curate` makes the dataset, and both again for the 1,000
 new ones. Measured is the process of `curate` and, apart, what PostgreSQL worked meanwhile.
 """
 
 import argparse
+import ast
 import json
 import os
 import random
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -117,12 +119,12 @@ def _measure(folder: Path, n_rows: int, n_more: int) -> tuple[Cost, Cost]:
 
 
 def made_up_calls(seed: int) -> Iterator[dict[str, Any]]:
-    """Yield calls without end: a request around one slice of code, another slice as the answer.
+    """Yield calls without end: a request around some functions, others as the answer.
 
-    Three in a hundred repeat an earlier call to the letter, seven with a few words changed.
+    Three in a hundred repeat an earlier call to the letter, seven with a line added.
     """
     drawn = random.Random(seed)
-    lines = _library_lines()
+    functions = _library_functions()
     earlier: list[dict[str, Any]] = []
     number = 0
     while True:
@@ -134,9 +136,10 @@ def made_up_calls(seed: int) -> Iterator[dict[str, Any]]:
                 call["answer"] = _edited(call["answer"], drawn)
         else:
             kind = drawn.choice(TASK_TYPES)
+            asked = f"Request {number} of {kind}: rework this part."
             call = {
-                "prompt": f"Request {number} of {kind}: rework this part.\n{_slice(lines, drawn)}",
-                "answer": _slice(lines, drawn),
+                "prompt": f"{asked}\n{_code(functions, drawn)}",
+                "answer": _code(functions, drawn),
                 "task_type": kind,
             }
             if len(earlier) < 5000:
@@ -148,32 +151,31 @@ def made_up_calls(seed: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def _library_lines() -> list[str]:
-    """The sources of Python's standard library, line by line, without the blank ones."""
+def _library_functions() -> list[str]:
+    """The functions and classes of 20 to 150 words of Python's standard library, as sources."""
     folder = Path(os.__file__).parent
-    return [
-        line
-        for path in sorted(folder.glob("*.py"))
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.strip()
-    ]
+    found = []
+    for path in sorted(folder.glob("*.py")):
+        source = path.read_text(encoding="utf-8", errors="replace")
+        lines = source.splitlines()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                text = textwrap.dedent("\n".join(lines[node.lineno - 1 : node.end_lineno]))
+                if 20 <= len(text.split()) <= 150:
+                    found.append(text)
+    return found
 
 
-def _slice(lines: list[str], drawn: random.Random) -> str:
-    """Return successive lines of 120 to 280 words."""
-    wanted, taken = drawn.randint(120, 280), 0
-    start = end = drawn.randrange(len(lines) - 300)
-    while taken < wanted:
-        taken += len(lines[end].split())
-        end += 1
-    return "\n".join(lines[start:end])
+def _code(functions: list[str], drawn: random.Random) -> str:
+    """Return some functions of 120 words or more together: whole code, as an answer is."""
+    taken: list[str] = []
+    while sum(len(text.split()) for text in taken) < 120:
+        taken.append(drawn.choice(functions))
+    return "\n\n".join(taken)
 
 
 def _edited(text: str, drawn: random.Random) -> str:
-    words = text.split(" ")
-    for _ in range(2):
-        words[drawn.randrange(len(words))] = f"edited_{drawn.randrange(1000)}"
-    return " ".join(words)
+    return f"{text}\n\nedited = {drawn.randrange(1000)}"
 
 
 def _run(arguments: list[str], environment: dict[str, str]) -> Cost:
