@@ -12,7 +12,8 @@ from curation.preferences.benchmarks import check_pairs
 from curation.preferences.corrections import mine_corrections
 from curation.preferences.outcomes import mine_tasks
 from curation.preferences.people import mine_preferences
-from curation.preferences.store import assign_splits, settle
+from curation.preferences.places import assign_splits
+from curation.preferences.store import settle
 from curation.recipe import CurationRecipe
 from curation.templates import load_templates
 
@@ -31,6 +32,6 @@ def mine_pairs(session: Session, role: str, recipe: CurationRecipe) -> dict[str,
     n_tasks = mine_tasks(session, role, recipe)
     mine_corrections(session, role, recipe)
     mine_preferences(session, role, recipe)
-    assign_splits(session, role, recipe)
+    assign_splits(session, role, recipe, templates)
     check_pairs(session, role, recipe, templates)
     return {"tasks": n_tasks, **settle(session, role, recipe)}

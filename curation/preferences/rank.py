@@ -22,7 +22,8 @@ from curation.normalize import comparable_lines
 from curation.preferences.answers import ANSWER, IS_MINE, TASK, name_tasks, parameters
 from curation.preferences.benchmarks import check_pairs
 from curation.preferences.pairs import GENERATED, Answer, Pair, is_learnable, pair_of, spread
-from curation.preferences.store import Task, assign_splits, columns_of, settle, store
+from curation.preferences.places import assign_splits
+from curation.preferences.store import Task, columns_of, settle, store
 from curation.recipe import CurationRecipe
 from curation.score import judge
 from curation.score.outcome import Attempt
@@ -185,7 +186,7 @@ def store_ranked(
     for one in found:
         pairs = pairs_of_ranked(one, recipe, least_gap)
         store(session, [columns_of(pair, one.asked.task, role, recipe.variant) for pair in pairs])
-    assign_splits(session, role, recipe)
+    assign_splits(session, role, recipe, templates)
     check_pairs(session, role, recipe, templates)
     return settle(session, role, recipe)
 

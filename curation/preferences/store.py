@@ -18,7 +18,6 @@ import curation.tables  # noqa: F401  declares the table
 from curation.preferences.pairs import STRENGTH, Pair
 from curation.publish.rows import row_hash
 from curation.recipe import CurationRecipe
-from curation.split import split_of
 from curation.tables import DROPPED, KEPT, TRAIN
 from foundation.tables import now
 
@@ -102,21 +101,6 @@ def retire_preferences(
     )
 
 
-def assign_splits(session: Session, role: str, recipe: CurationRecipe) -> None:
-    """Give all pairs of a task the split of the examples that answer it, the strictest of them.
-
-    So the pairs move with the examples' groups. A task that no example of a group answers is a
-    group of its own.
-    """
-    mine = {"role": role, "variant": recipe.variant}
-    session.execute(_FOLLOW_EXAMPLES, mine)
-    alone = session.execute(_UNGROUPED, mine).scalars().all()
-    session.execute(
-        _GIVE_SPLITS,
-        {**mine, "keys": list(alone), "splits": [split_of(key, recipe) for key in alone]},
-    )
-
-
 def settle(session: Session, role: str, recipe: CurationRecipe) -> dict[str, int]:
     """Say which pairs stand; return the counts of kept ones by basis, of others by reason.
 
@@ -168,48 +152,6 @@ _RETIRE_PREFERENCES = text(
     FROM unnest(CAST(:winners AS uuid[]), CAST(:losers AS uuid[])) AS pair(winner, loser)
     WHERE p.winner_id = pair.winner AND p.loser_id = pair.loser AND p.variant = :variant
       AND p.basis = 'human' AND NOT p.evidence ? 'review_item'
-    """
-)
-
-_FOLLOW_EXAMPLES = text(
-    """
-    WITH mine AS (
-        SELECT id, task_key, project, split_key, split,
-               ARRAY[winner_id, loser_id, CAST(evidence->>'asked' AS uuid)] AS sides
-        FROM preference_pair WHERE role = :role AND variant = :variant
-    ), answering AS (
-        SELECT p.task_key, p.project, e.split_key, e.split
-        FROM mine p CROSS JOIN LATERAL unnest(p.sides) AS side(id)
-        JOIN example e ON e.interaction_id = side.id AND e.variant = :variant
-        UNION
-        SELECT p.task_key, p.project, e.split_key, e.split
-        FROM (SELECT DISTINCT task_key, project FROM mine WHERE task_key LIKE 'prompt:%') p
-        JOIN example e ON e.prompt_text_id = CAST(substr(p.task_key, 8) AS bigint)
-        WHERE e.role = :role AND e.variant = :variant
-    ), strictest AS (
-        SELECT DISTINCT ON (task_key, project) task_key, project, split_key, split FROM answering
-        WHERE split_key <> ''
-        ORDER BY task_key, project, array_position(ARRAY['test', 'validation', 'train'], split),
-                 split_key LIKE 'task:%' DESC, split_key
-    )
-    UPDATE preference_pair p SET split_key = s.split_key, split = s.split
-    FROM mine m JOIN strictest s USING (task_key, project)
-    WHERE p.id = m.id AND (m.split_key, m.split) IS DISTINCT FROM (s.split_key, s.split)
-    """
-)
-
-_UNGROUPED = text(
-    """
-    SELECT DISTINCT task_key FROM preference_pair
-    WHERE role = :role AND variant = :variant AND split_key = ''
-    """
-)
-
-_GIVE_SPLITS = text(
-    """
-    UPDATE preference_pair p SET split_key = given.key, split = given.split
-    FROM unnest(CAST(:keys AS text[]), CAST(:splits AS text[])) AS given(key, split)
-    WHERE p.role = :role AND p.variant = :variant AND p.split_key = '' AND p.task_key = given.key
     """
 )
 

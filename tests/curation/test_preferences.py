@@ -12,6 +12,8 @@ from upstream_app import Server, create_upstream_app
 
 from collector.tables import Feedback, InteractionPayload
 from curation.decontaminate import Protected, protect, unprotect
+from curation.dedupe.index import index_texts
+from curation.normalize import normalize
 from curation.preferences.mine import mine_pairs
 from curation.preferences.pairs import Answer, is_learnable, pair_of, pairs_of, preference, spread
 from curation.preferences.rank import (
@@ -25,6 +27,7 @@ from curation.preferences.rank import (
 from curation.recipe import CurationRecipe
 from curation.score import judge
 from curation.score.outcome import Attempt
+from curation.split import split_of
 from curation.tables import Example, JudgeCall, PreferencePair
 from foundation.chat import completion, message
 from foundation.ids import new_id
@@ -580,3 +583,55 @@ class TestGenerated:
                 session.add(JudgeCall(key=key, model="somebody", rubric=rubric, score=score))
         session.flush()
         assert rank(one, ["a", "b", "c", "d"]) == [pytest.approx(0.8), None, 0.2, None]
+
+
+class TestNearPrompts:
+    """People preferred one of two answers that nobody executed: no example has a group."""
+
+    WORDS = " ".join(f"word{i}" for i in range(60))
+
+    def preferred(self, session, prompt):
+        rows = [
+            store_example(
+                session,
+                prompt,
+                text,
+                outcome=None,
+                status="dropped",
+                drop_reason="no_outcome",
+                prompt_text_id=None,
+            )
+            for text in ("x", "y")
+        ]
+        prefer(session, *rows)
+        return rows
+
+    def places(self, session):
+        return {(pair.split, pair.split_key) for pair in stored_pairs(session)}
+
+    def test_reworded_prompts_stand_in_one_split_whenever_they_come(self, session):
+        self.preferred(session, self.WORDS)
+        self.preferred(session, f"{self.WORDS} please")
+        mined(session)
+        assert len(self.places(session)) == 1
+        before = self.places(session)
+        self.preferred(session, f"well, {self.WORDS}")
+        mined(session)
+        assert len(stored_pairs(session)) == 3
+        assert self.places(session) == before
+
+    def test_prompts_near_an_examples_follow_it(self, session):
+        key = next(k for i in range(99) if split_of(k := f"group:{i}", RECIPE) == "test")
+        kept = store_example(session, self.WORDS, "a", split="test", split_key=key)
+        told = normalize(kept.prompt, "")
+        _, kept.prompt_text_id = index_texts(session, "coder", RECIPE, [told])[0]
+        session.flush()
+        self.preferred(session, f"{self.WORDS} please")
+        mined(session)
+        assert self.places(session) == {("test", key)}
+
+    def test_unlike_prompts_are_spread(self, session):
+        for i in range(40):
+            self.preferred(session, " ".join(f"w{i}x{j}" for j in range(30)))
+        assert mined(session)["human"] == 40
+        assert len(self.places(session)) == 40
