@@ -170,6 +170,35 @@ _CUES: Final = {
         "json": (r"\A\s*[\[{]\s*\"\w+\"\s*:", r"\A\s*\[\s*\{\s*\"\w+\"\s*:"),
     }.items()
 }
+_NEEDED: Final = {
+    "python": ("def ", "class ", "import ", "if ", "for "),
+    "rust": ("fn ", "let mut ", "use ", "impl", "!("),
+    "go": ("package ", "func ", "fmt.", " := "),
+    "typescript": (
+        "interface ",
+        "type ",
+        ": str",
+        ": num",
+        ": bool",
+        ": void",
+        ": any",
+        "promise<",
+    ),
+    "javascript": ("const ", "let ", "var ", "function", "console.log(", "=>", "require("),
+    "java": ("public ", "system.out.print", "import java"),
+    "cpp": ("#include", "std::", "cout <<", "using namespace "),
+    "c": ("#include", "printf(", "int ", "void ", "char ", "static "),
+    "csharp": ("using system", "console.write", "namespace "),
+    "ruby": ("def ", "end"),
+    "php": ("<?php", "$"),
+    "shell": ("$ ", "fi", "done", "esac", "echo ", "sudo ", "apt-get ", "pip ", "cd ", "grep ")
+    + ("git ", "mkdir ", "export "),
+    "sql": ("select", "create "),
+    "diff": ("diff --git ", "@@ -", "+++ ", "--- "),
+    "html": ("<!doctype html", "<html", "<body", "<div", "<script", "<head"),
+    "json": ('"',),
+}
+"""Lower-case literals without one of which none of a language's cues can be there: a cheap look."""
 _BEFORE: Final = {"typescript": ("javascript",), "cpp": ("c",), "diff": tuple(_CUES)}
 """Language -> those whose cues it shows too: one of its own decides."""
 
@@ -221,11 +250,13 @@ def _language_of_script(letters: str, n_letters: int) -> str | None:
 
 
 def _language_of_cues(code: str) -> str | None:
+    lowered = code.lower()
     counts = Counter(
         {
             language: n_found
             for language, cues in _CUES.items()
-            if (n_found := sum(1 for _ in cues.finditer(code)))
+            if any(literal in lowered for literal in _NEEDED[language])
+            and (n_found := sum(1 for _ in cues.finditer(code)))
         }
     )
     for language, shared in _BEFORE.items():
