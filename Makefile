@@ -64,12 +64,14 @@ bench-loss: $(READY)
 	$(BIN)/python -m benchmarks.loss $(BENCH_ARGS)
 
 # What our figures are printed beside, apart from this project's requirements.
-bench-venv: .venv-bench/.installed
+bench-venv: .venv-bench/.installed .venv-bench-dedupe/.installed
 
 .venv-bench/.installed: benchmarks/peers.txt
-	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
-	  --requirement benchmarks/peers.txt
+.venv-bench-dedupe/.installed: benchmarks/peers-dedupe.txt
+.venv-bench/.installed .venv-bench-dedupe/.installed:
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+	  --requirement $<
 	@touch $@
 
 format: $(READY)
@@ -77,4 +79,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-clients-* .venv-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	rm -rf $(VENV) .venv-clients-* .venv-bench* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

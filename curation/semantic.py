@@ -5,7 +5,7 @@ examples that answer one prompt, and those whose hashed word vectors fall into o
 hyperplanes (Charikar 2002, in the same band index as the MinHash keys) and have a high cosine.
 Their prompts and their answers are embedded apart, chunk by chunk; where both are alike the pair is
 written down as a `TextEdge` of kind `semantic`. An exact rule (the same Python program under other
-names) or a person disposes of it; until then both stay.
+names, the same code but for comments and layout) or a person disposes of it; until then both stay.
 """
 
 import ast
@@ -22,6 +22,7 @@ from sqlalchemy import Integer as Int
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlmodel import Session
 
+from curation.dedupe.code import same_code
 from curation.dedupe.minhash import band_keys, salt_of, word_hashes
 from curation.embed import Vectors, embed_chunks, likeness
 from curation.normalize import normalize
@@ -290,7 +291,7 @@ def _alike(
             likeness(vectors[one.prompt], vectors[other.prompt]),
             likeness(vectors[one.answer], vectors[other.answer]),
         )
-        is_same = one.prompt == other.prompt and same_program(one.exact_answer, other.exact_answer)
+        is_same = one.prompt == other.prompt and _says_the_same(one, other)
         if is_same or similarity >= recipe.semantic_threshold:
             edges.append(
                 {
@@ -304,6 +305,12 @@ def _alike(
                 }
             )
     return edges
+
+
+def _says_the_same(one: _Text, other: _Text) -> bool:
+    """Return whether two answers differ in what no program is changed by: an exact rule."""
+    answers = one.exact_answer, other.exact_answer
+    return same_program(*answers) or same_code(*answers)
 
 
 def _store(
