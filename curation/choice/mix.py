@@ -7,20 +7,26 @@ not what had been mixed into it, and none that is gone, was ruled out since, or 
 of what the role is tested on.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import select, text
 from sqlmodel import Session, col
 
+from curation.dedupe.compare import PROMPT
+from curation.dedupe.index import text_id_of
+from curation.normalize import normalize
 from curation.recipe import CurationRecipe
 from curation.tables import SFT, Dataset
+from curation.templates import NO_TEMPLATES, load_templates
 from foundation.errors import BadInput, NotFound
 
 GENERAL, REPLAY = "general", "replay"
+_PROMPTS_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,27 +131,53 @@ class _Draw:
 
     def __init__(self, session: Session, recipe: CurationRecipe, role: str | None) -> None:
         self._session, self._recipe, self._role = session, recipe, role
-        self._drawn: list[UUID] = []
+        self._templates = NO_TEMPLATES if role is None else load_templates(session, role)
+        self._gone: list[UUID] = []
+        """Rows that are drawn already, or must not be."""
 
     def take(self, word: str, datasets: Sequence[UUID], count: int) -> Iterator[MixedIn]:
         """Yield `count` rows of the datasets; one that stands in several is the first one's."""
-        if not (datasets and count):
-            return
-        rows = self._session.execute(
+        rows: list[Any] = []
+        while datasets and len(rows) < count:
+            drawn = self._draw(datasets, count - len(rows))
+            told = self._tested_on(drawn)
+            self._gone += [row.row_id for row in drawn]
+            rows += [row for row in drawn if row.row_id not in told]
+            if not told:
+                break
+        for place, dataset in enumerate(datasets, start=1):
+            ids = sorted(row.row_id for row in rows if row.place == place)
+            yield MixedIn(dataset, f"{word}:{dataset}", ids)
+
+    def _draw(self, datasets: Sequence[UUID], count: int) -> Sequence[Any]:
+        return self._session.execute(
             _DRAWN,
             {
                 "datasets": list(datasets),
-                "drawn": self._drawn,
+                "gone": self._gone,
                 "role": self._role,
                 "variant": self._recipe.variant,
                 "seed": str(self._recipe.seed),
                 "count": count,
             },
         ).all()
-        self._drawn += [row.row_id for row in rows]
-        for place, dataset in enumerate(datasets, start=1):
-            ids = sorted(row.row_id for row in rows if row.place == place)
-            yield MixedIn(dataset, f"{word}:{dataset}", ids)
+
+    def _tested_on(self, drawn: Sequence[Any]) -> set[UUID]:
+        """Return the drawn rows whose prompt, as compared, the role validates or tests on."""
+        if self._role is None:
+            return set()
+        asked: dict[int, list[UUID]] = defaultdict(list)
+        for start in range(0, len(drawn), _PROMPTS_AT_ONCE):
+            ids = [row.row_id for row in drawn[start : start + _PROMPTS_AT_ONCE]]
+            for row in self._session.execute(_PROMPTS, {"ids": ids}):
+                compared = normalize(row.prompt, "", self._templates).prompt
+                number = text_id_of(self._role, self._recipe.variant, PROMPT, compared)
+                asked[number].append(row.id)
+        held = self._session.execute(
+            _HELD_OUT_PROMPTS,
+            {"prompts": list(asked), "role": self._role, "variant": self._recipe.variant},
+        )
+        return {identifier for number in held.scalars() for identifier in asked[number]}
 
 
 _HELD: Final = text(
@@ -163,7 +195,7 @@ _DRAWN: Final = text(
     JOIN example e ON e.id = r.row_id
     WHERE s.dataset_id = ANY(CAST(:datasets AS uuid[])) AND s.split = 'train' AND s.origin = 'log'
       AND e.split = 'train' AND (e.status = 'kept' OR e.drop_reason = 'over_quota')
-      AND NOT r.row_id = ANY(CAST(:drawn AS uuid[]))
+      AND NOT r.row_id = ANY(CAST(:gone AS uuid[]))
       AND NOT EXISTS (
         SELECT FROM example own
         WHERE own.interaction_id = e.interaction_id AND own.status = 'kept'
@@ -182,6 +214,17 @@ _DRAWN: Final = text(
     """
 )
 """Without a role, none of the conditions on its own rows rules anything out."""
+
+
+_PROMPTS: Final = text("SELECT id, prompt FROM example WHERE id = ANY(CAST(:ids AS uuid[]))")
+
+_HELD_OUT_PROMPTS: Final = text(
+    """
+    SELECT DISTINCT prompt_text_id FROM example
+    WHERE prompt_text_id = ANY(CAST(:prompts AS bigint[])) AND role = :role
+      AND variant = :variant AND status = 'kept' AND split <> 'train'
+    """
+)
 
 
 def _share(value: float) -> Fraction:

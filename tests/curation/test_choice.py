@@ -228,11 +228,14 @@ def test_splits_have_their_shares_and_follow_the_key_alone():
     assert moved > 10
 
 
-def test_the_strictest_split_wins_and_a_task_wins_over_all():
+def test_the_strictest_split_wins_and_of_equal_ones_a_task():
     recipe = CurationRecipe()
     by_split: dict[str, str] = {}
     for n in range(200):
         by_split.setdefault(split_of(f"example:{n}", recipe), f"example:{n}")
     assert strictest(by_split.values(), recipe) == by_split["test"]
     assert strictest([by_split["train"], by_split["validation"]], recipe) == by_split["validation"]
-    assert strictest([*by_split.values(), "task:x"], recipe) == "task:x"
+    task = next(f"task:{n}" for n in range(200) if split_of(f"task:{n}", recipe) == "test")
+    assert strictest([*by_split.values(), task], recipe) == task
+    easy = next(f"task:{n}" for n in range(200) if split_of(f"task:{n}", recipe) == "train")
+    assert strictest([*by_split.values(), easy], recipe) == by_split["test"]

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from stored_rows import store_example, store_version
 
 from curation.choice.mix import amounts, mixed_in
+from curation.dedupe.index import text_id_of
+from curation.normalize import normalize
 from curation.recipe import CurationRecipe
+from foundation.chat import message
 from foundation.errors import BadInput, NotFound
 from foundation.ids import new_id
 
@@ -139,3 +142,14 @@ def test_a_wrong_source_is_named(session):
     pairs = store_version(session, store_many(session, 1, "p"), kind="preference")
     with pytest.raises(BadInput, match="'preference'"):
         mixed_in(session, replace(REPLAY, replay_datasets=(str(pairs.id),)), 10)
+
+
+def test_a_prompt_that_the_role_tests_on_is_not_taught_in_another_roles_words(session):
+    rows = store_many(session, 5, "talk", role="researcher")
+    general = store_version(session, rows)
+    compared = normalize([message("user", " TALK  3")], "").prompt
+    number = text_id_of("coder", "default", "prompt", compared)
+    store_example(session, "Talk 3", "y", split="test", prompt_text_id=number)
+    recipe = replace(GENERAL, general_dataset=str(general.id), general_share=0.5)
+    (mixed,) = mixed_in(session, recipe, 4, role="coder")
+    assert set(mixed.row_ids) == {row.id for row in rows} - {rows[3].id}, "still four of them"
