@@ -1,11 +1,12 @@
 """Erasing reaches every copy: examples, indexes, pairs, reviews, published files; and is named."""
 
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from published import add_example, add_pair, published
-from sqlalchemy import func
+from sqlalchemy import func, text
 from sqlmodel import SQLModel, select
 
 from collector.tables import Interaction, InteractionPayload
@@ -18,6 +19,8 @@ from curation.publish.rows import make_row
 from curation.tables import (
     TEXT_BAND,
     Contamination,
+    CurationBuild,
+    CurationChunk,
     Dataset,
     DatasetShard,
     Embedding,
@@ -34,6 +37,7 @@ from curation.tables import (
 )
 from foundation.artifacts import exists, put
 from foundation.chat import message
+from foundation.database import session_scope
 from foundation.ids import new_id
 from foundation.settings import get_settings
 
@@ -310,3 +314,43 @@ def test_no_text_is_left_in_the_index(session, log):
     for table in (IndexedText, TextEdge, Example, PreferencePair):
         assert session.exec(select(table)).all() == []
     assert session.execute(select(func.count()).select_from(TEXT_BAND)).scalar_one() == 0
+
+
+def test_erasing_waits_for_the_chunk_in_hand_and_holds_the_next(session, log):
+    """A worker that has read a call must not store its example after the call is erased."""
+    call = log.call("Where do I live?", SECRET, passed=True)
+    build = CurationBuild(
+        role="coder",
+        variant="default",
+        recipe={},
+        recipe_fingerprint="x",
+        everything=False,
+        until_xid=1,
+    )
+    session.add(build)
+    session.flush()
+    chunk = CurationChunk(build_id=build.id, step="judge", number=0, ids=[str(call)], n_rows=1)
+    session.add(chunk)
+    session.commit()
+    session.execute(select(CurationChunk).with_for_update())
+    session.add(Example(role="coder", interaction_id=call, prompt=[], answer=SECRET, norm_hash="n"))
+    session.flush()
+
+    def erase_call() -> Erasure:
+        with session_scope() as other:
+            return erase(other, Subject("interaction", (str(call),)), actor="ann")
+
+    with ThreadPoolExecutor(1) as pool:
+        erasing = pool.submit(erase_call)
+        with session_scope() as watching:
+            while watching.execute(_WAITS_FOR_CHUNKS).first() is None:
+                assert not erasing.done()
+                watching.rollback()
+        session.commit()
+        assert erasing.result(timeout=60).counts["example"] == 1
+    assert session.exec(select(Example)).all() == []
+
+
+_WAITS_FOR_CHUNKS = text(
+    "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'curation_chunk'::regclass"
+)
