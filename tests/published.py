@@ -1,11 +1,13 @@
 """Kept examples and pairs, and the version that publishing makes of them."""
 
 from typing import Any
+from uuid import UUID
 
 from sqlmodel import Session
 
 from curation.publish.publish import publish
 from curation.publish.rows import row_hash
+from curation.publish.shards import ends_shard
 from curation.recipe import CurationRecipe
 from curation.tables import CurationBuild, Dataset, Example, PreferencePair
 from curation.templates import NO_TEMPLATES
@@ -15,9 +17,17 @@ from foundation.ids import new_id
 RECIPE = CurationRecipe()
 
 
+def quiet_id() -> UUID:
+    """An id whose row ends no shard, so that a few rows are always one."""
+    while ends_shard(identifier := new_id()):
+        pass
+    return identifier
+
+
 def add_example(session: Session, prompt: str, answer: str, **columns: Any) -> Example:
-    """A kept example as judging and settling leave it."""
+    """A kept example as judging and settling leave it; a few of them are one shard."""
     added = Example(
+        id=columns.pop("id", None) or quiet_id(),
         role="coder",
         interaction_id=new_id(),
         prompt=[message("user", prompt)],
@@ -39,6 +49,7 @@ def add_pair(
     """A kept pair as mining leaves it."""
     added = PreferencePair(
         **{
+            "id": quiet_id(),
             "role": "coder",
             "basis": "outcome",
             "task_key": prompt,

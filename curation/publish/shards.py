@@ -46,11 +46,17 @@ def cut(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     shard: list[Entry] = []
     for entry in entries:
         shard.append(entry)
-        if _ends_a_shard(entry.id) or len(shard) == MOST_ROWS:
+        if ends_shard(entry.id) or len(shard) == MOST_ROWS:
             yield shard
             shard = []
     if shard:
         yield shard
+
+
+def ends_shard(identifier: UUID) -> bool:
+    """Return whether a row ends its shard, whatever stands around it."""
+    digest = hashlib.blake2b(identifier.bytes, digest_size=4).digest()
+    return int.from_bytes(digest) % MEAN_ROWS == 0
 
 
 def shard_name(entries: Sequence[Entry]) -> str:
@@ -122,11 +128,6 @@ def entries_in(path: Path) -> list[Entry]:
             return [entry_of(row) for row in read_shard(path)]
         wanted = [*(names & {"example_id", "pair_id"}), *BESIDE]
         return [entry_of(row) for row in file.read(columns=wanted).to_pylist()]
-
-
-def _ends_a_shard(identifier: UUID) -> bool:
-    digest = hashlib.blake2b(identifier.bytes, digest_size=4).digest()
-    return int.from_bytes(digest) % MEAN_ROWS == 0
 
 
 def _schema(packed: Row) -> Any:

@@ -10,6 +10,7 @@ from curation.publish.shards import MEAN_ROWS
 from curation.recipe import CurationRecipe
 from curation.tables import DROPPED
 from foundation.errors import BadInput
+from foundation.ids import new_id
 
 
 def test_every_kind_of_change_is_told_apart(session):
@@ -37,7 +38,7 @@ def test_every_kind_of_change_is_told_apart(session):
 
 def test_shards_that_both_have_are_not_opened(session, monkeypatch):
     for i in range(3 * MEAN_ROWS):
-        add_example(session, f"{i}", "a")
+        add_example(session, f"{i}", "a", id=new_id())
     session.flush()
     old, _ = published(session)
     comes = add_example(session, "one more", "a")
