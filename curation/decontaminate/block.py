@@ -26,6 +26,7 @@ from curation.decontaminate.protect import (
 )
 from curation.dedupe.settle import OPEN
 from curation.recipe import RULE_VERSIONS, CurationRecipe
+from curation.score.outcome import OVER_QUOTA
 from curation.split import TASK_PREFIX
 from foundation.chat import joined
 
@@ -181,12 +182,14 @@ _COLUMNS: Final = (
     "pg_column_size(prompt) + length(answer) AS n_chars"
 )
 _MINE: Final = "example.role = :role AND example.variant = :variant"
+_STANDS: Final = f"(status = 'kept' OR drop_reason = '{OVER_QUOTA}')"
+"""What a version may hold: a wider quota takes back what an earlier one left out."""
 
 # A judgement since may have brought a blocked example back: its evidence has to be found again.
 _CHECK_AGAIN = text(
     f"""
     WITH back AS (
-        UPDATE example SET protection = '' WHERE {_MINE} AND status = 'kept'
+        UPDATE example SET protection = '' WHERE {_MINE} AND {_STANDS}
           AND EXISTS (SELECT 1 FROM contamination c WHERE c.example_id = example.id)
         RETURNING id
     )
@@ -194,11 +197,11 @@ _CHECK_AGAIN = text(
     """
 )
 _STAMPS = text(
-    f"SELECT DISTINCT protection FROM example WHERE {_MINE} AND status = 'kept' "
+    f"SELECT DISTINCT protection FROM example WHERE {_MINE} AND {_STANDS} "
     "AND protection <> :stamp ORDER BY protection"
 )
 _NEXT = text(
-    f"SELECT {_COLUMNS} FROM example WHERE {_MINE} AND status = 'kept' AND protection = :old "
+    f"SELECT {_COLUMNS} FROM example WHERE {_MINE} AND {_STANDS} AND protection = :old "
     f"AND id > :last ORDER BY id LIMIT {_ROWS_AT_ONCE}"
 )
 _MEMBERS = text(
@@ -242,6 +245,6 @@ _DROP = text(
     """
 )
 _STAMP = text(
-    f"UPDATE example SET protection = :stamp WHERE {_MINE} AND status = 'kept' "
+    f"UPDATE example SET protection = :stamp WHERE {_MINE} AND {_STANDS} "
     "AND protection = :old"
 )

@@ -297,6 +297,13 @@ def test_a_repeat_is_dropped_with_its_evidence(session, example):
     assert list_sources(session)[0].n_blocked == 1
 
 
+def test_what_a_quota_left_out_is_checked_too_for_a_wider_one_takes_it_back(session, example):
+    left_out = example(status="dropped", drop_reason="over_quota")
+    protect(session, "list", [Protected("1", DECAGONAL)])
+    assert decontaminate(session, "coder", RECIPE).n_blocked == 1
+    assert status(session, left_out) == ("dropped", CONTAMINATED)
+
+
 def test_an_example_is_checked_once_and_later_lists_alone_after(session, example):
     protect(session, "one", [Protected("c", CAR_RACE)])
     first = example()
