@@ -28,7 +28,7 @@ def add_example(session: Session, prompt: str, answer: str, **columns: Any) -> E
     """A kept example as judging and settling leave it; a few of them are one shard."""
     added = Example(
         id=columns.pop("id", None) or quiet_id(),
-        role="coder",
+        role=columns.pop("role", "coder"),
         interaction_id=new_id(),
         prompt=[message("user", prompt)],
         answer=answer,
@@ -69,11 +69,11 @@ def add_pair(
 
 
 def published(
-    session: Session, recipe: CurationRecipe = RECIPE, kind: str = "sft"
+    session: Session, recipe: CurationRecipe = RECIPE, kind: str = "sft", role: str = "coder"
 ) -> tuple[Dataset, bool]:
     """What publishing makes of the rows as they stand."""
     build = CurationBuild(
-        role="coder",
+        role=role,
         variant=recipe.variant,
         kind=kind,
         recipe=recipe.as_json(),

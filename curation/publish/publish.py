@@ -46,6 +46,7 @@ from curation.publish.shards import (
 )
 from curation.recipe import CurationRecipe
 from curation.tables import (
+    SFT,
     TEST,
     TRAIN,
     VALIDATION,
@@ -105,7 +106,9 @@ def publish(
     for one in source.chosen():
         tally.add(one)
         entries[one.split].append(one.entry)
-    pieces = [*_own_pieces(entries), *_mixed_pieces(session, recipe, build.role, entries)]
+    pieces = list(_own_pieces(entries))
+    if build.kind == SFT:
+        pieces += _mixed_pieces(session, recipe, build.role, entries)
     content_hash = hash_of_content(recipe, build.kind, pieces)
     last = latest_dataset(session, build.role, build.variant, build.kind)
     if last is not None and last.content_hash == content_hash:

@@ -222,3 +222,20 @@ def test_what_a_task_is_graded_by_counts_as_said_by_it(session):
     assert is_new
     (row,) = read(session, second.id, "test")
     assert row["task"]["task_id"] == "sum"
+
+
+def test_rows_of_other_versions_stand_in_train_as_they_were(session):
+    replayed = add_example(session, "old task", "old answer", role="tester")
+    session.flush()
+    earlier, _ = published(session, role="tester")
+    add_examples(session, 3)
+    recipe = CurationRecipe(replay_datasets=(str(earlier.id),), replay_share=0.25)
+    dataset, _ = published(session, recipe)
+    origins = [(s.split, s.n_rows, s.origin) for s in shards_of(session, dataset.id)]
+    assert origins[-1] == ("train", 1, f"replay:{earlier.id}")
+    assert load_rows(session, dataset.id, "train")[-1] == load_rows(session, earlier.id, "train")[0]
+    assert dataset.n_train == 4
+    assert (dataset.card["kept"], dataset.card["mixed_in"]) == (3, {f"replay:{earlier.id}": 1})
+    assert dataset.card["build"]["shards_written"] < len(origins)
+    assert str(replayed.id) in {row["example_id"] for row in read(session, dataset.id, "train")}
+    assert published(session, recipe) == (dataset, False)
