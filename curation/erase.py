@@ -266,8 +266,5 @@ _WITHOUT_EXAMPLE = text(
     WHERE NOT EXISTS (SELECT FROM example WHERE example.text_id = given.id)
     """
 )
-_BUILD_SAMPLES = text(
-    "UPDATE curation_build SET counts = counts #- '{compare,hot}' WHERE counts #> '{compare,hot}' "
-    "IS NOT NULL"
-)
+_BUILD_SAMPLES = text("UPDATE curation_build SET counts = counts - 'hot' WHERE counts ? 'hot'")
 _CHUNK_SAMPLES = text("UPDATE curation_chunk SET counts = counts - 'hot' WHERE counts ? 'hot'")

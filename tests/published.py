@@ -69,7 +69,11 @@ def add_pair(
 
 
 def published(
-    session: Session, recipe: CurationRecipe = RECIPE, kind: str = "sft", role: str = "coder"
+    session: Session,
+    recipe: CurationRecipe = RECIPE,
+    kind: str = "sft",
+    role: str = "coder",
+    **columns: Any,
 ) -> tuple[Dataset, bool]:
     """What publishing makes of the rows as they stand."""
     build = CurationBuild(
@@ -80,6 +84,7 @@ def published(
         recipe_fingerprint=recipe.fingerprint,
         everything=False,
         until_xid=1,
+        **columns,
     )
     session.add(build)
     session.flush()

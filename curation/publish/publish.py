@@ -132,11 +132,10 @@ def publish(
     quality = measured(session, dataset, recipe, templates, source, tally, last)
     leak_proof = prove_no_leak(session, dataset, recipe, templates, last)
     card = make_card(session, dataset, recipe, tally, quality, leak_proof)
-    if any(isinstance(n, dict) and n.get("hot") for n in build.counts.values()):
+    if build.counts.get("hot"):
         card["warnings"].append(HOT)
     dataset.artifact_uri = write_card(card, shards_json(session, dataset))
-    shards = {"shards": len(pieces), "shards_written": n_written}
-    dataset.card = {**card, "build": {**_without_texts(build.counts), **shards}}
+    dataset.card = {**card, "build": _account_of(build, pieces, n_written)}
     session.flush()
     return dataset, True
 
@@ -298,14 +297,10 @@ def _known_files(session: Session, names: set[str]) -> dict[str, tuple[str, str]
     return {name: (uri, file) for name, uri, file in session.execute(query) if exists(uri)}
 
 
-def _without_texts(counts: dict[str, Any]) -> dict[str, Any]:
-    """Return a build's account without the samples of hot buckets: a card outlives an erasure."""
-    return {
-        name: {**value, "hot": len(value["hot"])}
-        if isinstance(value, dict) and isinstance(value.get("hot"), list)
-        else value
-        for name, value in counts.items()
-    }
+def _account_of(build: CurationBuild, pieces: Sequence[Piece], n_written: int) -> dict[str, Any]:
+    """Return what a build did, without the samples of hot buckets: a card outlives an erasure."""
+    hot = {"hot": len(build.counts.get("hot", ()))}
+    return {**build.counts, **hot, "shards": len(pieces), "shards_written": n_written}
 
 
 def _n_rows(pieces: Iterable[Piece], split: str) -> int:

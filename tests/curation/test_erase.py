@@ -171,6 +171,27 @@ def test_published_versions_are_read_without_the_row(session, secret):
     assert third.card["kept"] == 2
 
 
+def test_samples_of_what_many_texts_share_go_too(session, secret):
+    counts = {"hot": [{"kind": "prompt", "n_texts": 900, "sample": SECRET}], "new": 1}
+    build = CurationBuild(
+        role="coder",
+        variant="default",
+        recipe={},
+        recipe_fingerprint="x",
+        everything=False,
+        until_xid=1,
+        counts=counts,
+    )
+    session.add(build)
+    session.flush()
+    session.add(
+        CurationChunk(build_id=build.id, step="compare", number=0, ids=[], n_rows=0, counts=counts)
+    )
+    session.flush()
+    erase(session, one(secret), actor="ann")
+    assert rows_with(session, SECRET) == []
+
+
 def test_a_shard_of_nothing_but_the_row_goes(session, secret):
     secret.split = "validation"
     session.flush()

@@ -239,3 +239,13 @@ def test_rows_of_other_versions_stand_in_train_as_they_were(session):
     assert dataset.card["build"]["shards_written"] < len(origins)
     assert str(replayed.id) in {row["example_id"] for row in read(session, dataset.id, "train")}
     assert published(session, recipe) == (dataset, False)
+
+
+def test_buckets_too_full_to_compare_are_warned_of_without_their_text(session):
+    add_example(session, "a", "b")
+    session.flush()
+    hot = [{"kind": "prompt", "n_texts": 900, "sample": "You are a helpful"}]
+    dataset, _ = published(session, counts={"hot": hot, "new": 1})
+    assert dataset.card["build"]["hot"] == 1
+    assert any("not all were compared" in warning for warning in dataset.card["warnings"])
+    assert "You are a helpful" not in str(dataset.card)
