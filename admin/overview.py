@@ -17,7 +17,7 @@ from admin.paging import Count, bounded_count
 from admin.rendering import Reading, render
 from admin.wheel import Stage, Wheel, draw
 from collector.tables import Interaction
-from curation.tables import Dataset
+from curation.tables import SFT, Dataset
 from evaluator.tables import Verdict
 from foundation.ids import first_id_at
 from foundation.settings import get_settings
@@ -207,7 +207,9 @@ def role_lines(session: Session) -> list[RoleLine]:
     """Return one line per configured or served role, each from the newest row of its tables."""
     serving = {row.role: row for row in session.scalars(select(RoleServing)).all()}
     roles = list(dict.fromkeys([*get_settings().roles, *sorted(serving)]))
-    datasets = _newest_by_role(session, Dataset, col(Dataset.variant) == DEFAULT_VARIANT)
+    datasets = _newest_by_role(
+        session, Dataset, col(Dataset.variant) == DEFAULT_VARIANT, col(Dataset.kind) == SFT
+    )
     trainings = _newest_by_role(session, TrainingRun)
     verdicts = _newest_by_role(session, Verdict)
     shown = {row.verdict.role: row for row in verdict_rows(session, list(verdicts.values()))}

@@ -4,6 +4,7 @@ The geometry is here, the drawing in `card.html`. All of it is escaped: names of
 projects come from callers.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 CONTENT_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"
 """What a server should send with the page."""
+
+_TURNS: Final = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
 
 BARS_AT_MOST: Final = 12
 """Bars of one plot; the smaller ones are added up in the last."""
@@ -195,12 +198,18 @@ def _counts(value: Any) -> bool:
     return isinstance(value, bool | int)
 
 
+def _plain(value: Any) -> Any:
+    """Return what is shown without characters that turn the text around them."""
+    return _TURNS.sub("\ufffd", value) if type(value) is str else value
+
+
 @lru_cache(maxsize=1)
 def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_plain,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -14,7 +14,14 @@ from sqlmodel import Session
 
 from admin.pages import create_admin_app
 from collector.tables import Feedback, Interaction, InteractionPayload
-from curation.tables import DROPPED, Dataset, DatasetShard, Example, ShardRow
+from curation.tables import (
+    DROPPED,
+    Dataset,
+    DatasetShard,
+    Example,
+    PreferencePair,
+    ShardRow,
+)
 from evaluator.tables import Evaluation, Sample, Suite, SuiteTask, Verdict
 from foundation.ids import new_id
 from foundation.tables import DONE, FAILED, RUNNING, Decision, Run, now
@@ -67,10 +74,15 @@ class Filled:
     """Ids of one row of each noun, and where each is shown."""
 
     ids: dict[str, UUID] = field(default_factory=dict)
+    more: tuple[str, ...] = ()
+    """Pages of a noun's other kinds."""
 
     @property
     def paths(self) -> list[str]:
-        return [f"/admin/{noun}/{identifier}" for noun, identifier in self.ids.items()]
+        return [
+            *(f"/admin/{noun}/{identifier}" for noun, identifier in self.ids.items()),
+            *self.more,
+        ]
 
 
 def add_call(session: Session, role: str = "coder", text: str = HOSTILE, **columns: Any) -> UUID:
@@ -140,6 +152,10 @@ def filled(session: Session) -> Filled:
             "task_types": {HOSTILE: 4},
             "warnings": [HOSTILE],
             "verified_share": 0.5,
+            "quality": {
+                "coverage": {"value": 0.5, "target": 0.8, "met": False, "why_not": None},
+                "novelty": {"value": None, "target": None, "met": None, "why_not": HOSTILE},
+            },
             "n_tokens": {"p50": 40},
         },
     )
@@ -163,6 +179,27 @@ def filled(session: Session) -> Filled:
         )
     )
     session.add(ShardRow(shard="s", row_id=kept.id))
+
+    pairs = Dataset(role="coder", kind="preference", number=1, content_hash="cd" * 32, n_train=1)
+    pair = PreferencePair(
+        role="coder",
+        basis="outcome",
+        task_key=HOSTILE,
+        winner_id=call,
+        loser_id=new_id(),
+        prompt=prompt,
+        chosen=HOSTILE,
+        rejected=HOSTILE,
+        norm_hash="x",
+    )
+    session.add_all([pairs, pair])
+    session.flush()
+    session.add(
+        DatasetShard(
+            dataset_id=pairs.id, split="train", position=0, shard="p", n_rows=1, uri="sha256/p"
+        )
+    )
+    session.add(ShardRow(shard="p", row_id=pair.id))
 
     training = TrainingRun(
         run_id=train.id,
@@ -310,5 +347,6 @@ def filled(session: Session) -> Filled:
             "verdicts": verdict.id,
             "experiments": experiment.id,
             "decisions": decision.id,
-        }
+        },
+        more=(f"/admin/datasets/{pairs.id}", f"/admin/datasets/{pairs.id}?show=dropped"),
     )

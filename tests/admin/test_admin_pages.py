@@ -81,6 +81,24 @@ def test_every_page_answers_with_safe_headers_and_no_way_for_hostile_text(get, f
                 assert (attributes.get(name) or "/admin/").startswith(("/admin/", "#main")), path
 
 
+def test_a_card_is_a_page_of_its_own_that_runs_and_fetches_nothing(get, filled) -> None:
+    answer = get(f"/admin/datasets/{filled.ids['datasets']}/card")
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "\u202e" not in answer.text
+    for tag, attributes in elements(answer.text):
+        assert tag != "script"
+        assert not {"src", "href", "onload"} & attributes.keys()
+
+
+def test_a_version_shows_its_measures_and_pairs_show_both_answers(get, filled) -> None:
+    page = get(f"/admin/datasets/{filled.ids['datasets']}").text
+    assert "not met, target 80.0" in page
+    assert "not measured: " in page
+    pairs = get(filled.more[0]).text
+    assert "better" in pairs
+    assert "by outcome" in pairs
+
+
 def test_hostile_text_is_shown_as_text(get, filled) -> None:
     page = get(f"/admin/interactions/{filled.ids['interactions']}").text
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 6
