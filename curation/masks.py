@@ -25,29 +25,33 @@ _LONG, _DATE, _CLOCK, _ADDRESS, _PATH = (1 << number for number in range(5))
 """What a place may hold: long hexadecimal runs, dates, clocks or ports, addresses, paths."""
 
 _MASKS: Final = tuple(
-    (kind, re.compile(pattern), mask)
-    for kind, pattern, mask in (
-        (_LONG, r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uuid>"),
+    (kind, needed, re.compile(pattern), mask)
+    for kind, needed, pattern, mask in (
+        (_LONG, "-", r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uuid>"),
         (
             _DATE,
+            "-",
             r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}"
             r"(?:[t ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?)?"
             r"(?:z|[+-][0-9]{2}:?[0-9]{2})?\b",
             "<time>",
         ),
-        (_CLOCK, r"\b[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?\b", "<time>"),
-        (_ADDRESS, r"\b(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]{2,5})?\b", "<address>"),
+        (_CLOCK, ":", r"\b[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?\b", "<time>"),
+        (_ADDRESS, ".", r"\b(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]{2,5})?\b", "<address>"),
         # Bounded, or a line of a million dots would cost a million squared.
-        (_CLOCK, r"\b(localhost|[\w-]{1,63}\.[\w.-]{0,99}\w):[0-9]{2,5}\b", r"\1:<port>"),
-        (_LONG, r"\b0x[0-9a-f]{8,16}\b", "<pointer>"),
+        (_CLOCK, ":", r"\b(localhost|[\w-]{1,63}\.[\w.-]{0,99}\w):[0-9]{2,5}\b", r"\1:<port>"),
+        (_LONG, "0x", r"\b0x[0-9a-f]{8,16}\b", "<pointer>"),
         # The last part of a path names what the task is about; the folders are the machine's.
-        (_PATH, r"(?<![\w/.<>])(?:~|[a-z]:)?/(?:[\w.\-]+/)+(?=[\w.\-])", "<folder>/"),
-        (_PATH, r"(?<!\w)[a-z]:\\(?:[\w.\- ]+\\)+", "<folder>/"),
-        (_LONG, r"\b(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{12,64}\b", "<hash>"),
+        (_PATH, "~/", r"(?<![\w/.<>])~/(?:[\w.\-]+/)+(?=[\w.\-])", "<folder>/"),
+        (_PATH, ":/", r"(?<![\w/.<>])[a-z]:/(?:[\w.\-]+/)+(?=[\w.\-])", "<folder>/"),
+        (_PATH, "/", r"/(?<![\w/.<>]/)(?:[\w.\-]+/)+(?=[\w.\-])", "<folder>/"),
+        (_PATH, ":\\", r"(?<!\w)[a-z]:\\(?:[\w.\- ]+\\)+", "<folder>/"),
+        (_LONG, "", r"\b(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{12,64}\b", "<hash>"),
         # Epoch milliseconds and ids; shorter numbers may be constants (1000000007).
-        (_LONG, r"\b[0-9]{12,}\b", "<number>"),
+        (_LONG, "", r"\b[0-9]{12,}\b", "<number>"),
     )
 )
+"""Kind, what a line must hold for the pattern to be worth a try, pattern, mask."""
 
 _WRITTEN_OTHERWISE: Final = {
     **dict.fromkeys("“”„«»", '"'),
@@ -68,12 +72,15 @@ _COMBINING: Final = (b"\xcc", b"\xcd")
 _LETTERS: Final = [bytes([code]).decode("latin-1") for code in range(256)]
 _IN_NAME: Final = np.array([c.isalnum() or c in "_.-" or c >= "\x80" for c in _LETTERS])
 _BEFORE_PATH: Final = np.array([c >= "\x80" or not (c.isalnum() or c in "_/.<>") for c in _LETTERS])
-_BYTES_AT_ONCE: Final = 1 << 18
+_APART: Final = b"\n\0"
+"""Stands between texts, so that the lines of one end where it does."""
+_BYTES_AT_ONCE: Final = 1 << 17
 """Of texts, so that what is made of them stays in a core's cache."""
 _LONGEST_OCTET: Final = 4
 """With its dot."""
-_LOOK_AHEAD: Final = 12
-"""Bytes that the longest pattern looked for spans."""
+_SIDE: Final = 8
+"""Bytes set before and after the texts, so that every place has neighbours."""
+_FOUR_TRUE: Final = np.uint32(0x01010101)
 
 
 def masked(text: str) -> str:
@@ -99,8 +106,8 @@ def masked_bytes(texts: Sequence[str]) -> list[bytes]:
 
 def masked_line(line: str, kinds: int = -1) -> str:
     """Return a lower-case line with the patterns of some kinds (a bit set) replaced by masks."""
-    for kind, pattern, mask in _MASKS:
-        if kinds & kind:
+    for kind, needed, pattern, mask in _MASKS:
+        if kinds & kind and needed in line:
             line = pattern.sub(mask, line)
     return line
 
@@ -115,12 +122,12 @@ def _encoded(text: str) -> bytes:
 
 
 def _masked_block(block: list[bytes]) -> list[bytes]:
-    whole = b"\0".join(block)
+    whole = _APART.join(block)
     if whole.count(b"\0") != len(block) - 1:
-        whole = b"\0".join(raw.replace(b"\0", b" ") for raw in block)
-    if not whole.isascii():
-        whole = b"\0".join(_composed(raw) for raw in whole.split(b"\0"))
-    return _masked_lines(_plain(whole.lower())).split(b"\0")
+        whole = _APART.join(raw.replace(b"\0", b" ") for raw in block)
+    if any(mark in whole for mark in _COMBINING):
+        whole = _APART.join(_composed(raw) for raw in whole.split(_APART))
+    return _masked_lines(_plain(whole.lower())).split(_APART)
 
 
 def _composed(raw: bytes) -> bytes:
@@ -158,7 +165,7 @@ def _set_apart(found: re.Match[str]) -> str:
 
 
 def _masked_lines(whole: bytes) -> bytes:
-    """Return texts, told apart by NUL, with the lines masked that may hold something to mask."""
+    """Return texts, told apart by `_APART`, with the lines masked that may hold something to mask."""
     pieces = []
     done = 0
     for start, stop, kinds in _suspect_lines(whole):
@@ -170,56 +177,77 @@ def _masked_lines(whole: bytes) -> bytes:
 
 def _suspect_lines(whole: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield start, stop and the kinds (a bit set) of each line that may hold something to mask."""
-    codes = np.frombuffer(whole + bytes(_LOOK_AHEAD), dtype=np.uint8)
-    found = [*_number_like(codes, len(whole)), (_PATH, _path_like(codes))]
-    places = np.concatenate([each for _, each in found])
-    if not len(places):
-        return
+    codes = np.frombuffer(bytes(_SIDE) + whole + bytes(2 * _SIDE - len(whole) % _SIDE), np.uint8)
+    found = [*_number_like(codes), (_PATH, _path_like(codes))]
+    places = np.concatenate([each for _, each in found]) - _SIDE
     kinds = np.repeat([kind for kind, _ in found], [len(each) for _, each in found])
-    breaks = np.flatnonzero((codes == 10) | (codes == 0))
-    lines = np.searchsorted(breaks, places)
-    order = np.argsort(lines, kind="stable")
-    first = np.flatnonzero(np.diff(lines[order], prepend=-1))
-    numbers = lines[order[first]]
-    starts = np.where(numbers, breaks[numbers - 1] + 1, 0)
-    of_line = np.bitwise_or.reduceat(kinds[order], first)
-    yield from zip(starts.tolist(), breaks[numbers].tolist(), of_line.tolist(), strict=True)
+    order = np.argsort(places)
+    start = stop = of_line = 0
+    for place, kind in zip(places[order].tolist(), kinds[order].tolist(), strict=True):
+        if place >= stop:
+            if of_line:
+                yield start, stop, of_line
+            start, stop, of_line = *_line_around(whole, place), 0
+        of_line |= kind
+    if of_line:
+        yield start, stop, of_line
 
 
-def _number_like(codes: Codes, n: int) -> list[tuple[int, Places]]:
+def _line_around(whole: bytes, place: int) -> tuple[int, int]:
+    stop = whole.find(b"\n", place)
+    return whole.rfind(b"\n", 0, place) + 1, stop if stop >= 0 else len(whole)
+
+
+def _number_like(codes: Codes) -> list[tuple[int, Places]]:
     """Return, by kind, where a hash, pointer, number, time, address or port may be."""
-
-    def at(flags: Flags, step: int) -> Flags:
-        return flags[step : step + n]
-
     digit = (codes - np.uint8(48)) < 10
-    dot, dash, colon = codes == 46, codes == 45, codes == 58
-    digits = digit[:-1] & digit[1:]
-    hexadecimal = digit | ((codes - np.uint8(97)) < 6)
-    two = hexadecimal[:-1] & hexadecimal[1:]
-    four = two[:-2] & two[2:]
-    eight = four[:-4] & four[4:]
-    long_run = at(eight, 0) & at(four, 8)
-    pointer = at(codes == 120, 0) & at(eight, 1)
-    date = at(digit, 0) & at(dash, 1) & at(digits, 2) & at(dash, 4) & at(digit, 5)
-    clock = at(colon, 0) & at(digits, 1)
-    octet = at(dot, 3) | (at(digit, 3) & at(dot, 4)) | (at(digits, 3) & at(dot, 5))
+    first = _places(digit[1:] & ~digit[:-1]) + 1
+    marks = codes[first - 1]
+    dashed, timed, dotted = first[marks == 45], first[marks == 58], first[marks == 46]
     # Of four numbers the second and the third stand between dots, of a version's three one does.
-    addresses = np.flatnonzero(at(digit, 0) & at(dot, 1) & at(digit, 2) & octet)
-    long_runs = np.flatnonzero(long_run | pointer)
+    octets = dotted[digit[dotted - 2] & (codes[_ends(digit, dotted)] == 46)]
     return [
-        (_LONG, long_runs[np.diff(long_runs, prepend=-2) > 1]),
-        (_DATE, np.flatnonzero(date)),
-        (_CLOCK, np.flatnonzero(clock)),
-        (_ADDRESS, addresses[:-1][np.diff(addresses) <= _LONGEST_OCTET]),
+        (_LONG, _hexadecimal_runs(codes, digit)),
+        (_DATE, dashed[digit[dashed - 2] & digit[dashed + 1] & (codes[dashed + 2] == 45)]),
+        (_CLOCK, timed[digit[timed + 1]]),
+        (_ADDRESS, octets[:-1][np.diff(octets) <= _LONGEST_OCTET]),
     ]
+
+
+def _ends(digit: Flags, first: Places) -> Places:
+    """Return where the runs of up to three digits end that begin at some places."""
+    two = digit[first + 1]
+    found: Places = first + 1 + two + (two & digit[first + 2])
+    return found
+
+
+def _hexadecimal_runs(codes: Codes, digit: Flags) -> Places:
+    """Return about where twelve hexadecimal digits follow one another, or eight after an x.
+
+    Twelve in a row hold two whole quarters of eight bytes and two more on one side; eight hold one.
+    """
+    is_hexadecimal = digit | ((codes - np.uint8(97)) < 6)
+    fours = is_hexadecimal.view(np.uint32) == _FOUR_TRUE
+    four = np.flatnonzero(fours)
+    eight = 4 * four[fours[four + 1]]
+    before = is_hexadecimal[eight - 1] & is_hexadecimal[eight - 2]
+    after = is_hexadecimal[eight + 8] & is_hexadecimal[eight + 9]
+    pointed = 4 * four[(codes.view(np.uint32)[four - 1, None].view(np.uint8) == 120).any(axis=1)]
+    return np.concatenate((eight[before | after], pointed))
 
 
 def _path_like(codes: Codes) -> Places:
     """Return the slashes that a path with folders may begin with."""
-    places = np.flatnonzero((codes == 47) | (codes == 92))
+    places = _places((codes == 47) | (codes == 92))
     slashes, backslashes = places[codes[places] == 47], places[codes[places] == 92]
     slashes = slashes[:-1][np.diff(slashes) > 1]
-    slashes = slashes[_IN_NAME[codes[slashes + 1]]]
-    slashes = slashes[(slashes == 0) | _BEFORE_PATH[codes[slashes - 1]]]
+    slashes = slashes[_IN_NAME[codes[slashes + 1]] & _BEFORE_PATH[codes[slashes - 1]]]
     return np.concatenate((slashes, backslashes[codes[backslashes - 1] == 58]))
+
+
+def _places(flags: Flags) -> Places:
+    """Return where flags are set, as `np.flatnonzero` does; faster where few are."""
+    whole = len(flags) // 8 * 8
+    eights = np.flatnonzero(flags[:whole].view(np.uint64))
+    rows, columns = flags[:whole].reshape(-1, 8)[eights].nonzero()
+    return np.concatenate((8 * eights[rows] + columns, whole + flags[whole:].nonzero()[0]))
