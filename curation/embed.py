@@ -34,7 +34,6 @@ BUNDLED: Final = "all-MiniLM-L6-v2"
 _TEXTS_AT_ONCE: Final = 256
 _CHUNKS_AT_ONCE: Final = 32
 _SPECIAL_TOKENS: Final = 2
-_NOVELTY_SAMPLE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +119,16 @@ def likeness(one: Vectors, other: Vectors) -> float:
 
 
 def novelty(session: Session, texts: Sequence[str], model: str = BUNDLED) -> float | None:
-    """Return the mean of 1 - cosine to the nearest other text, 0-1; None for fewer than two.
+    """Return the `mean_novelty` of the vectors of the distinct ones among some texts."""
+    return mean_novelty(embed(session, sorted(set(texts)), model))
 
-    0 is a set of copies. Of more than a thousand texts, the thousand of least hash stand for all:
-    the same ones while they stay in the set, so that a growing set embeds few anew. Unlike NovelSum
-    (arXiv 2502.17184) it needs no reference corpus.
+
+def mean_novelty(vectors: Vectors) -> float | None:
+    """Return the mean of 1 - cosine to the nearest other vector, 0-1; None for fewer than two.
+
+    0 is a set of copies. Unlike NovelSum (arXiv 2502.17184) it needs no reference corpus; it falls
+    with the number of vectors, so compare sets of one size.
     """
-    drawn = sorted(
-        set(texts), key=lambda t: hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest()
-    )
-    vectors = embed(session, drawn[:_NOVELTY_SAMPLE], model)
     if len(vectors) < 2:
         return None
     cosines = vectors @ vectors.T

@@ -41,8 +41,8 @@ _BITS: Final = 12
 """Hyperplanes of one bucket: 10 tables of 12 find 82 % of pairs of cheap cosine 0.9."""
 _CHEAP_COSINE: Final = 0.6
 _NEIGHBOURS_AT_MOST: Final = 5
-_HASHED: Final = "hashed-256"
-"""Name under which the cheap vectors are kept beside the embeddings."""
+HASHED: Final = "hashed-256"
+"""Name of the cheap vectors, under which they are kept beside the embeddings."""
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ def forget(session: Session, role: str, variant: str, text_ids: Sequence[int]) -
     session.execute(
         _FORGET_BANDS, {"ids": np.repeat(ids, _TABLES).tolist(), "keys": keys.ravel().tolist()}
     )
-    session.execute(_FORGET_VECTORS, {"ids": [str(i) for i in ids], "model": _HASHED})
+    session.execute(_FORGET_VECTORS, {"ids": [str(i) for i in ids], "model": HASHED})
 
 
 def same_program(one: str, other: str) -> bool:
@@ -228,7 +228,7 @@ def _index(
     rows = [
         {
             "text_hash": str(t.text_id),
-            "model": _HASHED,
+            "model": HASHED,
             "vector": v.astype("<f2").tobytes(),
             "n_chunks": 1,
         }
@@ -260,7 +260,7 @@ def _neighbours(
 
 
 def _cheap_vectors(session: Session, ids: set[int]) -> dict[int, NDArray[np.float32]]:
-    found = session.execute(_VECTORS, {"ids": [str(i) for i in ids], "model": _HASHED})
+    found = session.execute(_VECTORS, {"ids": [str(i) for i in ids], "model": HASHED})
     return {
         int(text_hash): np.frombuffer(vector, dtype="<f2").astype(np.float32)
         for text_hash, vector in found

@@ -24,6 +24,7 @@ from curation.normalize import normalize
 from curation.publish.consistency import agreement, habits
 from curation.publish.rows import Row
 from curation.recipe import CurationRecipe
+from curation.semantic import HASHED, hashed_vectors
 from curation.tables import Dataset, ReviewItem, ReviewLabel
 from foundation.chat import joined, text_of
 
@@ -132,20 +133,21 @@ def novelty(
 ) -> Measure:
     """Return the mean distance (1 - cosine) of a text to its nearest neighbour in the sample.
 
-    The last version's figure stands while fewer than a tenth of the rows changed their number since
-    it was measured.
+    By the recipe's embedding model; without one by hashed word vectors, which need no model. With a
+    model, the last version's figure stands while the number of rows changed by less than a tenth.
     """
-    model = recipe.embedding_model or embed.BUNDLED
+    texts = [novelty_text(row) for row in rows[:ENOUGH_TEXTS]]
+    if len(rows) < ENOUGH_TEXTS:
+        return Measure(None, len(rows), f"fewer than {ENOUGH_TEXTS} rows")
+    if recipe.embedding_model is None:
+        found = embed.mean_novelty(hashed_vectors(texts))
+        return Measure(found, len(texts), details={"model": HASHED, "n_rows": n_rows})
+    model = recipe.embedding_model
     before = (last.card.get("quality") or {}).get("novelty") if last is not None else None
     if before and before["value"] is not None and before["model"] == model:
         if abs(n_rows - before["n_rows"]) < STALE_SHARE * before["n_rows"]:
             kept = {"model": model, "n_rows": before["n_rows"]}
             return Measure(before["value"], before["n"], details=kept)
-    if len(rows) < ENOUGH_TEXTS:
-        return Measure(None, len(rows), f"fewer than {ENOUGH_TEXTS} rows")
-    if not embed.is_available(model):
-        return Measure(None, 0, "no embeddings here: pip install 'agent-flywheel[semantic]'")
-    texts = [novelty_text(row) for row in rows[:ENOUGH_TEXTS]]
     found = embed.novelty(session, texts, model)
     return Measure(found, len(texts), details={"model": model, "n_rows": n_rows})
 

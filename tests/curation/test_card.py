@@ -32,6 +32,7 @@ from curation.publish.quality import (
     style_agreement,
 )
 from curation.recipe import RULE_VERSIONS
+from curation.semantic import HASHED
 from curation.tables import Dataset, ReviewItem, ReviewLabel
 from foundation.artifacts import fetch
 from foundation.chat import message
@@ -169,32 +170,35 @@ def test_planted_repeats_are_found_in_long_answers_and_not_measured_in_short_one
     assert short.why_not == "no answer of 60 words to plant copies of"
 
 
-def test_novelty_says_why_it_is_not_measured(session, monkeypatch):
+def test_novelty_needs_no_model_and_says_why_it_is_not_measured(session):
     few = novelty(session, [row("a")], RECIPE, 1, None)
     assert few.why_not == "fewer than 100 rows"
-    monkeypatch.setattr(quality.embed, "is_available", lambda model: False)
-    none = novelty(session, [row("a")] * 100, RECIPE, 100, None)
-    assert "pip install" in (none.why_not or "")
+    copies = novelty(session, [row("a")] * 100, RECIPE, 100, None)
+    assert copies.details["model"] == HASHED
+    assert copies.value == pytest.approx(0, abs=1e-5)
+    unlike = novelty(session, [row(f"w{n} x{n} y{n}") for n in range(100)], RECIPE, 100, None)
+    assert unlike.value is not None
+    assert unlike.value > 0.3
 
 
-def test_novelty_stands_while_the_version_hardly_grew(session, monkeypatch):
+def test_novelty_by_a_model_stands_while_the_version_hardly_grew(session, monkeypatch):
     asked = []
 
     def measured(session, texts, model):
         asked.append(len(texts))
         return 0.4
 
-    monkeypatch.setattr(quality.embed, "is_available", lambda model: True)
     monkeypatch.setattr(quality.embed, "novelty", measured)
+    recipe = CurationRecipe(embedding_model=BUNDLED)
     rows = [row(str(i)) for i in range(150)]
-    first = novelty(session, rows, RECIPE, 1000, None)
+    first = novelty(session, rows, recipe, 1000, None)
     assert (first.value, first.n, first.details["model"]) == (0.4, 100, BUNDLED)
     last = Dataset(
         role="coder", number=1, content_hash="x", card={"quality": {"novelty": first.as_json()}}
     )
-    assert novelty(session, rows, RECIPE, 1099, last) == first
+    assert novelty(session, rows, recipe, 1099, last) == first
     assert asked == [100]
-    novelty(session, rows, RECIPE, 1100, last)
+    novelty(session, rows, recipe, 1100, last)
     assert asked == [100, 100]
 
 
