@@ -4,7 +4,6 @@ Nothing in it depends on the clock or on how many builds it took, but for the `b
 database row adds.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
@@ -21,7 +20,7 @@ from curation.choice.balance import UNTYPED
 from curation.columns import example
 from curation.export import SPLITS
 from curation.publish.chosen import Chosen
-from curation.publish.page import render
+from curation.publish.folder import write_card_files
 from curation.publish.quality import Measure, sample_of
 from curation.recipe import RULE_VERSIONS, CurationRecipe
 from curation.score.outcome import (
@@ -38,7 +37,6 @@ from curation.score.outcome import (
 from curation.tables import KEPT, POSITIVE, TRAIN, VALIDATION, Dataset
 from foundation.artifacts import put
 
-CARD, PAGE = "card.json", "card.html"
 CONTAMINATED: Final = "contaminated"
 STEPS: Final = (
     (
@@ -249,10 +247,8 @@ def warnings_of(
 
 def write_card(card: Mapping[str, Any], shards: Iterable[Mapping[str, Any]]) -> str:
     """Store a card and the list of its version's files; return the URI of the artifact."""
-    text = json.dumps({**card, "files": list(shards)}, indent=2, sort_keys=True, ensure_ascii=False)
     with TemporaryDirectory(prefix="flywheel-card-") as folder:
-        (Path(folder) / CARD).write_text(text + "\n", encoding="utf-8")
-        (Path(folder) / PAGE).write_text(render(card), encoding="utf-8")
+        write_card_files(Path(folder), card, files=list(shards))
         return put(Path(folder)).uri
 
 

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from curation.publish.formats import Format, Json
 from curation.publish.page import render
@@ -40,14 +40,18 @@ def copy_shards(folder: Path, split: str, shards: Sequence[Path]) -> None:
 
 def write_about(folder: Path, dataset: Dataset, made: Format, n_rows: Mapping[str, int]) -> None:
     """Write the card, its page, the README, and what the format's tool needs beside the data."""
-    card = dataset.card
-    text = json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False)
-    (folder / CARD).write_text(text + "\n", encoding="utf-8")
-    (folder / PAGE).write_text(render(card), encoding="utf-8")
+    write_card_files(folder, dataset.card)
     (folder / README).write_text(_readme(dataset, made, n_rows), encoding="utf-8")
     if made.beside is not None:
         name, content = made.beside(dataset.kind)
         (folder / name).write_text(content, encoding="utf-8")
+
+
+def write_card_files(folder: Path, card: Mapping[str, Any], **more: Any) -> None:
+    """Write a card as a page and as JSON, there with what else is to stand in it."""
+    text = json.dumps({**card, **more}, indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / CARD).write_text(text + "\n", encoding="utf-8")
+    (folder / PAGE).write_text(render(card), encoding="utf-8")
 
 
 def _readme(dataset: Dataset, made: Format, n_rows: Mapping[str, int]) -> str:
