@@ -201,7 +201,7 @@ def _line_around(whole: bytes, place: int) -> tuple[int, int]:
 def _number_like(codes: Codes) -> list[tuple[int, Places]]:
     """Return, by kind, where a hash, pointer, number, time, address or port may be."""
     digit = (codes - np.uint8(48)) < 10
-    first = _places(digit[1:] & ~digit[:-1]) + 1
+    first = np.flatnonzero(digit[1:] > digit[:-1]) + 1
     marks = codes[first - 1]
     dashed, timed, dotted = first[marks == 45], first[marks == 58], first[marks == 46]
     # Of four numbers the second and the third stand between dots, of a version's three one does.
@@ -238,16 +238,8 @@ def _hexadecimal_runs(codes: Codes, digit: Flags) -> Places:
 
 def _path_like(codes: Codes) -> Places:
     """Return the slashes that a path with folders may begin with."""
-    places = _places((codes == 47) | (codes == 92))
+    places = np.flatnonzero((codes == 47) | (codes == 92))
     slashes, backslashes = places[codes[places] == 47], places[codes[places] == 92]
     slashes = slashes[:-1][np.diff(slashes) > 1]
     slashes = slashes[_IN_NAME[codes[slashes + 1]] & _BEFORE_PATH[codes[slashes - 1]]]
     return np.concatenate((slashes, backslashes[codes[backslashes - 1] == 58]))
-
-
-def _places(flags: Flags) -> Places:
-    """Return where flags are set, as `np.flatnonzero` does; faster where few are."""
-    whole = len(flags) // 8 * 8
-    eights = np.flatnonzero(flags[:whole].view(np.uint64))
-    rows, columns = flags[:whole].reshape(-1, 8)[eights].nonzero()
-    return np.concatenate((8 * eights[rows] + columns, whole + flags[whole:].nonzero()[0]))
