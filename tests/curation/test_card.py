@@ -2,6 +2,7 @@
 
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -189,7 +190,7 @@ def test_novelty_by_a_model_stands_while_the_version_hardly_grew(session, monkey
         return 0.4
 
     monkeypatch.setattr(quality.embed, "novelty", measured)
-    recipe = CurationRecipe(embedding_model=BUNDLED)
+    recipe = replace(RECIPE, embedding_model=BUNDLED)
     rows = [row(str(i)) for i in range(150)]
     first = novelty(session, rows, recipe, 1000, None)
     assert (first.value, first.n, first.details["model"]) == (0.4, 100, BUNDLED)
