@@ -175,7 +175,7 @@ def _dropped(pairs: Sequence[Pair], recipe: CurationRecipe) -> list[bool]:
     texts = [normalize([], text) for pair in pairs for text in (pair.one, pair.other)]
     made = fingerprints(texts, recipe, world_salt("coder", recipe))
     return [
-        bool(set(one.own_keys) & set(other.probe_keys))
+        bool(set(one.keys) & set(other.keys))
         and duplicate_similarity(one, other, recipe) is not None
         for one, other in zip(made[0::2], made[1::2], strict=True)
     ]

@@ -165,7 +165,7 @@ def _set_apart(found: re.Match[str]) -> str:
 
 
 def _masked_lines(whole: bytes) -> bytes:
-    """Return texts, told apart by `_APART`, with the lines masked that may hold something to mask."""
+    """Return texts, told apart by `_APART`, with all masked that is to be."""
     pieces = []
     done = 0
     for start, stop, kinds in _suspect_lines(whole):

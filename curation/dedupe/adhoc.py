@@ -175,45 +175,33 @@ def _best(
 
 
 class _KeyIndex:
-    """Our own band keys."""
+    """Our own band keys, of which only those that several texts have are kept."""
 
     def __init__(self, masked: _Masked, recipe: CurationRecipe) -> None:
-        salt = salt_of("adhoc")
-        blocks = [example_keys(words, recipe, salt) for words in masked.words()]
-        starts = np.cumsum([0, *(len(block.own) for block in blocks)], dtype=np.int64)
-        none = np.empty((0, recipe.bands), dtype=np.int64)
-        self._own = np.concatenate([none, *(block.own for block in blocks)])
-        self._has_words = np.concatenate([none[:, 0] > 0, *(b.has_words for b in blocks)])
-        self._further: dict[int, list[int]] = defaultdict(list)
-        for start, block in zip(starts.tolist(), blocks, strict=False):
-            for owner, keys in zip(block.owners.tolist(), block.further.tolist(), strict=True):
-                self._further[start + owner] += keys
+        salt, n_texts = salt_of("adhoc"), 0
+        keys, owners = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        self._wordless: list[int] = []
+        for words in masked.words():
+            block = example_keys(words, recipe, salt)
+            of_block, of_whom = block.flat()
+            keys.append(of_block)
+            owners.append(n_texts + of_whom)
+            self._wordless += (n_texts + np.flatnonzero(~block.has_words)).tolist()
+            n_texts += len(block.has_words)
+        self._keys = _shared(np.concatenate(keys), np.concatenate(owners))
         self._kept: dict[int, list[int]] = defaultdict(list)
         self._cap = recipe.hot_bucket_cap
 
     def suspects(self) -> list[int]:
-        rows = np.flatnonzero(self._has_words)
-        owners = np.repeat(rows, self._own.shape[1])
-        others = np.repeat(list(self._further), [len(keys) for keys in self._further.values()])
-        further = np.array([key for keys in self._further.values() for key in keys], dtype=np.int64)
-        met = _meeting(
-            np.concatenate((self._own[rows].reshape(-1), further)),
-            np.concatenate((owners, others.astype(np.int64))),
-        )
-        found: list[int] = np.union1d(met, np.flatnonzero(~self._has_words)).tolist()
-        return found
+        return sorted([*self._keys, *self._wordless])
 
     def near(self, index: int) -> set[int]:
-        if not self._has_words[index]:
-            return set()
-        keys = self._own[index].tolist() + self._further.get(index, [])
-        buckets = [self._kept[key] for key in keys if key in self._kept]
+        buckets = [self._kept[key] for key in self._keys.get(index, ()) if key in self._kept]
         return {kept for bucket in buckets for kept in bucket[: self._cap]}
 
     def keep(self, index: int) -> None:
-        if self._has_words[index]:
-            for key in self._own[index].tolist():
-                self._kept[key].append(index)
+        for key in self._keys.get(index, ()):
+            self._kept[key].append(index)
 
 
 class _DatasketchIndex:
@@ -246,9 +234,14 @@ class _DatasketchIndex:
             self._kept.insert(index, self._found[index])
 
 
-def _meeting(keys: I64, owners: I64) -> I64:
-    """Return the owners of keys that occur more than once."""
+def _shared(keys: I64, owners: I64) -> dict[int, list[int]]:
+    """Return the keys of each owner that occur more than once."""
     order = np.argsort(keys)
     ordered = keys[order]
-    is_same = np.flatnonzero(ordered[1:] == ordered[:-1])
-    return owners[order[np.union1d(is_same, is_same + 1)]]
+    is_same = np.zeros(len(keys) + 1, dtype=bool)
+    np.equal(ordered[1:], ordered[:-1], out=is_same[1:-1])
+    met = np.flatnonzero(is_same[1:] | is_same[:-1])
+    found: dict[int, list[int]] = defaultdict(list)
+    for owner, key in zip(owners[order[met]].tolist(), ordered[met].tolist(), strict=True):
+        found[owner].append(key)
+    return dict(found)

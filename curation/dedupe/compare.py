@@ -67,8 +67,9 @@ class Part:
         if size not in self._shingles:
             known = self._runs.get(size)
             found = np.sort(run_hashes(self.words, size) if known is None else known)
-            is_new = found[1:] != found[:-1]
-            self._shingles[size] = found if is_new.all() else found[np.append(is_new, True)]
+            is_last = np.ones(len(found), dtype=bool)
+            np.not_equal(found[1:], found[:-1], out=is_last[:-1])
+            self._shingles[size] = found[is_last]
         return self._shingles[size]
 
     @cached_property
@@ -89,12 +90,11 @@ class Part:
 
 @dataclass(slots=True)
 class Fingerprint:
-    """What two examples are compared by; `own_keys` are stored, `probe_keys` looked up."""
+    """What two examples are compared by, and the band keys by which they meet."""
 
     prompt: Part
     answer: Part
-    own_keys: list[int] = field(default_factory=list)
-    probe_keys: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
 
 
 def fingerprints(
@@ -106,15 +106,13 @@ def fingerprints(
     keys = example_keys(words, recipe, salt).lists()
     sides = [Part(part, words.row(row)) for row, part in enumerate(parts)]
     return [
-        Fingerprint(prompt, answer, *both)
-        for prompt, answer, both in zip(sides[: len(texts)], sides[len(texts) :], keys, strict=True)
+        Fingerprint(prompt, answer, own)
+        for prompt, answer, own in zip(sides[: len(texts)], sides[len(texts) :], keys, strict=True)
     ]
 
 
-def prompt_keys(
-    parts: Sequence[Part], recipe: CurationRecipe, salt: np.uint64
-) -> list[tuple[list[int], list[int]]]:
-    """Return (own keys, keys to look up) of each prompt alone; a prompt without words has none."""
+def prompt_keys(parts: Sequence[Part], recipe: CurationRecipe, salt: np.uint64) -> list[list[int]]:
+    """Return the band keys of each prompt alone; a prompt without words has none."""
     offsets = np.cumsum([0, *(len(part.words) for part in parts)], dtype=np.int64)
     words = Ragged(np.concatenate([np.empty(0, np.uint64), *(p.words for p in parts)]), offsets)
     return text_keys(words, recipe, salt).lists()

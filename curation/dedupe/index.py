@@ -227,8 +227,8 @@ def _signed(
         [one.prompt for one in prompts.values()], recipe, world_salt(role, recipe, PROMPT)
     )
     return (
-        Signed(EXAMPLE, wholes, {i: one.probe_keys for i, one in wholes.items()}),
-        Signed(PROMPT, prompts, {i: own[1] for i, own in zip(prompts, keys, strict=True)}),
+        Signed(EXAMPLE, wholes, {i: one.keys for i, one in wholes.items()}),
+        Signed(PROMPT, prompts, dict(zip(prompts, keys, strict=True))),
     )
 
 

@@ -1,9 +1,9 @@
 """The band keys that texts are stored and looked up under, for many texts at once.
 
 An example's set is that of its prompt's shingles and its answer's, told apart by a tag, so its
-signature is the lesser of the two parts' in every place. Shorter texts have shorter shingles; near
-a boundary of lengths a repeat may have been stored with the next size, so a text is looked up under
-more keys than it is stored under.
+signature is the lesser of the two parts' in every place. Shorter texts have shorter shingles, and a
+pair is compared by the size of the shorter one: so a text that a repeat of it may be too short for
+has keys by that size as well. Each text is stored and looked up under all of its keys.
 """
 
 from dataclasses import dataclass
@@ -35,19 +35,25 @@ class Keys:
     """Band keys of n texts; a text without words has none."""
 
     own: I64
-    """What each is stored under, shape (n, bands); meaningless where `has_words` is false."""
+    """By their own sizes of shingles, shape (n, bands); meaningless where `has_words` is false."""
     has_words: NDArray[np.bool_]
     owners: I64
     """Whose the further keys are, shape (m,)."""
     further: I64
-    """What some are looked up under besides, shape (m, bands)."""
+    """By the sizes of shorter repeats, shape (m, bands)."""
 
-    def lists(self) -> list[tuple[list[int], list[int]]]:
-        """Return (keys stored, keys looked up) of each text."""
+    def flat(self) -> tuple[I64, I64]:
+        """Return all keys, and whose each is."""
+        rows = np.flatnonzero(self.has_words)
+        owners = np.repeat(np.concatenate((rows, self.owners)), self.own.shape[1])
+        return np.concatenate((self.own[rows], self.further)).reshape(-1), owners
+
+    def lists(self) -> list[list[int]]:
+        """Return the keys of each text."""
         rows = zip(self.own.tolist(), self.has_words.tolist(), strict=True)
-        found = [(own, own.copy()) if has_words else ([], []) for own, has_words in rows]
+        found = [own if has_words else [] for own, has_words in rows]
         for owner, further in zip(self.owners.tolist(), self.further.tolist(), strict=True):
-            found[owner][1].extend(further)
+            found[owner].extend(further)
         return found
 
 
@@ -115,19 +121,14 @@ class _Sized:
 
 
 def _signed_by_size(words: Ragged, n_untagged: int, recipe: CurationRecipe) -> list[_Sized]:
-    """Return each row's signature by its own size, then by the others near; answers are tagged."""
+    """Return each row's signature by its own size, then by a shorter one's; answers are tagged."""
     lengths = words.lengths
-    least = recipe.near_duplicate_threshold
-    nearby = (lengths, (lengths * least).astype(np.int64), (lengths / least).astype(np.int64))
-    own, lower, upper = (shingle_sizes(each, recipe) for each in nearby)
+    shortest = (lengths * recipe.near_duplicate_threshold).astype(np.int64)
+    own, lower = shingle_sizes(lengths, recipe), shingle_sizes(shortest, recipe)
     everywhere = np.ones(len(lengths), dtype=bool)
     return [
         _signed(words, n_untagged, sizes, is_in, recipe.num_perm)
-        for sizes, is_in in (
-            (own, everywhere),
-            (lower, lower != own),
-            (upper, (upper != own) & (upper != lower)),
-        )
+        for sizes, is_in in ((own, everywhere), (lower, lower != own))
     ]
 
 

@@ -95,7 +95,7 @@ def plant_and_measure(
     for one, copy in pairs:
         bin_number = _bin_of(_true_jaccard(one, copy, recipe))
         if bin_number is not None:
-            met = bool(set(one.own_keys) & set(copy.probe_keys))
+            met = bool(set(one.keys) & set(copy.keys))
             found = met and duplicate_similarity(one, copy, recipe) is not None
             for place, flag in enumerate((True, met, found)):
                 counts[bin_number][place] += flag
@@ -126,7 +126,7 @@ def _n_false(made: Sequence[Fingerprint], recipe: CurationRecipe) -> int:
     """Return how many pairs that meet in a bucket and pass verification should not have passed."""
     buckets: dict[int, list[int]] = defaultdict(list)
     for number, one in enumerate(made):
-        for key in set(one.probe_keys):
+        for key in set(one.keys):
             buckets[key].append(number)
     pairs = {
         (one, other)

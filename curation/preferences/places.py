@@ -82,11 +82,7 @@ def _near(
     """Yield the pairs of indexed prompts that are near, one of them given."""
     made = fingerprints([texts[key] for key in ids.values()], recipe, world_salt(role, recipe))
     keys = prompt_keys([one.prompt for one in made], recipe, world_salt(role, recipe, PROMPT))
-    signed = Signed(
-        PROMPT,
-        dict(zip(ids, made, strict=True)),
-        {i: wanted for i, (_, wanted) in zip(ids, keys, strict=True)},
-    )
+    signed = Signed(PROMPT, dict(zip(ids, made, strict=True)), dict(zip(ids, keys, strict=True)))
     with by_index(session):
         pairs = shared_buckets(session, signed, recipe).pairs
     for found in verified(session, signed, pairs, recipe, templates):

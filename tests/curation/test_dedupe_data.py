@@ -19,7 +19,7 @@ def dropped(pairs: list[tuple[str, str]]) -> list[bool]:
     texts = [normalize([], text) for pair in pairs for text in pair]
     made = fingerprints(texts, RECIPE, world_salt("coder", RECIPE))
     return [
-        bool(set(one.own_keys) & set(other.probe_keys))
+        bool(set(one.keys) & set(other.keys))
         and duplicate_similarity(one, other, RECIPE) is not None
         for one, other in zip(made[0::2], made[1::2], strict=True)
     ]
