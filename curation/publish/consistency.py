@@ -13,7 +13,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from curation.score.blocks import PYTHON, Block, Function, read_blocks
+from curation.score.blocks import PYTHON, Block, read_blocks
+from curation.score.tree import Function
 
 FEW: Final = 5
 """Answers of a task type below which it is counted among the others."""

@@ -10,11 +10,12 @@ import re
 import textwrap
 import tomllib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from curation.language import code_language
+from curation.score.tree import Function, Tree, walked
 
 PYTHON: Final = "python"
 _ALIASES: Final = {
@@ -45,9 +46,6 @@ _STRINGS_AND_COMMENTS = re.compile(
 _CLOSES: Final = {")": "(", "]": "[", "}": "{"}
 
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-
-
 @dataclass(frozen=True, slots=True)
 class Block:
     """One piece of code in an answer."""
@@ -56,8 +54,8 @@ class Block:
     text: str
     well_formed: bool | None
     """None: of a language, or a piece, that is not checked here."""
-    nodes: tuple[ast.AST, ...] = ()
-    """The syntax tree of well formed Python, all of its nodes."""
+    tree: Tree | None = None
+    """The syntax tree of well formed Python."""
     is_body: bool = False
     """Python that is the inside of a function: the completion of a given head."""
     is_fenced: bool = True
@@ -65,7 +63,7 @@ class Block:
     @property
     def functions(self) -> list[Function]:
         """Its functions, outer ones first; of a body, the one that was put around it too."""
-        return [node for node in self.nodes if isinstance(node, Function)]
+        return self.tree.functions if self.tree else []
 
 
 def read_blocks(answer: str) -> tuple[Block, ...]:
@@ -98,7 +96,7 @@ def _whole(answer: str) -> tuple[Block, ...]:
         return (_block(PYTHON, answer, is_fenced=False),)
     if answer[:1] in " \t":
         body = _python(answer, is_fenced=False)
-        if _does_something(body.nodes):
+        if body.tree is not None and _does_something(body.tree):
             return (body,)
     language = code_language(answer)
     return () if language is None else (_block(language, answer, is_fenced=False),)
@@ -119,22 +117,22 @@ def _python(text: str, is_fenced: bool) -> Block:
     """Return a block of Python, which may be indented, or the body of a function."""
     tree = _parsed(text.strip()) or _parsed(textwrap.dedent(text))
     if tree is not None and not _returns_outside(tree):
-        return Block(PYTHON, text, True, tuple(ast.walk(tree)), is_fenced=is_fenced)
+        return Block(PYTHON, text, True, walked(tree), is_fenced=is_fenced)
     body = _parsed("def _():\n" + textwrap.indent(textwrap.dedent(text), "    "))
     if body is None:
         body = _parsed("def _():\n" + text)
     if body is None:
         return Block(PYTHON, text, False, is_fenced=is_fenced)
-    return Block(PYTHON, text, True, tuple(ast.walk(body)), True, is_fenced)
+    return Block(PYTHON, text, True, walked(body), True, is_fenced)
 
 
 def _returns_outside(tree: ast.Module) -> bool:
     return any(isinstance(statement, ast.Return) for statement in tree.body)
 
 
-def _does_something(nodes: Sequence[ast.AST]) -> bool:
+def _does_something(tree: Tree) -> bool:
     """Whether there is more than expressions: single words of prose are expressions too."""
-    return any(isinstance(node, ast.Return | ast.Assign | ast.For | ast.If) for node in nodes)
+    return any(kind in tree.by_kind for kind in (ast.Return, ast.Assign, ast.For, ast.If))
 
 
 def _parsed(code: str) -> ast.Module | None:

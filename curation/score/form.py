@@ -9,12 +9,12 @@ import builtins
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from curation.score.blocks import Block, Function
+from curation.score.blocks import Block
 from curation.score.outcome import Attempt
+from curation.score.tree import Function, Tree
 
 Parts = dict[str, float | None]
 
@@ -139,65 +139,54 @@ def _syntax(blocks: Sequence[Block]) -> float | None:
 
 def _sound(blocks: Sequence[Block]) -> float | None:
     """1, halved by each thing in Python that cannot be meant: see `_faults`."""
-    parsed = [block for block in blocks if block.nodes]
+    parsed = [block for block in blocks if block.tree is not None]
     if not parsed:
         return None
-    return 0.5 ** min(sum(_faults(block) for block in parsed), 4)
+    # The body of a function may use names of a head that is not here, so only whole code counts.
+    n_faults = sum(_faults(one.tree) for one in parsed if one.tree and not one.is_body)
+    return 0.5 ** min(n_faults, 4)
 
 
-def _faults(block: Block) -> int:
-    """Count undefined names, functions inside functions nobody calls, and results never given.
-
-    The body of a function may use names of a head that is not here, so only whole code counts.
-    """
-    if block.is_body:
-        return 0
-    nodes = block.nodes
-    read = Counter(
-        node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    )
-    bound = _bound_names(nodes)
-    star = any(isinstance(n, ast.ImportFrom) and n.names[0].name == "*" for n in nodes)
-    undefined = 0 if star else len(set(read) - bound - _KNOWN_NAMES)
-    functions = block.functions
+def _faults(tree: Tree) -> int:
+    """Count undefined names, functions inside functions nobody calls, and results never given."""
+    read = {name.id for name in tree.all_of(ast.Name) if isinstance(name.ctx, ast.Load)}
+    star = any(one.names[0].name == "*" for one in tree.all_of(ast.ImportFrom))
+    undefined = 0 if star else len(read - _bound_names(tree) - _KNOWN_NAMES)
+    functions = tree.functions
     unused = sum(
         isinstance(inner, ast.FunctionDef) and not inner.decorator_list and inner.name not in read
         for outer in functions
         for inner in outer.body
     )
-    return undefined + unused + sum(_gives_nothing(function) for function in functions)
+    gives = tree.count_inside(ast.Return, ast.Yield, ast.YieldFrom, ast.Raise)
+    lacking = sum(not gives[one] and _announces_result(one) for one in functions)
+    return undefined + unused + lacking
 
 
-def _bound_names(nodes: Sequence[ast.AST]) -> set[str]:
+def _bound_names(tree: Tree) -> set[str]:
     """Return every name that is given a value anywhere, in whatever scope."""
-    bound: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            bound.add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            bound.add(node.name)
-        elif isinstance(node, ast.arg):
-            bound.add(node.arg)
-        elif isinstance(node, ast.alias):
-            bound.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            bound.add(node.name)
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            bound.add(node.rest)
-        elif isinstance(node, ast.Global | ast.Nonlocal):
-            bound.update(node.names)
-    return bound
+    return {
+        *(name.id for name in tree.all_of(ast.Name) if not isinstance(name.ctx, ast.Load)),
+        *(one.name for one in tree.functions),
+        *(one.name for one in tree.all_of(ast.ClassDef)),
+        *(one.arg for one in tree.all_of(ast.arg)),
+        *((one.asname or one.name).split(".")[0] for one in tree.all_of(ast.alias)),
+        *(one.name for one in tree.all_of(ast.ExceptHandler) if one.name),
+        *(one.name for one in tree.all_of(ast.MatchAs) if one.name),
+        *(one.name for one in tree.all_of(ast.MatchStar) if one.name),
+        *(one.rest for one in tree.all_of(ast.MatchMapping) if one.rest),
+        *(name for one in tree.all_of(ast.Global) for name in one.names),
+        *(name for one in tree.all_of(ast.Nonlocal) for name in one.names),
+    }
 
 
-def _gives_nothing(function: Function) -> bool:
-    """Whether a function announces a result (its annotation) and has no `return` of one."""
+def _announces_result(function: Function) -> bool:
+    """Whether the annotation of a function says that it gives a result, and it has a body."""
     announced = function.returns
     if announced is None or (isinstance(announced, ast.Constant) and announced.value is None):
         return False
-    if _is_stub(function) or (isinstance(announced, ast.Name) and "Return" in announced.id):
-        return False
-    ends = (ast.Return, ast.Yield, ast.YieldFrom, ast.Raise)
-    return not any(isinstance(node, ends) for node in ast.walk(function))
+    never_returns = isinstance(announced, ast.Name) and "Return" in announced.id
+    return not never_returns and not _is_stub(function)
 
 
 def _complete(answer: str, blocks: Sequence[Block]) -> float:

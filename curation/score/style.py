@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from curation.score.blocks import Block, Function
+from curation.score.blocks import Block
+from curation.score.tree import Function, Tree
 
 Parts = dict[str, float | None]
 
@@ -36,12 +37,17 @@ _SAYS_NOTHING = re.compile(r"(?:[a-z]|[a-z]\d+|tmp\d*|temp\d*|foo|bar|baz|var\d+
 _IDENTIFIER = re.compile(r"\b[A-Za-z_]\w*\b")
 _COMMENT = re.compile(r"^[ \t]*(?://|#|/\*|\*|--|;;)", re.MULTILINE)
 _BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.IfExp, ast.BoolOp)
+_BODIES = ("body", "orelse", "handlers", "finalbody")
 _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try)
 
 
 def style_parts(blocks: Sequence[Block]) -> Parts:
     """Return the parts over all code of an answer; empty without code."""
-    measured = [_python(b) if b.nodes else _other(b) for b in blocks if b.text.strip()]
+    measured = [
+        _python(block, block.tree) if block.tree else _other(block)
+        for block in blocks
+        if block.text.strip()
+    ]
     if not measured:
         return {}
     return {name: _mean(parts.get(name) for parts in measured) for name in WEIGHTS}
@@ -54,16 +60,16 @@ def style_score(parts: Parts) -> float | None:
     return sum(weight * value for weight, value in known) / total if total else None
 
 
-def _python(block: Block) -> Parts:
-    nodes, functions = block.nodes, block.functions
+def _python(block: Block, tree: Tree) -> Parts:
+    functions = tree.functions
     headed = functions[1:] if block.is_body else functions
     return {
         "small_functions": _mean(_small(function) for function in functions),
-        "names": _names(nodes, headed),
+        "names": _names(tree, headed),
         "type_hints": _mean(share for function in headed for share in _hints(function)),
-        "docstrings": _mean(_documented(headed, nodes)),
-        "simple": _mean(_simple(function) for function in functions),
-        "tidy": _tidy(block.text, nodes),
+        "docstrings": _mean(_documented([*headed, *tree.all_of(ast.ClassDef)])),
+        "simple": _mean(_simple(tree)),
+        "tidy": _tidy(block.text, tree),
     }
 
 
@@ -75,20 +81,20 @@ def _small(function: Function) -> float:
     return min(1.0, MAX_FUNCTION_LINES / n_lines)
 
 
-def _names(nodes: Sequence[ast.AST], functions: Sequence[Function]) -> float | None:
+def _names(tree: Tree, functions: Sequence[Function]) -> float | None:
     """Share of the names given here that follow PEP 8 and say something."""
     return _mean(
         [
-            *(float(_good_name(name)) for name in _given_names(nodes)),
+            *(float(_good_name(name)) for name in _given_names(tree)),
             *(float(bool(_SNAKE.match(f.name)) and len(f.name) > 2) for f in functions),
-            *(float(bool(_CAMEL.match(n.name))) for n in nodes if isinstance(n, ast.ClassDef)),
+            *(float(bool(_CAMEL.match(one.name))) for one in tree.all_of(ast.ClassDef)),
         ]
     )
 
 
-def _given_names(nodes: Iterable[ast.AST]) -> set[str]:
-    given = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return given | {n.arg for n in nodes if isinstance(n, ast.arg)}
+def _given_names(tree: Tree) -> set[str]:
+    given = {name.id for name in tree.all_of(ast.Name) if isinstance(name.ctx, ast.Store)}
+    return given | {one.arg for one in tree.all_of(ast.arg)}
 
 
 def _good_name(name: str) -> bool:
@@ -108,55 +114,55 @@ def _hints(function: Function) -> Iterator[float]:
     yield float(function.returns is not None)
 
 
-def _documented(functions: Sequence[Function], nodes: Sequence[ast.AST]) -> Iterator[float]:
+def _documented(nodes: Iterable[Function | ast.ClassDef]) -> Iterator[float]:
     """Yield for each public function and class whether it has a docstring."""
-    for node in [*functions, *(n for n in nodes if isinstance(n, ast.ClassDef))]:
+    for node in nodes:
         if not node.name.startswith("_"):
             yield float(bool((ast.get_docstring(node, clean=False) or "").strip()))
 
 
-def _simple(function: Function) -> float:
-    """1 up to the limits of branches and of nesting, then falling with the greater excess."""
-    branches = sum(isinstance(node, _BRANCHES) for node in ast.walk(function))
-    depth = _depth(function)
-    return min(1.0, MAX_BRANCHES / max(branches, 1), MAX_DEPTH / max(depth, 1))
+def _simple(tree: Tree) -> Iterator[float]:
+    """Yield per function 1 up to the limits of branches and of nesting, falling with the excess."""
+    branches = tree.count_inside(*_BRANCHES)
+    for function in tree.functions:
+        depth = _depth(function)
+        yield min(1.0, MAX_BRANCHES / max(branches[function], 1), MAX_DEPTH / max(depth, 1))
 
 
 def _depth(function: Function) -> int:
     """Return how many blocks stand in each other at most; `elif` does not count as deeper."""
-    deepest, waiting = 0, [(child, 0) for child in function.body]
-    waiting_nodes: list[tuple[ast.AST, int]] = list(waiting)
-    while waiting_nodes:
-        node, depth = waiting_nodes.pop()
+    deepest = 0
+    waiting: list[tuple[ast.AST, int]] = [(child, 0) for child in function.body]
+    while waiting:
+        node, depth = waiting.pop()
         inner = depth + isinstance(node, _BLOCKS)
         deepest = max(deepest, inner)
         chained = node.orelse if isinstance(node, ast.If) and len(node.orelse) == 1 else []
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.stmt | ast.ExceptHandler):
+        for name in _BODIES:
+            for child in getattr(node, name, ()):
                 is_elif = child in chained and isinstance(child, ast.If)
-                waiting_nodes.append((child, depth if is_elif else inner))
+                waiting.append((child, depth if is_elif else inner))
     return deepest
 
 
-def _tidy(text: str, nodes: Sequence[ast.AST]) -> float:
+def _tidy(text: str, tree: Tree) -> float:
     """1, less a fifth for each kind of untidiness: see `_untidy`."""
-    return 1.0 - 0.2 * sum(_untidy(text, nodes))
+    return 1.0 - 0.2 * sum(_untidy(text, tree))
 
 
-def _untidy(text: str, nodes: Sequence[ast.AST]) -> Iterator[bool]:
+def _untidy(text: str, tree: Tree) -> Iterator[bool]:
     yield any(len(line) > MAX_LINE for line in text.splitlines())
-    yield any(isinstance(n, ast.ExceptHandler) and n.type is None for n in nodes)
-    yield any(isinstance(n, ast.ImportFrom) and n.names[0].name == "*" for n in nodes)
+    yield any(handler.type is None for handler in tree.all_of(ast.ExceptHandler))
+    yield any(one.names[0].name == "*" for one in tree.all_of(ast.ImportFrom))
     yield any(
         isinstance(default, ast.List | ast.Dict | ast.Set)
-        for n in nodes
-        if isinstance(n, ast.arguments)
-        for default in [*n.defaults, *(d for d in n.kw_defaults if d is not None)]
+        for one in tree.all_of(ast.arguments)
+        for default in (*one.defaults, *one.kw_defaults)
     )
-    yield any(
-        isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in ("eval", "exec")
-        for n in nodes
-    ) or any(isinstance(n, ast.Global) for n in nodes)
+    yield ast.Global in tree.by_kind or any(
+        isinstance(call.func, ast.Name) and call.func.id in ("eval", "exec")
+        for call in tree.all_of(ast.Call)
+    )
 
 
 def _other(block: Block) -> Parts:
