@@ -6,6 +6,8 @@ prose, fences, shebangs and telling syntax for code. What is not clear is None, 
 
 import re
 from collections import Counter
+from collections.abc import Iterable
+from functools import cache
 from typing import Final
 
 _LOOKED_AT: Final = 2000
@@ -104,101 +106,104 @@ _ALIASES: Final = {
     for alias in aliases.split()
 }
 _SHEBANG = re.compile(r"#![^\n]{0,80}?\b(python|node|bash|sh|zsh|ruby|perl|php|lua|Rscript)\d?\b")
-_CUES: Final = {
-    language: re.compile("|".join(cues), re.MULTILINE)
-    for language, cues in {
-        "python": (
-            r"^[ \t]*(?:async )?def \w+\([^\n]{0,300}\)[^\n{]{0,80}:[ \t]*(?:#|$)",
-            r"^[ \t]*class \w+(?:\([^)\n]{0,200}\))?:[ \t]*$",
-            r"^from [\w.]+ import ",
-            r"^import \w+(?:\.\w+)*(?: as \w+)?[ \t]*$",
-            r"^[ \t]*(?:el)?if [^\n{]{1,200}:[ \t]*$",
-            r"^[ \t]*for \w+(?:, ?\w+)* in [^\n{]{1,200}:[ \t]*$",
-        ),
-        "rust": (
-            r"\bfn \w+(?:<[^>\n]{1,80}>)?\([^)\n]{0,300}\)[^\n]{0,80}\{",
-            r"\blet mut \w+",
-            r"^use (?:std|crate|super)::",
-            r"\bimpl(?:<[^>\n]{1,80}>)? \w+",
-            r"\b(?:println|vec|format)!\(",
-        ),
-        "go": (
-            r"^package \w+$",
-            r"^func (?:\(\w+ \*?\w+\) )?\w+\(",
-            r"\bfmt\.\w+\(",
-            r"\w+ := ",
-        ),
-        "typescript": (
-            r"^[ \t]*(?:export )?interface \w+ \{",
-            r"^[ \t]*(?:export )?type \w+ = ",
+_CUES: Final[dict[str, tuple[tuple[tuple[str, ...], str], ...]]] = {
+    "python": (
+        (("def ",), r"^[ \t]*(?:async )?def \w+\([^\n]{0,300}\)[^\n{]{0,80}:[ \t]*(?:#|$)"),
+        (("class ",), r"^[ \t]*class \w+(?:\([^)\n]{0,200}\))?:[ \t]*$"),
+        ((" import ",), r"^from [\w.]+ import "),
+        (("import ",), r"^import \w+(?:\.\w+)*(?: as \w+)?[ \t]*$"),
+        (("if ",), r"^[ \t]*(?:el)?if [^\n{]{1,200}:[ \t]*$"),
+        (("for ",), r"^[ \t]*for \w+(?:, ?\w+)* in [^\n{]{1,200}:[ \t]*$"),
+    ),
+    "rust": (
+        (("fn ",), r"\bfn \w+(?:<[^>\n]{1,80}>)?\([^)\n]{0,300}\)[^\n]{0,80}\{"),
+        (("let mut ",), r"\blet mut \w+"),
+        (("::",), r"^use (?:std|crate|super)::"),
+        (("impl ", "impl<"), r"\bimpl(?:<[^>\n]{1,80}>)? \w+"),
+        (("println!(", "vec!(", "format!("), r"\b(?:println|vec|format)!\("),
+    ),
+    "go": (
+        (("package ",), r"^package \w+$"),
+        (("func ",), r"^func (?:\(\w+ \*?\w+\) )?\w+\("),
+        (("fmt.",), r"\bfmt\.\w+\("),
+        ((" := ",), r"\w+ := "),
+    ),
+    "typescript": (
+        (("interface ",), r"^[ \t]*(?:export )?interface \w+ \{"),
+        (("type ",), r"^[ \t]*(?:export )?type \w+ = "),
+        (
+            (": string", ": number", ": boolean", ": void", ": any"),
             r"\b(?:const|let|function) \w+[^\n=]{0,80}: (?:string|number|boolean|void|any)\b",
-            r"\): (?:string|number|boolean|void|Promise<)",
         ),
-        "javascript": (
-            r"\b(?:const|let|var) \w+ = ",
-            r"\bfunction \w*\([^)\n]{0,200}\) ?\{",
-            r"\bconsole\.log\(",
-            r"=> ?[{(]",
-            r"\brequire\(['\"]",
-        ),
-        "java": (
+        (("): ",), r"\): (?:string|number|boolean|void|Promise<)"),
+    ),
+    "javascript": (
+        (("const ", "let ", "var "), r"\b(?:const|let|var) \w+ = "),
+        (("function",), r"\bfunction \w*\([^)\n]{0,200}\) ?\{"),
+        (("console.log(",), r"\bconsole\.log\("),
+        (("=>",), r"=> ?[{(]"),
+        (("require(",), r"\brequire\(['\"]"),
+    ),
+    "java": (
+        (
+            ("public ",),
             r"\bpublic (?:static |final |abstract )*(?:class|interface|void|int|String|boolean)\b",
-            r"\bSystem\.out\.print",
-            r"^import java[.x]",
         ),
-        "cpp": (r"^#include <\w+>$", r"\bstd::\w+", r"\bcout <<", r"^using namespace "),
-        "c": (
-            r"^#include <\w+\.h>",
-            r"\bprintf\(\"",
+        (("system.out.print",), r"\bSystem\.out\.print"),
+        (("import java",), r"^import java[.x]"),
+    ),
+    "cpp": (
+        (("#include",), r"^#include <\w+>$"),
+        (("std::",), r"\bstd::\w+"),
+        (("cout <<",), r"\bcout <<"),
+        (("using namespace ",), r"^using namespace "),
+    ),
+    "c": (
+        (("#include",), r"^#include <\w+\.h>"),
+        (('printf("',), r"\bprintf\(\""),
+        (
+            ("int ", "void ", "char ", "static "),
             r"^(?:int|void|char|static \w+) \*?\w+\([^)\n]{0,200}\) ?\{?$",
         ),
-        "csharp": (r"^using System", r"\bConsole\.Write", r"^namespace [\w.]+"),
-        "ruby": (r"^[ \t]*def \w+[?!]?(?:\([^)\n]{0,200}\))?[ \t]*$", r"^[ \t]*end[ \t]*$"),
-        "php": (r"<\?php", r"\$\w+ = [^\n]{1,200};$"),
-        "shell": (
-            r"^\$ \w+",
-            r"^[ \t]*(?:fi|done|esac)[ \t]*$",
-            r"^[ \t]*echo [\"$]",
+    ),
+    "csharp": (
+        (("using system",), r"^using System"),
+        (("console.write",), r"\bConsole\.Write"),
+        (("namespace ",), r"^namespace [\w.]+"),
+    ),
+    "ruby": (
+        (("def ",), r"^[ \t]*def \w+[?!]?(?:\([^)\n]{0,200}\))?[ \t]*$"),
+        (("end",), r"^[ \t]*end[ \t]*$"),
+    ),
+    "php": ((("<?php",), r"<\?php"), (("$",), r"\$\w+ = [^\n]{1,200};$")),
+    "shell": (
+        (("$ ",), r"^\$ \w+"),
+        (("fi", "done", "esac"), r"^[ \t]*(?:fi|done|esac)[ \t]*$"),
+        (("echo ",), r"^[ \t]*echo [\"$]"),
+        (
+            ("sudo ", "apt-get ", "pip ", "cd ", "grep ", "git ", "mkdir ", "export "),
             r"^(?:sudo|apt-get|pip|cd|grep|git|mkdir|export) \S",
         ),
-        "sql": (
-            r"^[ \t]*(?i:select)\b[^;]{1,300}\b(?i:from)\b",
-            r"\b(?i:create (?:table|index))\b",
-        ),
-        "diff": (r"^diff --git ", r"^@@ -\d+", r"^(?:\+\+\+|---) [ab]/"),
-        "html": (r"(?i:<!doctype html)", r"<(?i:html|body|div|script|head)\b"),
-        "json": (r"\A\s*[\[{]\s*\"\w+\"\s*:", r"\A\s*\[\s*\{\s*\"\w+\"\s*:"),
-    }.items()
-}
-_NEEDED: Final = {
-    "python": ("def ", "class ", "import ", "if ", "for "),
-    "rust": ("fn ", "let mut ", "use ", "impl", "!("),
-    "go": ("package ", "func ", "fmt.", " := "),
-    "typescript": (
-        "interface ",
-        "type ",
-        ": str",
-        ": num",
-        ": bool",
-        ": void",
-        ": any",
-        "promise<",
     ),
-    "javascript": ("const ", "let ", "var ", "function", "console.log(", "=>", "require("),
-    "java": ("public ", "system.out.print", "import java"),
-    "cpp": ("#include", "std::", "cout <<", "using namespace "),
-    "c": ("#include", "printf(", "int ", "void ", "char ", "static "),
-    "csharp": ("using system", "console.write", "namespace "),
-    "ruby": ("def ", "end"),
-    "php": ("<?php", "$"),
-    "shell": ("$ ", "fi", "done", "esac", "echo ", "sudo ", "apt-get ", "pip ", "cd ", "grep ")
-    + ("git ", "mkdir ", "export "),
-    "sql": ("select", "create "),
-    "diff": ("diff --git ", "@@ -", "+++ ", "--- "),
-    "html": ("<!doctype html", "<html", "<body", "<div", "<script", "<head"),
-    "json": ('"',),
+    "sql": (
+        (("select",), r"^[ \t]*(?i:select)\b[^;]{1,300}\b(?i:from)\b"),
+        (("create ",), r"\b(?i:create (?:table|index))\b"),
+    ),
+    "diff": (
+        (("diff --git ",), r"^diff --git "),
+        (("@@ -",), r"^@@ -\d+"),
+        (("+++ ", "--- "), r"^(?:\+\+\+|---) [ab]/"),
+    ),
+    "html": (
+        (("<!doctype html",), r"(?i:<!doctype html)"),
+        (("<html", "<body", "<div", "<script", "<head"), r"<(?i:html|body|div|script|head)\b"),
+    ),
+    "json": (
+        (('"',), r"\A\s*[\[{]\s*\"\w+\"\s*:"),
+        (('"',), r"\A\s*\[\s*\{\s*\"\w+\"\s*:"),
+    ),
 }
-"""Lower-case literals without one of which none of a language's cues can be there: a cheap look."""
+"""Language -> its cues, each after lower-case literals without one of which it cannot be there."""
 _BEFORE: Final = {"typescript": ("javascript",), "cpp": ("c",), "diff": tuple(_CUES)}
 """Language -> those whose cues it shows too: one of its own decides."""
 
@@ -255,8 +260,8 @@ def _language_of_cues(code: str) -> str | None:
         {
             language: n_found
             for language, cues in _CUES.items()
-            if any(literal in lowered for literal in _NEEDED[language])
-            and (n_found := sum(1 for _ in cues.finditer(code)))
+            if (patterns := tuple(cue for needed, cue in cues if _holds(lowered, needed)))
+            and (n_found := sum(1 for _ in _any_of(patterns).finditer(code)))
         }
     )
     for language, shared in _BEFORE.items():
@@ -268,6 +273,15 @@ def _language_of_cues(code: str) -> str | None:
     if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
         return None
     return ranked[0][0]
+
+
+def _holds(text: str, literals: Iterable[str]) -> bool:
+    return any(literal in text for literal in literals)
+
+
+@cache
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.MULTILINE)
 
 
 def _unfenced(answer: str) -> str:

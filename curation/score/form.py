@@ -9,7 +9,7 @@ import builtins
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from curation.score.blocks import Block
@@ -48,7 +48,12 @@ _PLACEHOLDER = re.compile(
     r"|(?:#|//) *\.\.\. *$",
     re.IGNORECASE | re.MULTILINE,
 )
-_CUT = re.compile(r"(?:[,({\[=+*/\\-]|\b(?:and|or|the|a|of|to|with|if|def|return|import|in))\s*\Z")
+_CUT = re.compile(r"(?:[,({\[=+*/\\-]|\b(?:and|or|the|a|of|to|with|if|def|return|import|in))\Z")
+_LONGEST_CUT: Final = 8
+"""Characters of an answer's end that show whether it is cut."""
+_LATER_REFUSAL_STEMS: Final = ("as an a", "cannot", "can't", "can’t", "unable to")
+_PLACEHOLDER_STEMS: Final = ("your code", "est of", "mainder of", "mplement", "todo", "xme", "...")
+"""Without one of which the pattern cannot be there: a cheap look."""
 _WORD = re.compile(r"\w+")
 _WANTS_JSON = re.compile(
     r"\b(?:(?:respond|reply|answer|return|output)\w*(?: \w+){0,3} (?:in|as|with|only)?(?: \w+){0,2}"
@@ -122,13 +127,20 @@ def _finished(attempt: Attempt, blocks: Sequence[Block]) -> float:
     if attempt.answer.count("```") % 2:
         return 0.5
     ends_in_parsed_code = bool(blocks) and not blocks[-1].is_fenced and blocks[-1].well_formed
-    return 0.5 if not ends_in_parsed_code and _CUT.search(attempt.answer) else 1.0
+    end = attempt.answer.rstrip()[-_LONGEST_CUT:]
+    return 0.5 if not ends_in_parsed_code and _CUT.search(end) else 1.0
 
 
 def _not_refused(answer: str) -> float:
     if is_refusal(answer):
         return 0.0
-    return 0.5 if _LATER_REFUSAL.search(answer) else 1.0
+    declines = _holds(answer, _LATER_REFUSAL_STEMS) and _LATER_REFUSAL.search(answer)
+    return 0.5 if declines else 1.0
+
+
+def _holds(text: str, stems: Iterable[str]) -> bool:
+    folded = text.casefold()
+    return any(stem in folded for stem in stems)
 
 
 def _syntax(blocks: Sequence[Block]) -> float | None:
@@ -195,7 +207,8 @@ def _complete(answer: str, blocks: Sequence[Block]) -> float:
     written = {function.name for function in functions if not _is_stub(function)}
     if any(f.name not in written and not _is_abstract(f) for f in functions):
         return 0.0
-    return 0.5 if _PLACEHOLDER.search(answer) else 1.0
+    left_out = _holds(answer, _PLACEHOLDER_STEMS) and _PLACEHOLDER.search(answer)
+    return 0.5 if left_out else 1.0
 
 
 def _is_abstract(function: Function) -> bool:
@@ -215,7 +228,7 @@ def _is_stub(function: Function) -> bool:
 
 def _format(prompt: str, answer: str, blocks: Sequence[Block]) -> float | None:
     """Whether the answer has the form that was asked for: JSON, or a function by its name."""
-    if _WANTS_JSON.search(prompt):
+    if _holds(prompt, ("json",)) and _WANTS_JSON.search(prompt):
         return float(_holds_json(answer, blocks))
     wanted = _WANTED_FUNCTION.findall(prompt)
     functions = [function for block in blocks for function in block.functions]
