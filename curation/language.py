@@ -6,7 +6,6 @@ prose, fences, shebangs and telling syntax for code. What is not clear is None, 
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
@@ -204,6 +203,7 @@ _CUES: Final[dict[str, tuple[tuple[tuple[str, ...], str], ...]]] = {
     ),
 }
 """Language -> its cues, each after lower-case literals without one of which it cannot be there."""
+_LITERALS: Final = frozenset(one for cues in _CUES.values() for needed, _ in cues for one in needed)
 _BEFORE: Final = {"typescript": ("javascript",), "cpp": ("c",), "diff": tuple(_CUES)}
 """Language -> those whose cues it shows too: one of its own decides."""
 
@@ -256,11 +256,12 @@ def _language_of_script(letters: str, n_letters: int) -> str | None:
 
 def _language_of_cues(code: str) -> str | None:
     lowered = code.lower()
+    held = {literal for literal in _LITERALS if literal in lowered}
     counts = Counter(
         {
             language: n_found
             for language, cues in _CUES.items()
-            if (patterns := tuple(cue for needed, cue in cues if _holds(lowered, needed)))
+            if (patterns := tuple(cue for needed, cue in cues if not held.isdisjoint(needed)))
             and (n_found := sum(1 for _ in _any_of(patterns).finditer(code)))
         }
     )
@@ -273,10 +274,6 @@ def _language_of_cues(code: str) -> str | None:
     if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
         return None
     return ranked[0][0]
-
-
-def _holds(text: str, literals: Iterable[str]) -> bool:
-    return any(literal in text for literal in literals)
 
 
 @cache
