@@ -17,7 +17,7 @@ from curation.chunks import Counts
 from curation.columns import EXAMPLES
 from curation.dedupe.index import index_texts
 from curation.language import code_language, prose_language
-from curation.normalize import COMPARED_ROLES, Normalized, normalize
+from curation.normalize import COMPARED_ROLES, Normalized, normalize_all
 from curation.publish.rows import row_hash
 from curation.recipe import CurationRecipe
 from curation.score.assess import Assessment, Basis, assess, load_basis
@@ -102,7 +102,7 @@ def take_in(
     counts = {"new": 0, "judged_again": 0, "let_through": 0}
     for some in candidates(session, recipe.variant, ids, everything=everything):
         basis = load_basis(session, role, recipe, [attempt_of(one) for one in some])
-        judged = [judge(one, basis, recipe, templates) for one in some]
+        judged = judge(some, basis, recipe, templates)
         _index(session, role, recipe, judged)
         for one in judged:
             settle_again(one, everything=everything)
@@ -139,15 +139,22 @@ def ask_judge(
 
 
 def judge(
-    candidate: Candidate, basis: Basis, recipe: CurationRecipe, templates: Templates
-) -> Judged:
-    """Return the example of a candidate: scored, and dropped where form or outcome say so; pure."""
-    found = assess(attempt_of(candidate), [*candidate.statements, *candidate.labels], recipe, basis)
-    prompt = prompt_messages(candidate.request)
-    compared = None
-    if found.drop_reason not in (TOO_LONG, NO_PAYLOAD):
-        compared = normalize(prompt, found.answer, templates)
-    return Judged(_columns(candidate, found, prompt, compared, recipe), compared, candidate.stored)
+    some: Sequence[Candidate], basis: Basis, recipe: CurationRecipe, templates: Templates
+) -> list[Judged]:
+    """Return the examples of candidates: scored, and dropped where form or outcome say so; pure."""
+    found = [assess(attempt_of(one), statements_on(one), recipe, basis) for one in some]
+    prompts = [prompt_messages(one.request) for one in some]
+    worth = [i for i, one in enumerate(found) if one.drop_reason not in (TOO_LONG, NO_PAYLOAD)]
+    texts = normalize_all([(prompts[i], found[i].answer) for i in worth], templates)
+    compared = dict(zip(worth, texts, strict=True))
+    return [
+        Judged(
+            _columns(one, found[i], prompts[i], compared.get(i), recipe),
+            compared.get(i),
+            one.stored,
+        )
+        for i, one in enumerate(some)
+    ]
 
 
 def _columns(
@@ -281,6 +288,7 @@ def settle_again(one: Judged, *, everything: bool) -> None:
         and not everything
         and stored.text_id == columns["text_id"]
         and stored.scores.get("rank") == columns["scores"]["rank"]
+        and (stored.row_hash, stored.split_key) == (columns["row_hash"], columns["split_key"])
     )
     if is_same:
         columns.update({name: getattr(stored, name) for name in _VERDICT})
