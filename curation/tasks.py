@@ -1,9 +1,10 @@
-"""The jobs of curation: `curation.build` makes a dataset, `curation.help` works along on one."""
+"""The jobs of curation: building a dataset, helping at one, making preference pairs."""
 
 from typing import Any
 from uuid import UUID
 
 from curation.build import build_dataset, help_build
+from curation.preferences.generate import generate_pairs
 from curation.recipe import CurationRecipe
 from curation.tables import SFT
 from foundation.database import session_scope
@@ -52,3 +53,19 @@ def build(
 def help_with_chunks(run: RunHandle, *, build_id: str, step: str) -> dict[str, Any]:
     """Work off chunks of somebody's build until none is left that nobody holds."""
     return {"chunks": help_build(UUID(build_id), step, check=run.check)}
+
+
+@job("curation.generate_pairs")
+def make_pairs(
+    run: RunHandle, *, role: str, recipe: dict[str, Any], model: str, n_prompts: int, n_answers: int
+) -> dict[str, Any]:
+    """Have a model answer training prompts several times, and pair what the judge ranks apart."""
+    return generate_pairs(
+        role,
+        CurationRecipe.from_json(recipe),
+        model,
+        n_prompts=n_prompts,
+        n_answers=n_answers,
+        progress=run.progress,
+        check=run.check,
+    )

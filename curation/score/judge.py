@@ -158,7 +158,7 @@ def ask(
         return 0
     left = recipe.judge_calls - (_n_asked_since(session, recipe.judge_model, since) if since else 0)
     waiting = _unasked(session, _questions(attempts, recipe.judge_model))[: max(left, 0)]
-    connection, n_asked = _connection(recipe.judge_model), 0
+    connection, n_asked = connection_of(recipe.judge_model), 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for start in range(0, len(waiting), AT_ONCE):
             wave = waiting[start : start + AT_ONCE]
@@ -339,7 +339,7 @@ def _cost_usd(model: str, response: Mapping[str, Any]) -> float | None:
     return float((asked * price[0] + said * price[1]) / 1e6)
 
 
-def _connection(model: str) -> dict[str, Any]:
+def connection_of(model: str) -> dict[str, Any]:
     """Return how litellm calls the model: at the upstream of the settings that names it, if any."""
     for entry in get_settings().upstreams.values():
         if model in (entry.get("models") or []):

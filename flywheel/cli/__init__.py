@@ -16,6 +16,7 @@ from flywheel.cli import (
     feedback,
     models,
     otel,
+    pairs,
     protect,
     review,
     runs,
@@ -51,5 +52,6 @@ decisions.register(app)
 otel.register(app)
 review.register(app)
 runs.register(app)
+pairs.register(app)
 app.command()(turn)
 app.command()(demo)
