@@ -94,3 +94,15 @@ def test_texts_without_words_have_no_keys_and_break_nothing():
     )
     assert [bool(one.keys) for one in made] == [False, False, True]
     assert fingerprints([], RECIPE, SALT) == []
+
+
+@pytest.mark.parametrize("boundary", [RECIPE.tiny_below, RECIPE.short_below])
+def test_a_text_just_over_a_boundary_has_the_keys_of_shorter_repeats_too(boundary):
+    words = [f"w{number}" for number in range(2 * boundary)]
+    lengths = (boundary - 1, boundary, round(boundary / RECIPE.near_duplicate_threshold) + 2)
+    texts = [Normalized(" ".join(words[:length]), "") for length in lengths]
+    shorter, over, longer = fingerprints(texts, RECIPE, SALT)
+    assert len(shorter.keys) == len(longer.keys) == RECIPE.bands, "none shorter has another size"
+    assert len(over.keys) == 2 * RECIPE.bands
+    assert set(shorter.keys) & set(over.keys[RECIPE.bands :])
+    assert not set(shorter.keys) & set(over.keys[: RECIPE.bands])
