@@ -6,7 +6,8 @@ published version is never touched. Examples that are no longer kept still tie: 
 may have tested on them.
 
 Prompts of two tasks that the caller named may be near: the names say they are two. Equal ones, as
-compared, are one task whatever they are called.
+compared, are one task whatever they are called. A task whose group took another name is found by
+what its examples are called.
 """
 
 from collections import defaultdict
@@ -41,6 +42,7 @@ class Newcomer:
     episode_id: UUID | None
     prompt_text_id: int | None
     split_key: str
+    task_key: str | None
 
     @property
     def label(self) -> str:
@@ -53,6 +55,7 @@ class Ties:
     """What is known of the things that newcomers share with each other and with older examples."""
 
     by_prompt: dict[int, set[str]]
+    by_task: dict[str, set[str]]
     by_episode: dict[UUID, set[str]]
     by_project: dict[str, set[str]]
     near_prompts: list[tuple[int, int]]
@@ -112,7 +115,7 @@ def tie(newcomers: Sequence[Newcomer], ties: Ties) -> Groups:
     groups = Groups()
     for one in newcomers:
         groups.root(one.label)
-    for shared in (ties.by_prompt, ties.by_episode, ties.by_project):
+    for shared in (ties.by_prompt, ties.by_task, ties.by_episode, ties.by_project):
         for labels in shared.values():
             groups.join(sorted(labels))
     for low, high in ties.near_prompts:
@@ -145,11 +148,14 @@ def _ties(
     empty_prompt: int,
 ) -> Ties:
     by_prompt: dict[int, set[str]] = defaultdict(set)
+    by_task: dict[str, set[str]] = defaultdict(set)
     by_episode: dict[UUID, set[str]] = defaultdict(set)
     by_project: dict[str, set[str]] = defaultdict(set)
     for one in newcomers:
         if one.prompt_text_id not in (None, empty_prompt):
             by_prompt[one.prompt_text_id].add(one.label)
+        if one.task_key is not None:
+            by_task[one.task_key].add(one.label)
         if one.episode_id is not None and "episode" in recipe.keep_together:
             by_episode[one.episode_id].add(one.label)
         if "project" in recipe.keep_together:
@@ -157,10 +163,11 @@ def _ties(
     near = _near_prompts(session, recipe, list(by_prompt))
     prompts = {i for pair in near for i in pair} | by_prompt.keys()
     _add_stored(session, _KEYS_BY_PROMPT, by_prompt, prompts, world)
+    _add_stored(session, _KEYS_BY_TASK, by_task, list(by_task), world)
     _add_stored(session, _KEYS_BY_EPISODE, by_episode, list(by_episode), world)
     for project, labels in by_project.items():
         labels.update(session.execute(_KEY_BY_PROJECT, {**world, "project": project}).scalars())
-    return Ties(by_prompt, by_episode, by_project, near)
+    return Ties(by_prompt, by_task, by_episode, by_project, near)
 
 
 def _near_prompts(
@@ -182,7 +189,7 @@ def _add_stored(
     world: dict[str, str],
 ) -> None:
     for some in _slices(sorted(wanted)):
-        given = {**world, "ids": array(some), "at_most": _LABELS_OF_ONE}
+        given = {**world, "ids": list(some), "at_most": _LABELS_OF_ONE}
         for shared, split_key in session.execute(query, given):
             labels[shared].add(split_key)
 
@@ -230,7 +237,8 @@ def _slices(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
 # before a bulk load the planner thinks all indexes alike.
 _NEWCOMERS = text(
     """
-    SELECT id, project, episode_id, prompt_text_id, split_key FROM example
+    SELECT id, project, episode_id, prompt_text_id, split_key, scores->>'task_key'
+    FROM example
     WHERE role = :role AND variant = :variant AND needs_settling AND (status = 'kept') IS TRUE
     ORDER BY id
     """
@@ -250,7 +258,7 @@ _NEAR_PROMPTS = text(
     """
 )
 
-_KEYS_BY_PROMPT, _KEYS_BY_EPISODE = (
+_KEYS_BY_PROMPT, _KEYS_BY_TASK, _KEYS_BY_EPISODE = (
     text(
         f"""
         SELECT given.id, found.split_key
@@ -258,14 +266,16 @@ _KEYS_BY_PROMPT, _KEYS_BY_EPISODE = (
         CROSS JOIN LATERAL (
             SELECT DISTINCT split_key FROM (
                 SELECT split_key FROM example
-                WHERE {column} = given.id AND split_key <> ''
+                WHERE ({column}) = given.id AND split_key <> ''
                   AND (role = :role) IS TRUE AND (variant = :variant) IS TRUE
                 LIMIT :at_most
             ) AS tied
         ) AS found
         """
     )
-    for column, kind in (("prompt_text_id", "bigint"), ("episode_id", "uuid"))
+    for column, kind in (
+        *(("prompt_text_id", "bigint"), ("scores->>'task_key'", "text"), ("episode_id", "uuid")),
+    )
 )
 
 _KEY_BY_PROJECT = text(

@@ -192,6 +192,7 @@ def _columns(
             **found.parts,
             "feedback": candidate.feedback_hash,
             "rank": list(found.rank),
+            "task_key": candidate.task_key or (stored and stored.scores.get("task_key")),
         },
         "disagreement": found.disagreement,
         "reviewed": found.reviewed,
@@ -254,10 +255,13 @@ def count_tokens(*texts: str) -> int:
 
 
 def _split_key(candidate: Candidate) -> str:
-    """Return the key that the caller named, else the one that its group was given before."""
-    if candidate.task_key is not None:
-        return task_split_key(candidate.task_key)
-    return candidate.stored.split_key if candidate.stored else ""
+    """Return the key that its group was given before, else that of the task that the caller named.
+
+    A group may have taken another name since; what it was tested with must not leave it.
+    """
+    if candidate.stored is not None and candidate.stored.split_key:
+        return candidate.stored.split_key
+    return "" if candidate.task_key is None else task_split_key(candidate.task_key)
 
 
 def _difficulty(candidate: Candidate) -> str | None:
@@ -288,7 +292,8 @@ def settle_again(one: Judged, *, everything: bool) -> None:
         and not everything
         and stored.text_id == columns["text_id"]
         and stored.scores.get("rank") == columns["scores"]["rank"]
-        and (stored.row_hash, stored.split_key) == (columns["row_hash"], columns["split_key"])
+        and stored.scores.get("task_key") == columns["scores"]["task_key"]
+        and stored.row_hash == columns["row_hash"]
     )
     if is_same:
         columns.update({name: getattr(stored, name) for name in _VERDICT})

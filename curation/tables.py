@@ -45,6 +45,11 @@ class Example(SQLModel, table=True):
         Index("ix_example_episode_id", "episode_id"),
         Index("ix_example_split_key", "role", "variant", "split_key"),
         Index(
+            "ix_example_task_key",
+            text("(scores->>'task_key')"),
+            postgresql_where=text("scores->>'task_key' IS NOT NULL"),
+        ),
+        Index(
             "ix_example_unsettled",
             *("role", "variant", "id"),
             postgresql_where=text("needs_settling"),

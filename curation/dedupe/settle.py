@@ -336,7 +336,7 @@ _VERDICTS: Final = {
                     ELSE coalesce(given.similarity, 1.0) END,
                 cluster_id = given.kept_id,
                 needs_settling = example.id = given.kept_id
-                    AND (needs_settling OR split_key = '')
+                    AND (needs_settling OR split_key = '' OR status <> 'kept')
             FROM unnest(
                 CAST(:texts AS bigint[]), CAST(:kept AS uuid[]), CAST(:similarities AS float8[])
             ) AS given (text_id, kept_id, similarity)

@@ -272,6 +272,7 @@ def upgrade() -> None:
     op.create_index('ix_example_role_status', 'example', ['role', 'variant', 'status', 'id'], unique=False)
     op.create_index('ix_example_needs_judging', 'example', ['role', 'variant', 'id'], unique=False, postgresql_where=sa.text('needs_judging'))
     op.create_index(op.f('ix_example_prompt_text_id'), 'example', ['prompt_text_id'], unique=False)
+    op.create_index('ix_example_task_key', 'example', [sa.text("(scores->>'task_key')")], unique=False, postgresql_where=sa.text("scores->>'task_key' IS NOT NULL"))
     op.create_index('ix_example_text_id', 'example', ['text_id'], unique=False)
     op.create_index('ix_example_unsettled', 'example', ['role', 'variant', 'id'], unique=False, postgresql_where=sa.text('needs_settling'))
     # In two steps: a default given with a new column would be written into every old row.
@@ -304,6 +305,7 @@ def downgrade() -> None:
     op.drop_index('ix_feedback_written_xid', table_name='feedback')
     op.drop_column('feedback', 'written_xid')
     op.drop_index('ix_example_unsettled', table_name='example', postgresql_where=sa.text('needs_settling'))
+    op.drop_index('ix_example_task_key', table_name='example', postgresql_where=sa.text("scores->>'task_key' IS NOT NULL"))
     op.drop_index('ix_example_text_id', table_name='example')
     op.drop_index(op.f('ix_example_prompt_text_id'), table_name='example')
     op.drop_index('ix_example_needs_judging', table_name='example', postgresql_where=sa.text('needs_judging'))

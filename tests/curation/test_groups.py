@@ -144,14 +144,14 @@ def test_tying_is_pure_and_names_groups_by_what_was_there():
     olds = sorted((f"group:default/{n}" for n in range(9)), key=lambda k: split_of(k, recipe))
     tested = olds[0]
     assert strictest(olds, recipe) == min(k for k in olds if split_of(k, recipe) == "test")
-    first, second = (Newcomer(UUID(int=n), "default", None, n, "") for n in (1, 2))
-    ties = Ties({1: {first.label, tested}, 2: {second.label}}, {}, {}, [(1, 2)])
+    first, second = (Newcomer(UUID(int=n), "default", None, n, "", None) for n in (1, 2))
+    ties = Ties({1: {first.label, tested}, 2: {second.label}}, {}, {}, {}, [(1, 2)])
     groups = tie([first, second], ties)
     assert rename(groups, [first, second], recipe) == {
         first.label: tested,
         second.label: tested,
     }
-    alone = tie([first, second], Ties({1: {first.label}, 2: {second.label}}, {}, {}, []))
+    alone = tie([first, second], Ties({1: {first.label}, 2: {second.label}}, {}, {}, {}, []))
     assert rename(alone, [first, second], recipe) == {}
     assert Groups().members() == []
 
