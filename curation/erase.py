@@ -84,6 +84,7 @@ def erase(
     files = [] if dry_run else withdraw(session, rows)
     counts.update(_erase_traces(session, ids, pairs, rows))
     counts.update(_erase_examples(session, ids))
+    session.execute(_JUDGE_AGAIN, {"ids": ids})
     log = erase_log(session, subject, ids)
     account = Erasure(
         scope=subject.scope,
@@ -236,6 +237,21 @@ _PAIRS_OF = text(
     """
 )
 _EXAMPLES = text("DELETE FROM example WHERE id = ANY(CAST(:ids AS uuid[]))")
+# What was said of an erased call may have been said of another one too: a preference, a credit.
+_JUDGE_AGAIN = text(
+    """
+    WITH gone AS (
+        SELECT id, episode_id FROM interaction WHERE id = ANY(CAST(:ids AS uuid[]))
+    ), said AS (
+        SELECT loser_interaction_id AS id FROM feedback JOIN gone ON gone.id = interaction_id
+        UNION
+        SELECT interaction_id FROM feedback JOIN gone ON gone.id = loser_interaction_id
+        UNION
+        SELECT interaction.id FROM interaction JOIN gone USING (episode_id)
+    )
+    UPDATE example SET needs_judging = true FROM said WHERE example.interaction_id = said.id
+    """
+)
 _CONTAMINATIONS = text("DELETE FROM contamination WHERE example_id = ANY(CAST(:ids AS uuid[]))")
 _EMBEDDINGS = text("DELETE FROM embedding WHERE text_hash = ANY(CAST(:hashes AS text[]))")
 _REVIEW_ITEMS = text(
