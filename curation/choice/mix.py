@@ -107,7 +107,7 @@ def sources(session: Session, recipe: CurationRecipe) -> tuple[UUID | None, list
                 "dataset to mix in",
                 str(identifier),
                 "the id of a published version",
-                "List them with: flywheel datasets list",
+                "List them with: flywheel dataset list",
             )
         if kinds[identifier] != SFT:
             raise BadInput(
@@ -237,5 +237,5 @@ def _id(name: str) -> UUID:
         return UUID(name)
     except ValueError:
         raise BadInput(
-            "dataset to mix in", name, "the id of a version", "See: flywheel datasets list"
+            "dataset to mix in", name, "the id of a version", "See: flywheel dataset list"
         ) from None

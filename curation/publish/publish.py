@@ -63,7 +63,7 @@ LOG = "log"
 
 HOT: Final = (
     "some texts share a bucket with so many others that not all were compared: as a rule they are "
-    "templates, see `flywheel templates`"
+    "templates, see `flywheel template list`"
 )
 
 Progress = Callable[..., Any]

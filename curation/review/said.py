@@ -49,7 +49,7 @@ def check(kind: str, action: str, value: Mapping[str, Any], reason: str | None) 
         BadInput: the action does not fit the kind, or the value does not fit the action.
     """
     allowed = (*ACTIONS[kind], SKIP)
-    _require(action in allowed, f"review action on a {kind}", action, f"one of {allowed}")
+    _require(action in allowed, f"review action on {kind}", action, f"one of {', '.join(allowed)}")
     fields = _ACCEPTED_FIELDS[action] if kind == EXAMPLE or action in (COMPARE, SKIP) else ()
     for name, given in value.items():
         _require(name in fields, f"field of {action}", name, f"one of {fields}" if fields else "no")

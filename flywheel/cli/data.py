@@ -169,16 +169,17 @@ def curate(
     from curation.build import require_kind, require_logged_role
     from curation.export import get_dataset
     from curation.recipe import CurationRecipe
+    from flywheel.cli.datasets import name_of, print_drops, rows_of
     from flywheel.cli.output import as_uuid
     from flywheel.schema import require_current
-    from foundation.database import session_scope
+    from foundation.database import explain_row, session_scope
     from foundation.errors import BadInput
 
     given = {"variant": variant, "max_examples": max_examples, "seed": seed}
     named = {name: value for name, value in given.items() if value is not None}
     recipe = CurationRecipe.from_json({**_knobs_in(recipe_file), **named})
     if show_recipe:
-        print_json(recipe.as_json()) if as_json else print_fields(recipe.as_json())
+        _print_recipe(recipe.as_json(), as_json)
         return
     if role is None:
         raise BadInput("--role", role, "an agent role", "Say whose log to curate.")
@@ -192,8 +193,21 @@ def curate(
         print_json(result) if as_json else print_fields(result)
         return
     with session_scope() as session:
-        card = get_dataset(session, as_uuid("dataset", result["dataset_id"])).card
-    print_json({**result, "card": card}) if as_json else _print_card(result, card)
+        version = explain_row(get_dataset(session, as_uuid("dataset", result["dataset_id"])))
+    if as_json:
+        print_json({**result, "card": version["card"]})
+        return
+    is_new = version["run_id"] == result["run_id"]
+    print_fields(
+        {
+            "version": f"{name_of(version)}{'' if is_new else ', as before: nothing changed'}",
+            "variant": version["variant"],
+            "train/val./test": rows_of(version),
+            "dataset": version["id"],
+            "run": result["run_id"],
+        }
+    )
+    print_drops(version["card"])
 
 
 def _knobs_in(path: Path | None) -> dict[str, Any]:
@@ -205,16 +219,21 @@ def _knobs_in(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        knobs = yaml.safe_load(path.read_text())
+        knobs = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadInput("recipe file", str(path), "a readable YAML file", str(error)) from error
     if not isinstance(knobs, dict):
-        raise BadInput("recipe file", str(path), "a YAML mapping", "See docs/curation.md.")
+        raise BadInput(
+            *("recipe file", str(path), "a YAML mapping of knobs"),
+            "Begin with: flywheel curate --show-recipe > recipe.yaml",
+        )
     return knobs
 
 
-def _print_card(result: dict[str, Any], card: dict[str, Any]) -> None:
-    print_fields(result)
-    console.print()
-    drops = card.get("dropped_by_reason", {})
-    print_table(("dropped because", "examples"), list(drops.items()), "Nothing was dropped.")
+def _print_recipe(knobs: dict[str, Any], as_json: bool) -> None:
+    import yaml
+
+    if as_json:
+        print_json(knobs)
+    else:
+        console.out(yaml.safe_dump(knobs, sort_keys=False), end="", highlight=False)

@@ -1,9 +1,11 @@
 """Commands for dataset versions: list, look at, compare, export, prove."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from flywheel.cli.output import (
     AsJson,
@@ -12,6 +14,7 @@ from flywheel.cli.output import (
     print_fields,
     print_json,
     print_table,
+    printable,
 )
 
 Name = Annotated[str, typer.Argument(help="Id, or ROLE[/KIND][@NUMBER].")]
@@ -46,14 +49,8 @@ def list_versions(
         print_json(found)
         return
     print_table(
-        ("id", "role", "kind", "variant", "version", "train", "validation", "test", "content"),
-        [
-            (
-                *(row["id"], row["role"], row["kind"], row["variant"], row["number"]),
-                *(row["n_train"], row["n_validation"], row["n_test"], row["content_hash"][:12]),
-            )
-            for row in found
-        ],
+        ("id", "version", "variant", "train/val./test"),
+        [(row["id"], name_of(row), row["variant"], rows_of(row)) for row in found],
         "There is no dataset yet. Make one: flywheel curate --role coder",
     )
 
@@ -172,16 +169,35 @@ def prove(name: Name, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
+def name_of(version: Mapping[str, Any]) -> str:
+    """Return a version as `ROLE[/KIND]@NUMBER`."""
+    kind = "" if version["kind"] == "sft" else f"/{version['kind']}"
+    return f"{version['role']}{kind}@{version['number']}"
+
+
+def rows_of(version: Mapping[str, Any]) -> str:
+    """Return how many rows a version has in train, validation and test."""
+    return "/".join(str(version[name]) for name in ("n_train", "n_validation", "n_test"))
+
+
+def print_drops(said: Mapping[str, Any]) -> None:
+    """Print what a card says of what fell out, most first, and of what to know before training."""
+    console.print()
+    drops = sorted((said.get("dropped_by_reason") or {}).items(), key=lambda item: -item[1])
+    print_table(("dropped because", "examples"), drops, "Nothing was dropped.")
+    warnings = said.get("warnings") or ()
+    if warnings:
+        console.print()
+    for warning in warnings:
+        console.print(Text.assemble(("Warning ", "bold"), printable(warning)))
+
+
 def _print_card(said: dict[str, Any]) -> None:
     quality = said.get("quality") or {}
     if quality:
         console.print()
         print_table(("measure", "value", "target", ""), _measures(quality), "")
-    console.print()
-    drops = sorted((said.get("dropped_by_reason") or {}).items(), key=lambda item: -item[1])
-    print_table(("dropped because", "examples"), drops, "Nothing was dropped.")
-    for warning in said.get("warnings") or ():
-        console.print(f"\n[bold]Warning[/bold] {warning}", highlight=False)
+    print_drops(said)
 
 
 def _measures(quality: dict[str, Any]) -> list[tuple[str, ...]]:

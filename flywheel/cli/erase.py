@@ -2,7 +2,7 @@
 
 import getpass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from curation.tables import Erasure
+
+_NOTHING: Final = "Nothing: no logged call has this name. It may be erased already."
 
 
 def register(app: typer.Typer) -> None:
@@ -100,7 +102,7 @@ def _print(account: "Erasure", as_json: bool, *, done: bool) -> None:
     if as_json:
         print_json(said)
         return
-    print_table(("rows", "erased" if done else "would go"), sorted(counts.items()), "Nothing.")
+    print_table(("rows", "erased" if done else "would go"), sorted(counts.items()), _NOTHING)
     print_fields(
         {
             "datasets that held it": ", ".join(account.dataset_ids) or None,
@@ -112,5 +114,5 @@ def _print(account: "Erasure", as_json: bool, *, done: bool) -> None:
             f"{neighbours} other calls of the same episodes stay, and their prompts may quote it: "
             "--episode erases them too."
         )
-    if done:
+    if done and counts:
         console.print("Curate again: what repeated it takes its place.")

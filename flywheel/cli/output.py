@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
@@ -19,11 +19,24 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 
 console = Console()
 notes = Console(stderr=True)
+
+_CONTROLS: Final = {
+    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (9, 10)
+}
+_ID_LENGTH: Final = 36
+_UNWRAPPED: Final = 1000
+"""Width of a table that no terminal shows: each row is one line, for `grep` and the like."""
+
+
+def printable(text: str) -> str:
+    """Return a text that cannot steer the terminal: logged texts are hostile."""
+    return text.translate(_CONTROLS)
 
 
 def print_json(value: Any) -> None:
@@ -32,17 +45,27 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> None:
-    """Print rows under column titles, or what to do when there are none."""
+    """Print rows under column titles, or what to do when there are none; cells are plain text."""
     if not rows:
         console.print(empty)
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for number, title in enumerate(columns):
-        is_id = isinstance(rows[0][number], UUID)
-        table.add_column(title, overflow="fold", no_wrap=is_id, min_width=36 if is_id else None)
+        is_id = _is_id(rows[0][number])
+        table.add_column(
+            title, overflow="fold", no_wrap=is_id, min_width=_ID_LENGTH if is_id else None
+        )
     for row in rows:
-        table.add_row(*("–" if cell is None else str(cell) for cell in row))
-    console.print(table)
+        table.add_row(*(Text("–" if cell is None else printable(str(cell))) for cell in row))
+    wide = console if console.is_terminal else Console(file=console.file, width=_UNWRAPPED)
+    wide.print(table)
+
+
+def _is_id(value: Any) -> bool:
+    try:
+        return str(UUID(str(value))) == str(value)
+    except ValueError:
+        return False
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
@@ -50,7 +73,7 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     width = max(len(name) for name in fields)
     for name, value in fields.items():
         console.print(f"[bold]{name:<{width}}[/bold]  ", end="")
-        console.out("–" if value is None else str(value), highlight=False)
+        console.out("–" if value is None else printable(str(value)), highlight=False)
 
 
 def percent(share: float | None) -> str:

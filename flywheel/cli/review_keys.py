@@ -19,15 +19,12 @@ from rich.rule import Rule
 from rich.syntax import Syntax
 from rich.text import Text
 
+from flywheel.cli.output import printable
 from foundation.errors import BadInput, FlywheelError
 
 if TYPE_CHECKING:
     from curation.review.cards import Card, Side
 
-_CONTROLS: Final = {
-    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (9, 10)
-}
-"""Answers are hostile text: what would steer the terminal is shown instead."""
 _TURN_CHARS: Final = 4000
 """Characters of an earlier turn that are shown; the last one is shown whole."""
 
@@ -43,11 +40,6 @@ KEYS: Final = {
     "likeness": {"y": "the same", "n": "different"},
 }
 ALWAYS: Final = {"s": "skip", "u": "undo", "q": "quit"}
-
-
-def printable(text: str) -> str:
-    """Return a text that cannot steer the terminal it is printed on."""
-    return text.translate(_CONTROLS)
 
 
 def show(card: "Card", screen: Console) -> None:

@@ -48,7 +48,10 @@ def list_runs(
         return
     print_table(
         ("run", "job", "role", "status", "progress", "since"),
-        [(s["id"], s["kind"], s["role"], s["status"], s["progress"], s["since"]) for s in shown],
+        [
+            (s["id"], s["kind"], s["role"], s["status"], s["progress"], _minute(s["since"]))
+            for s in shown
+        ],
         "No jobs yet.",
     )
 
@@ -98,6 +101,10 @@ def retry(run_id: Id) -> None:
             )
         again = enqueue(session, run.kind, run.params, role=run.role)
         console.print(f"{again.kind}: queued as {again.id}", soft_wrap=True)
+
+
+def _minute(time: str) -> str:
+    return time[:16].replace("T", " ")
 
 
 def _summary(run: "Run") -> dict[str, Any]:

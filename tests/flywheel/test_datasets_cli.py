@@ -8,7 +8,7 @@ from sqlmodel import select
 from typer.testing import CliRunner
 
 from collector.tables import Interaction
-from curation.tables import Erasure, Example
+from curation.tables import Dataset, Erasure, Example
 from flywheel.cli import app
 from flywheel.cli.erase import learned_from
 from foundation.errors import BadInput, NotFound
@@ -48,6 +48,9 @@ def test_versions_are_listed_and_named(versions):
     old, new = versions
     assert [row["number"] for row in value_of("dataset", "list", "--role", "coder")] == [2, 1]
     assert value_of("dataset", "list", "--role", "tester") == []
+    assert f"{new.id}  coder@2  default" in run("dataset", "list").stdout
+    shown = run("dataset", "show", "coder").stdout
+    assert [line.split()[0] for line in shown.splitlines()[:5]] == list(Dataset.model_fields)[:5]
     for name, number in (("coder", 2), ("coder@1", 1), ("coder/sft@2", 2), (old.id, 1)):
         assert value_of("dataset", "show", name)["number"] == number
     for name in ("coder@3", "cook", "coder/preference", "coder@x", new_id()):

@@ -34,6 +34,7 @@ def test_no_jobs_are_said_to_be_none(session: Session) -> None:
 def test_a_job_is_listed_shown_cancelled_and_ordered_again(session: Session, queued: UUID) -> None:
     listed = json.loads(say("list", "--json"))
     assert [(run["id"], run["status"]) for run in listed] == [(str(queued), QUEUED)]
+    assert f"{queued}  curation.build  coder  queued" in say("list")
     assert json.loads(say("list", "--status", "failed", "--json")) == []
     say("cancel", str(queued))
     assert json.loads(say("show", str(queued), "--json"))["status"] == CANCELLED
