@@ -23,6 +23,7 @@ from curation.publish.chosen import Chosen
 from curation.publish.folder import write_card_files
 from curation.publish.quality import Measure, sample_of
 from curation.recipe import RULE_VERSIONS, CurationRecipe
+from curation.score.judge import reliability
 from curation.score.outcome import (
     EXACT_DUPLICATE,
     FAILED_OUTCOME,
@@ -34,7 +35,7 @@ from curation.score.outcome import (
     OVER_QUOTA,
     TOO_LITTLE_FEEDBACK,
 )
-from curation.tables import KEPT, POSITIVE, TRAIN, VALIDATION, Dataset
+from curation.tables import EVAL, KEPT, POSITIVE, TRAIN, VALIDATION, Dataset
 from foundation.artifacts import put
 
 CONTAMINATED: Final = "contaminated"
@@ -48,6 +49,10 @@ STEPS: Final = (
     ("chosen", {OVER_QUOTA}),
 )
 """Steps after `well_formed`, each with the reasons for which it drops."""
+NO_TASK: Final = (
+    "no task: of the test split, no prompt that no training has seen has something to grade by; "
+    "see docs/choosing.md"
+)
 LARGE_GROUP_SHARE: Final = 0.2
 SCORE_BINS: Final = 10
 LENGTH_BINS: Final = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -126,6 +131,7 @@ def make_card(
 ) -> dict[str, Any]:
     """Return the card as plain JSON values; shares are in 0-1, lengths in tokens (estimated)."""
     n_candidates, dropped = count_drops(session, dataset.role, dataset.variant)
+    judge = recipe.judge_model
     return {
         "role": dataset.role,
         "kind": dataset.kind,
@@ -159,7 +165,8 @@ def make_card(
         "lengths": length_histogram(tally.n_tokens),
         "leak_proof": dict(leak_proof),
         "quality": {name: measure.as_json() for name, measure in quality.items()},
-        "warnings": warnings_of(tally, quality, leak_proof),
+        "judge": None if judge is None else reliability(session, judge).as_json(),
+        "warnings": warnings_of(dataset.kind, tally, quality, leak_proof),
     }
 
 
@@ -219,7 +226,7 @@ def score_histogram(scores: Sequence[float]) -> list[dict[str, float]]:
 
 
 def warnings_of(
-    tally: Tally, quality: Mapping[str, Measure], leak_proof: Mapping[str, Any]
+    kind: str, tally: Tally, quality: Mapping[str, Measure], leak_proof: Mapping[str, Any]
 ) -> list[str]:
     """Return what a reader of the dataset should know before training on it."""
     found = [
@@ -227,9 +234,14 @@ def warnings_of(
         for name, count in leak_proof.items()
         if name.startswith("cross_split") and count
     ]
-    found += [
-        f"the {split} split is empty" for split in (TRAIN, VALIDATION) if not tally.splits[split]
-    ]
+    if kind == EVAL and not tally.n_rows:
+        found.append(NO_TASK)
+    if kind != EVAL:
+        found += [
+            f"the {split} split is empty"
+            for split in (TRAIN, VALIDATION)
+            if not tally.splits[split]
+        ]
     if tally.n_rows >= 10 and tally.largest_group_share > LARGE_GROUP_SHARE:
         found.append(
             f"one group holds {tally.largest_group_share:.0%} of the rows and falls in one split: "

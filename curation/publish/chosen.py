@@ -135,13 +135,20 @@ class Pairs(Examples):
     table = PAIRS
 
     def query(self) -> Select[Any]:
-        """Return the query of what `chosen` yields: a pair's margin is its score."""
+        """Return the query of what `chosen` yields.
+
+        A pair's margin is its score; what it does not know of itself is that of the better answer.
+        """
         return (
             select(
                 *(pair.id, pair.split, pair.row_hash, pair.margin, pair.split_key),
                 *(pair.task_type, pair.project),
-                *(null() for _ in ("n_tokens", "difficulty", "language", "code_language")),
+                *(example.n_tokens, example.difficulty, example.language, example.code_language),
                 *(literal("positive"), null(), pair.basis == "correction", null(), pair.basis),
+            )
+            .outerjoin(
+                EXAMPLES,
+                (example.interaction_id == pair.winner_id) & (example.variant == pair.variant),
             )
             .where(pair.role == self.role, pair.variant == self.recipe.variant)
             .where(pair.status == KEPT)

@@ -11,6 +11,7 @@ from published import RECIPE, add_example, published
 from curation.embed import BUNDLED
 from curation.publish import quality
 from curation.publish.card import (
+    NO_TASK,
     Tally,
     length_histogram,
     length_summary,
@@ -33,8 +34,9 @@ from curation.publish.quality import (
     style_agreement,
 )
 from curation.recipe import RULE_VERSIONS
+from curation.score.judge import PLAIN, SWAPPED
 from curation.semantic import HASHED
-from curation.tables import Dataset, ReviewItem, ReviewLabel
+from curation.tables import EVAL, SFT, Dataset, JudgeCall, ReviewItem, ReviewLabel
 from foundation.artifacts import fetch
 from foundation.chat import message
 from foundation.ids import new_id
@@ -243,16 +245,29 @@ def test_distributions():
 
 def test_warnings_name_leaks_empty_splits_and_missed_targets():
     missed = {"coverage": Measure(0.5, 4, target=0.8), "evenness": Measure(None, 0, "why")}
-    found = warnings_of(Tally(), missed, {"cross_split_episodes": 2, "checked_pairs": 7})
+    found = warnings_of(SFT, Tally(), missed, {"cross_split_episodes": 2, "checked_pairs": 7})
     assert found == [
         "cross split episodes: 2, expected 0",
         "the train split is empty",
         "the validation split is empty",
         "coverage is 50.0%, its target 80%",
     ]
+    assert warnings_of(EVAL, Tally(), {}, {}) == [NO_TASK]
 
 
 # The card of a version
+
+
+def test_how_far_the_judge_is_to_be_trusted_is_on_the_card(session):
+    asked = {"model": "judge", "interaction_id": new_id()}
+    session.add(JudgeCall(**asked, key="a", rubric=PLAIN, score=0.9))
+    session.add(JudgeCall(**asked, key="b", rubric=SWAPPED, score=0.1))
+    add_example(session, "a", "b")
+    session.flush()
+    judged, _ = published(session, replace(RECIPE, judge_model="judge"))
+    assert judged.card["judge"]["flip_rate"] == 1.0
+    silent, _ = published(session)
+    assert silent.card["judge"] is None
 
 
 @pytest.fixture

@@ -186,9 +186,13 @@ def test_a_shard_whose_file_is_gone_is_written_again(session):
 
 
 def test_preference_pairs_are_published_as_pairs(session):
-    add_pair(session, "sort a list", "sorted(x)", "x", margin=0.9)
+    better = add_example(session, "sort", "sorted(x)", n_tokens=7, code_language="python")
+    add_pair(session, "sort a list", "sorted(x)", "x", margin=0.9, winner_id=better.interaction_id)
+    session.flush()
     dataset, is_new = published(session, kind="preference")
     assert is_new
+    assert dataset.card["n_tokens"]["total"] == 7
+    assert dataset.card["code_languages"] == {"python": 1}
     (row,) = read(session, dataset.id, "train")
     assert row["chosen"] == [message("assistant", "sorted(x)")]
     assert row["rejected"] == [message("assistant", "x")]
