@@ -27,7 +27,8 @@ def prepare_home() -> Path:
     home.mkdir(parents=True, exist_ok=True)
     upgrade()
     with Session(get_engine()) as session:
-        tables = ", ".join(f'"{table.name}"' for table in SQLModel.metadata.sorted_tables)
+        stored = (t for t in SQLModel.metadata.sorted_tables if not t.info.get("is_view"))
+        tables = ", ".join(f'"{table.name}"' for table in stored)
         session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
         if session.execute(text("SELECT to_regclass('kombu_message')")).scalar() is not None:
             session.execute(text("DELETE FROM kombu_message"))
