@@ -45,6 +45,16 @@ class Example(SQLModel, table=True):
         Index("ix_example_episode_id", "episode_id"),
         Index("ix_example_split_key", "role", "variant", "split_key"),
         Index(
+            "ix_example_protection",
+            *("role", "variant", "protection", "id"),
+            postgresql_where=text("status = 'kept' OR drop_reason = 'over_quota'"),
+        ),
+        Index(
+            "ix_example_over_quota",
+            *("role", "variant"),
+            postgresql_where=text("drop_reason = 'over_quota'"),
+        ),
+        Index(
             "ix_example_task_key",
             text("(scores->>'task_key')"),
             postgresql_where=text("scores->>'task_key' IS NOT NULL"),

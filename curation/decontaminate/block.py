@@ -198,7 +198,7 @@ _CHECK_AGAIN = text(
 )
 _STAMPS = text(
     f"SELECT DISTINCT protection FROM example WHERE {_MINE} AND {_STANDS} "
-    "AND protection <> :stamp ORDER BY protection"
+    "AND (protection < :stamp OR protection > :stamp) ORDER BY protection"
 )
 _NEXT = text(
     f"SELECT {_COLUMNS} FROM example WHERE {_MINE} AND {_STANDS} AND protection = :old "

@@ -5,9 +5,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import Session, select
 
 from curation.build import build_dataset
+from curation.decontaminate.block import _STAMPS
 from curation.erase import Subject, erase
 from curation.recipe import CurationRecipe
 from curation.split import split_of, task_split_key
@@ -97,3 +99,10 @@ def test_what_was_said_of_an_erased_call_counts_for_no_other_one_either(session,
     session.commit()
     build_dataset("coder", HALVES)
     assert example_of(session, won).score == before
+
+
+def test_what_was_held_against_all_benchmarks_is_found_without_reading_examples(session):
+    session.execute(text("SET LOCAL enable_seqscan = off"))
+    given = {"role": "coder", "variant": "default", "stamp": "1|now"}
+    plan = session.execute(text(f"EXPLAIN {_STAMPS.text}"), given).scalars().all()
+    assert any("ix_example_protection" in line for line in plan), plan
