@@ -15,7 +15,7 @@ import numpy as np
 
 from curation.dedupe.compare import Fingerprint, Part, duplicate_similarity
 from curation.dedupe.keys import example_keys, example_shingles, shingle_sizes
-from curation.dedupe.minhash import I64, Ragged, hashed_words, salt_of, shingle_hashes
+from curation.dedupe.minhash import I64, hashed_words, salt_of, shingle_hashes
 from curation.masks import decoded, masked_bytes
 from curation.normalize import one_line, with_depth
 from curation.recipe import CurationRecipe
@@ -40,34 +40,37 @@ class Repeat:
 
 
 class _Masked:
-    """Texts as they are hashed: in lower case, masked, UTF-8."""
+    """Texts as they are hashed: in lower case, masked, UTF-8; the words are hashed once."""
 
     def __init__(self, texts: Sequence[str | tuple[str, str]]) -> None:
         self.prompts = masked_bytes(["" if isinstance(text, str) else text[0] for text in texts])
         self.answers = masked_bytes([text if isinstance(text, str) else text[1] for text in texts])
+        self._blocks = _blocks(self.prompts, self.answers)
+        self.words = [
+            hashed_words([*self.prompts[block], *self.answers[block]]) for block in self._blocks
+        ]
+        """Of some texts each: of their prompts, then of their answers."""
 
     def are_same(self, one: int, other: int) -> bool:
         """Return whether two texts agree to the byte."""
         return self.prompts[one] == self.prompts[other] and self.answers[one] == self.answers[other]
 
-    def words(self) -> Iterator[Ragged]:
-        """Yield the word hashes, some texts at a time: their prompts, then their answers."""
-        for block in self._blocks(range(len(self.answers))):
-            yield hashed_words([self.prompts[i] for i in block] + [self.answers[i] for i in block])
-
     def fingerprints(
         self, which: Sequence[int], recipe: CurationRecipe
     ) -> Iterator[tuple[int, Fingerprint]]:
-        """Yield some texts as they are compared."""
-        for block in self._blocks(which):
-            prompts, answers = [self.prompts[i] for i in block], [self.answers[i] for i in block]
-            words = hashed_words(prompts + answers)
+        """Yield some texts, given in order, as they are compared."""
+        wanted = np.array(which, dtype=np.int64)
+        for block, all_words in zip(self._blocks, self.words, strict=True):
+            first, last = np.searchsorted(wanted, (block.start, block.stop))
+            numbers = which[first:last]
+            rows = wanted[first:last] - block.start
+            words = all_words.take(np.append(rows, rows + block.stop - block.start))
             sizes = shingle_sizes(words.lengths, recipe)
             parts = map(
                 Part,
                 [
-                    *(partial(_one_line, raw) for raw in prompts),
-                    *(partial(_with_depth, raw) for raw in answers),
+                    *(partial(_one_line, self.prompts[i]) for i in numbers),
+                    *(partial(_with_depth, self.answers[i]) for i in numbers),
                 ],
                 words.rows(),
                 [
@@ -77,16 +80,16 @@ class _Masked:
                     )
                 ],
             )
-            asked = list(islice(parts, len(block)))
-            yield from zip(block, map(Fingerprint, asked, parts), strict=True)
+            asked = list(islice(parts, len(numbers)))
+            yield from zip(numbers, map(Fingerprint, asked, parts), strict=True)
 
-    def _blocks(self, which: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Yield the texts in groups of about `_BYTES_AT_ONCE`."""
-        sizes = [len(self.prompts[i]) + len(self.answers[i]) for i in which]
-        group = np.cumsum(sizes, dtype=np.int64) // _BYTES_AT_ONCE
-        edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(which)]
-        for first, last in pairwise(edges):
-            yield which[first:last]
+
+def _blocks(prompts: Sequence[bytes], answers: Sequence[bytes]) -> list[slice]:
+    """Return the texts in groups of about `_BYTES_AT_ONCE`."""
+    sizes = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    group = np.cumsum(sizes, dtype=np.int64) // _BYTES_AT_ONCE
+    edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(sizes)]
+    return [slice(first, last) for first, last in pairwise(edges)]
 
 
 def _one_line(masked: bytes) -> str:
@@ -181,7 +184,7 @@ class _KeyIndex:
         salt, n_texts = salt_of("adhoc"), 0
         keys, owners = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         self._wordless: list[int] = []
-        for words in masked.words():
+        for words in masked.words:
             block = example_keys(words, recipe, salt)
             of_block, of_whom = block.flat()
             keys.append(of_block)
@@ -212,7 +215,7 @@ class _DatasketchIndex:
 
         sets = [
             [value.tobytes() for value in values]
-            for words in masked.words()
+            for words in masked.words
             for values in example_shingles(words, recipe)
         ]
         self._found = MinHash.bulk(sets, num_perm=recipe.num_perm)

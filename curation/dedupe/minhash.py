@@ -214,12 +214,12 @@ def _hash_block(block: list[bytes]) -> tuple[U64, I64]:
     """Return the word hashes of some texts, and how many words each text has."""
     text_starts = 1 + _offsets(np.array([len(raw) + 1 for raw in block], dtype=np.int64))
     data = b"\n".join((b"", *block, b""))
-    data += bytes(2 * _CHUNK - len(data) % _CHUNK)
+    data += bytes(_CHUNK)
     is_word = _are_words(np.frombuffer(data, dtype=np.uint8))
     edges = np.flatnonzero(is_word[1:] != is_word[:-1]) + 1
     starts, ends = edges[0::2], edges[1::2]
     lengths = np.diff(np.searchsorted(starts, text_starts)).astype(np.int64)
-    chunks = np.frombuffer(data, dtype="<u8")
+    chunks = np.ndarray((len(data) - _CHUNK,), "<u8", data, strides=(1,))  # one at every byte
     return _mixed(_word_values(chunks, starts, ends - starts)), lengths
 
 
@@ -247,11 +247,8 @@ def _word_values(chunks: U64, starts: I64, lengths: I64) -> U64:
 
 def _bytes_at(chunks: U64, places: I64, lengths: I64) -> U64:
     """Return the up to eight bytes at each place, as little-endian numbers."""
-    index = places >> 3
-    shift = ((places & 7) << 3).astype(np.uint64)
-    found: U64 = chunks[index] >> shift
-    found |= chunks[index + 1] << (np.uint64(64) - shift)
-    found &= _FIRST_BYTES[np.minimum(lengths, _CHUNK)]
+    found: U64 = chunks[places]
+    found &= _FIRST_BYTES.take(lengths, mode="clip")
     return found
 
 
