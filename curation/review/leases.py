@@ -14,7 +14,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.types import Uuid
 from sqlmodel import Session, col
 
+from curation.decontaminate.protect import CONTAMINATED
 from curation.review.words import reviewer_name, scrubbed
+from curation.score.outcome import EXACT_DUPLICATE, NEAR_DUPLICATE
 from curation.tables import Example, PreferencePair, ReviewDraft, ReviewItem
 from foundation.errors import Conflict, NotFound
 from foundation.settings import get_settings
@@ -50,9 +52,10 @@ def next_item(
         "kind": kind,
         "besides": list(besides),
         "lease_s": lease_s,
+        "gone": _GONE,
     }
     for candidate in _roles(session) if role is None else [role]:
-        while (taken := session.execute(_TAKE, {**asked, "role": candidate}).scalar()) is not None:
+        while (taken := session.execute(_TAKE, asked | {"role": candidate}).scalar()) is not None:
             item = session.get_one(ReviewItem, taken, populate_existing=True)
             if is_there(session, item):
                 return item
@@ -184,6 +187,10 @@ _LEASED: Final = """
 """
 """Who holds a lease still holds it since they first did."""
 
+_GONE: Final = [CONTAMINATED, EXACT_DUPLICATE, NEAR_DUPLICATE]
+"""Drops since it was queued that leave nothing to judge, but for who asked for it by hand. The item
+stays, and is offered again when its example is back."""
+
 # The labels are looked for by the item, for one item after another until one is free: a join, or
 # the index by reviewer, would read all labels of a busy reviewer first.
 _TAKE = text(
@@ -200,6 +207,11 @@ _TAKE = text(
               WHERE item_id = item.id AND reviewer || '' = :reviewer AND undone_at IS NULL
               OFFSET 0
           )
+          AND (kind <> 'example' OR reason = 'filter' OR NOT EXISTS (
+              SELECT 1 FROM example
+              WHERE id = item.subject_id AND drop_reason = ANY(:gone)
+              OFFSET 0
+          ))
         ORDER BY priority DESC
         LIMIT 1
         FOR UPDATE SKIP LOCKED

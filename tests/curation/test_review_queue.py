@@ -18,7 +18,7 @@ from curation.review.labels import label, skip, undo
 from curation.review.leases import _TAKE, draft_of, next_item, release, save_draft
 from curation.review.plan import ReviewPlan
 from curation.review.queue import assign, fill_queue, withdraw
-from curation.tables import ReviewDraft, ReviewItem, ReviewLabel
+from curation.tables import Example, ReviewDraft, ReviewItem, ReviewLabel
 from foundation.database import get_engine, session_scope
 from foundation.errors import BadInput, Conflict, NotFound
 from foundation.ids import new_id
@@ -199,6 +199,18 @@ def test_the_most_important_comes_first_and_stays_until_it_is_labelled(session):
     assert next_item(session, "bob").id == low.id
     release(session, low.id, "ann")
     assert next_item(session, "cec") is None
+
+
+def test_what_became_contaminated_or_a_repeat_waits_until_it_is_back(session):
+    first, second = items(session, 2)
+    first.priority, second.priority = 0.9, 0.1
+    gone = session.get(Example, first.subject_id)
+    gone.status, gone.drop_reason = "dropped", "contaminated"
+    session.flush()
+    assert next_item(session, "ann").id == second.id
+    gone.status, gone.drop_reason = "kept", None
+    session.flush()
+    assert next_item(session, "bob").id == first.id
 
 
 def test_roles_and_kinds_are_kept_apart(session):
@@ -435,6 +447,7 @@ def test_the_next_item_is_found_by_the_index(database):
             )
         )
     asked = {"role": "coder", "reviewer": "ann", "kind": None, "besides": [], "lease_s": 1}
+    asked["gone"] = ["contaminated"]
     with get_engine().connect() as connection:
         connection.execute(text("ANALYZE review_item"))
         explained = text(f"EXPLAIN {_TAKE.text}").bindparams(
