@@ -245,6 +245,5 @@ _DROP = text(
     """
 )
 _STAMP = text(
-    f"UPDATE example SET protection = :stamp WHERE {_MINE} AND {_STANDS} "
-    "AND protection = :old"
+    f"UPDATE example SET protection = :stamp WHERE {_MINE} AND {_STANDS} AND protection = :old"
 )
