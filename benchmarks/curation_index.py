@@ -31,7 +31,8 @@ from sqlmodel import Session
 
 from benchmarks.bars import Figure, report
 from curation.boilerplate import NO_TEMPLATES
-from curation.dedupe.index import compare_texts, index_texts, normalize_all
+from curation.dedupe.index import compare_texts, index_texts
+from curation.normalize import normalize_all
 from curation.recipe import CurationRecipe
 from foundation.chat import message
 from foundation.database import connect
@@ -135,7 +136,7 @@ class Index:
         prompts = [[message("user", prompt)] for prompt, _ in some]
         with self._timed("normalise", cost):
             pairs = zip(prompts, (answer for _, answer in some), strict=True)
-            texts = normalize_all(pairs, NO_TEMPLATES)
+            texts = normalize_all(list(pairs))
         with self._timed("index", cost):
             ids = index_texts(self.session, ROLE, RECIPE, texts)
             self.session.commit()
