@@ -171,19 +171,27 @@ def _torn_episodes(session: Session, dataset: Dataset, episodes: set[UUID]) -> s
 
 
 def _places(source: str, *, is_pairs: bool) -> str:
-    """Return SQL of the split of each row of the version that was made of an example `source`."""
+    """Return SQL of the split of each row of the version that was made of an example `source`.
+
+    `OFFSET 0` has the row's shards looked up first: on the statistics of tables that were just
+    filled, the planner would try every shard of the version for each row.
+    """
     if is_pairs:
         return f"""
-            SELECT shard.split FROM preference_pair
-            JOIN shard_row ON shard_row.row_id = preference_pair.id
-            JOIN dataset_shard AS shard ON shard.shard = shard_row.shard
-            WHERE preference_pair.winner_id = {source}.interaction_id
-              AND shard.dataset_id = :dataset_id
+            SELECT shard.split
+            FROM (
+                SELECT shard_row.shard FROM preference_pair
+                JOIN shard_row ON shard_row.row_id = preference_pair.id
+                WHERE preference_pair.winner_id = {source}.interaction_id OFFSET 0
+            ) AS held
+            JOIN dataset_shard AS shard ON shard.shard = held.shard
+            WHERE shard.dataset_id = :dataset_id
         """
     return f"""
-        SELECT shard.split FROM shard_row
-        JOIN dataset_shard AS shard ON shard.shard = shard_row.shard
-        WHERE shard_row.row_id = {source}.id AND shard.dataset_id = :dataset_id
+        SELECT shard.split
+        FROM (SELECT shard FROM shard_row WHERE row_id = {source}.id OFFSET 0) AS held
+        JOIN dataset_shard AS shard ON shard.shard = held.shard
+        WHERE shard.dataset_id = :dataset_id
     """
 
 
