@@ -208,7 +208,7 @@ def test_the_log_arrives_whole_in_another_flywheel(session, elsewhere) -> None:
         for table, differing in (
             (Interaction, DIFFERING),
             (InteractionPayload, {"attributes", "response", "request"}),
-            (Feedback, {"ingested_at", "project", "details"}),
+            (Feedback, {"ingested_at", "written_xid", "project", "details"}),
         ):
             here, other = rows(session, table), rows(there, table)
             assert here.keys() == other.keys()
@@ -233,7 +233,15 @@ def test_the_log_arrives_whole_in_another_flywheel(session, elsewhere) -> None:
         assert len(rows(there, Feedback)) == 7
 
 
-DIFFERING = {"source", "semconv_version", "client_version", "ingested_at", "key", "scrub"}
+DIFFERING = {
+    "written_xid",
+    "source",
+    "semconv_version",
+    "client_version",
+    "ingested_at",
+    "key",
+    "scrub",
+}
 """What says how a record came, not what it is."""
 
 
