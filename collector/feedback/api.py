@@ -95,12 +95,19 @@ def _subject(
 
     return Subject(
         interaction_id or _header_id("interaction-id", header("interaction-id")),
-        interaction_key or header("interaction-key"),
-        response_id or header("response-id"),
+        _storable("interaction_key", interaction_key or header("interaction-key")),
+        _storable("response_id", response_id or header("response-id")),
         episode_id or _header_id("episode-id", header("episode-id")),
-        episode_key or header("episode-key"),
-        project or header("project"),
+        _storable("episode_key", episode_key or header("episode-key")),
+        _storable("project", project or header("project")),
     )
+
+
+def _storable(name: str, value: str | None) -> str | None:
+    """Return a text that PostgreSQL can hold, hence find; raises BadInput."""
+    if value is not None and "\0" in value:
+        raise BadInput(name, value, "a text without NUL characters", "Take them out.")
+    return value
 
 
 def _header_id(name: str, value: str | None) -> UUID | None:

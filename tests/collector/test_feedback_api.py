@@ -118,6 +118,13 @@ def test_the_same_id_or_key_stores_once(client, session):
     assert len(rows(session)) == 3
 
 
+@pytest.mark.parametrize("name", ["interaction_key", "response_id", "episode_key", "project"])
+def test_a_name_that_no_database_can_hold_is_refused(client, name):
+    answer = client.get(URL, params={"interaction_key": "k", name: "a\0b"})
+    assert answer.status_code == 400
+    assert name in answer.text
+
+
 def test_what_was_said_is_read_back(client, session):
     episode = new_id()
     record = call(key="k", gen_ai_response_id="r", episode_id=episode)

@@ -313,7 +313,7 @@ def test_what_cannot_be_scrubbed_stays_here(session: Session, tmp_path, monkeypa
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_command_goes_on_after_any_end(session: Session, tmp_path, database, settings, number):
-    path = written(tmp_path / "a.jsonl", [chat(n, "x" * 2000) for n in range(4000)])
+    path = written(tmp_path / "a.jsonl", [chat(n, "x" * 2000) for n in range(10000)])
     command = [sys.executable, "-m", "flywheel", "import", "chat_jsonl", str(path), "--json"]
     running = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
@@ -329,5 +329,5 @@ def test_the_command_goes_on_after_any_end(session: Session, tmp_path, database,
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=os.environ, check=True)
     report = json.loads(done.stdout)
     assert report["skipped"] > 0
-    assert report["skipped"] + report["stored"] + report["duplicates"] == 4000
-    assert n_stored(session) == 4000
+    assert report["skipped"] + report["stored"] + report["duplicates"] == 10000
+    assert n_stored(session) == 10000
