@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from foundation import intervals
+
 
 @dataclass(frozen=True)
 class Tick:
@@ -205,14 +207,6 @@ def evidence_gauge(e_value: float | None, threshold: float) -> Gauge | None:
     )
 
 
-def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float] | None:
-    """Return the Wilson 95 % interval of a rate; None without trials.
-
-    Source: Wilson (1927), as in Brown, Cai and DasGupta (2001), section 3.1.1.
-    """
-    if n == 0:
-        return None
-    rate, z2 = successes / n, z * z
-    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
-    half = z * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+def wilson(successes: int, n: int) -> tuple[float, float] | None:
+    """Return the Wilson 95 % interval of a rate; None without trials."""
+    return intervals.wilson(successes / n, n) if n else None

@@ -5,13 +5,15 @@ printed for context. `report` writes the table, `benchmarks/results/<name>.json`
 line, and returns the exit status: 1 when a bar is missed, so that no miss can be overlooked.
 """
 
+import argparse
 import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,24 @@ def report(name: str, figures: Sequence[Figure], console: Console | None = None)
         soft_wrap=True,
     )
     return 1 if missed else 0
+
+
+def run_parts(name: str, parts: Mapping[str, str], description: str) -> int:
+    """Measure the parts (name to module with `measure(quick)`) that the command line asks for."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and rows, for a look")
+    parser.add_argument("--only", default=",".join(parts), help="parts, with commas between")
+    given = parser.parse_args()
+    chosen = given.only.split(",")
+    unknown = [part for part in chosen if part not in parts]
+    if unknown:
+        parser.error(f"--only: got {', '.join(unknown)}, expected some of {', '.join(parts)}")
+    figures: list[Figure] = []
+    for part in chosen:
+        Console(stderr=True).print(f"measuring {part} …")
+        measure: Callable[[bool], list[Figure]] = import_module(parts[part]).measure
+        figures += measure(given.quick)
+    return report(name if chosen == list(parts) else f"{name}-{'-'.join(chosen)}", figures)
 
 
 def _table(name: str, figures: Sequence[Figure]) -> Table:

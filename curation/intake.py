@@ -23,6 +23,7 @@ from curation.recipe import CurationRecipe
 from curation.score.assess import Assessment, Basis, assess, load_basis
 from curation.score.judge import ask
 from curation.score.outcome import (
+    CONTAMINATED,
     EXACT_DUPLICATE,
     NEAR_DUPLICATE,
     NO_PAYLOAD,
@@ -47,7 +48,6 @@ from foundation.chat import (
 )
 from foundation.tables import now
 
-CONTAMINATED: Final = "contaminated"
 OPEN_REASONS: Final = (None, EXACT_DUPLICATE, NEAR_DUPLICATE, CONTAMINATED, OVER_QUOTA)
 """Why an example that judging let through may be left out all the same, by later steps."""
 DIFFICULTIES: Final = ("easy", "medium", "hard")

@@ -1,11 +1,12 @@
 """The success rate of one model over one suite, with its interval."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+
+from foundation.intervals import wilson
 
 CONFIDENCE = 0.95
 
@@ -44,11 +45,3 @@ def success_rate(outcomes: Iterable[Sequence[bool | None]]) -> SuccessRate:
         half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(means) - 1) * stats.sem(means))
         low, high = max(0.0, rate - half), min(1.0, rate + half)
     return SuccessRate(rate, low, high, len(answered), n_samples, n_lost)
-
-
-def wilson(rate: float, n: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a proportion of n trials; 95 of 100 is 0.888 to 0.978."""
-    z2 = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) ** 2
-    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
-    half = math.sqrt(z2 * (rate * (1 - rate) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)

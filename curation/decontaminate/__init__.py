@@ -9,7 +9,6 @@ from curation.decontaminate.block import Decontaminated, decontaminate, strings_
 from curation.decontaminate.check import METHODS, Guard, Hit, Suspect
 from curation.decontaminate.passages import ProtectedItem
 from curation.decontaminate.protect import (
-    CONTAMINATED,
     Protected,
     Source,
     list_sources,
@@ -18,6 +17,7 @@ from curation.decontaminate.protect import (
     protection_digest,
     unprotect,
 )
+from curation.score.outcome import CONTAMINATED
 
 __all__ = [
     "CONTAMINATED",

@@ -19,14 +19,13 @@ from sqlmodel import Session
 from curation.boilerplate import NO_TEMPLATES, Templates
 from curation.decontaminate.check import KEY, Guard, Hit, Suspect
 from curation.decontaminate.protect import (
-    CONTAMINATED,
     checked_until,
     protected_items,
     protection,
 )
 from curation.dedupe.settle import OPEN
 from curation.recipe import RULE_VERSIONS, CurationRecipe
-from curation.score.outcome import OVER_QUOTA
+from curation.score.outcome import CONTAMINATED, OVER_QUOTA
 from curation.split import TASK_PREFIX
 from foundation.chat import joined
 

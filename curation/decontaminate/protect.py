@@ -18,6 +18,7 @@ from sqlmodel import Session, SQLModel, col
 
 from curation.decontaminate.passages import ProtectedItem
 from curation.recipe import RULE_VERSIONS
+from curation.score.outcome import CONTAMINATED
 from curation.tables import ProtectedText
 from foundation.errors import BadInput, NotFound
 from foundation.ids import new_id
@@ -26,7 +27,6 @@ _LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended('protected_te
 _SHARE: Final = text("SELECT pg_advisory_xact_lock_shared(hashtextextended('protected_text', 0))")
 _ITEMS = SQLModel.metadata.tables[str(ProtectedText.__tablename__)]
 _AT_ONCE: Final = 1000
-CONTAMINATED: Final = "contaminated"
 """Reason of an example dropped because it repeats a protected text."""
 
 

@@ -18,11 +18,11 @@ import curation.tables  # noqa: F401  declares the table
 from curation.preferences.pairs import STRENGTH, Pair
 from curation.publish.rows import row_hash
 from curation.recipe import CurationRecipe
+from curation.score.outcome import CONTAMINATED, EXACT_DUPLICATE
 from curation.tables import DROPPED, KEPT, TRAIN
 from foundation.tables import now
 
 SUPERSEDED, CONTRADICTED = "superseded", "contradicted"
-CONTAMINATED, REPEATED = "contaminated", "exact_duplicate"
 OF_REVIEWERS: Final = ("human_disagrees", "taken_back")
 """Drop reasons that reviewers' comparisons set, and only they take back."""
 _LEFT_AS_STORED: Final = frozenset(
@@ -119,7 +119,7 @@ def settle(session: Session, role: str, recipe: CurationRecipe) -> dict[str, int
             "strengths": list(STRENGTH.values()),
             "contaminated": CONTAMINATED,
             "contradicted": CONTRADICTED,
-            "repeated": REPEATED,
+            "repeated": EXACT_DUPLICATE,
             "dropped": DROPPED,
             "kept": KEPT,
         },

@@ -25,6 +25,7 @@ from curation.publish.quality import Measure, sample_of
 from curation.recipe import RULE_VERSIONS, CurationRecipe
 from curation.score.judge import reliability
 from curation.score.outcome import (
+    CONTAMINATED,
     EXACT_DUPLICATE,
     FAILED_OUTCOME,
     LOW_RATING,
@@ -38,7 +39,6 @@ from curation.score.outcome import (
 from curation.tables import EVAL, KEPT, POSITIVE, TRAIN, VALIDATION, Dataset
 from foundation.artifacts import put
 
-CONTAMINATED: Final = "contaminated"
 STEPS: Final = (
     (
         "proven",

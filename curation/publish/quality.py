@@ -27,6 +27,7 @@ from curation.recipe import CurationRecipe
 from curation.semantic import HASHED, hashed_vectors
 from curation.tables import Dataset, ReviewItem, ReviewLabel
 from foundation.chat import joined, text_of
+from foundation.intervals import wilson
 
 COVERAGE_TARGET: Final = 0.80
 CORRECT_TARGET: Final = 0.95
@@ -46,7 +47,6 @@ N_PLANTED: Final = 200
 SAMPLE_SIZE: Final = 300
 STALE_SHARE: Final = 0.1
 """Share of new rows from which novelty is measured anew: embedding is dear."""
-Z_95: Final = 1.959964
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def right_in_sample(n_right: int, n_wrong: int) -> Measure:
     if n < ENOUGH_LABELS:
         why = f"{n} labels on the random sample, at least {ENOUGH_LABELS} are needed"
         return Measure(None, n, why, CORRECT_TARGET)
-    low, high = _wilson(n_right / n, n)
+    low, high = wilson(n_right / n, n)
     return Measure(n_right / n, n, None, CORRECT_TARGET, {"interval": [low, high]})
 
 
@@ -192,13 +192,6 @@ def labels_on_sample(session: Session, role: str) -> tuple[int, int]:
     )
     counts = Counter({str(action): n for action, n in rows})
     return counts["accept"], counts["reject"] + counts["edit"]
-
-
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    centre = share + Z_95**2 / (2 * n)
-    half = Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n * n))
-    scale = 1 + Z_95**2 / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def _answer(row: Row) -> str:

@@ -14,9 +14,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.types import Uuid
 from sqlmodel import Session, col
 
-from curation.decontaminate.protect import CONTAMINATED
 from curation.review.words import reviewer_name, scrubbed
-from curation.score.outcome import EXACT_DUPLICATE, NEAR_DUPLICATE
+from curation.score.outcome import CONTAMINATED, EXACT_DUPLICATE, NEAR_DUPLICATE
 from curation.tables import Example, PreferencePair, ReviewDraft, ReviewItem
 from foundation.errors import Conflict, NotFound
 from foundation.settings import get_settings

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from math import sqrt
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from sqlmodel import Session
 
 from curation.review.drawn import OWN_ROWS
 from curation.tables import Dataset
+from foundation.intervals import wilson
 
 LONGEST_S: Final = 3600.0
 """Seconds from lease to label beyond which somebody was not working: left out of speeds."""
@@ -74,13 +74,7 @@ class Verified:
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % confidence interval of `share` for the whole dataset, by Wilson's score (1927)."""
-        if not self.n_judged:
-            return None
-        n, z = self.n_judged, 1.959964
-        p, spread = self.n_good / n, 1 + z**2 / n
-        middle = (p + z**2 / (2 * n)) / spread
-        half = z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / spread
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return wilson(self.n_good / self.n_judged, self.n_judged) if self.n_judged else None
 
     def as_json(self) -> dict[str, Any]:
         """Return counts, share and interval as plain values."""

@@ -144,7 +144,8 @@ def _parsed(code: str) -> ast.Module | None:
             return None
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
+    """Return whether a text is JSON."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -171,7 +172,7 @@ def _closes_brackets(text: str) -> bool:
 
 
 _CHECKS: Final[dict[str, Callable[[str], bool]]] = {
-    "json": _is_json,
+    "json": is_json,
     "toml": _is_toml,
     **dict.fromkeys(BRACKETED, _closes_brackets),
 }

@@ -6,13 +6,12 @@ does not apply. The lengths and shares are rules of thumb; calibration says what
 
 import ast
 import builtins
-import json
 import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from curation.score.blocks import Block
+from curation.score.blocks import Block, is_json
 from curation.score.outcome import Attempt
 from curation.score.tree import Function, Tree
 
@@ -116,7 +115,7 @@ def _is_call(call: Any) -> bool:
     if not isinstance(function, dict):
         return isinstance(call, dict) and call.get("type", "function") != "function"
     arguments = function.get("arguments")
-    readable = not isinstance(arguments, str) or not arguments.strip() or _is_json(arguments)
+    readable = not isinstance(arguments, str) or not arguments.strip() or is_json(arguments)
     return bool(function.get("name")) and readable
 
 
@@ -239,15 +238,7 @@ def _format(prompt: str, answer: str, blocks: Sequence[Block]) -> float | None:
 
 def _holds_json(answer: str, blocks: Sequence[Block]) -> bool:
     texts = [block.text for block in blocks if block.language in ("json", None)] or [answer]
-    return all(_is_json(text) for text in texts)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    return all(is_json(text) for text in texts)
 
 
 def _length(answer: str) -> float:

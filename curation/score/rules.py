@@ -1,17 +1,21 @@
 """A team's own rules: `module:function`, each from an attempt to a reason to drop it, or None.
 
 A rule that throws, or that returns something else, drops its row with the reason
-`rule_error:<name>`; the build goes on and the card counts it.
+`rule_error:<name>`; the build goes on, the card counts it and the log says what was thrown.
 """
 
 import importlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import FunctionType
 from typing import Any, Final
 
 from curation.score.outcome import RULE_ERROR, Attempt
 from foundation.errors import BadInput
+
+log = logging.getLogger(__name__)
 
 MAX_REASON_CHARS: Final = 80
 
@@ -46,13 +50,20 @@ def _decided(rule: Rule, attempt: Attempt) -> str | None:
     short = rule.name.partition(":")[2]
     try:
         reason = rule.decide(attempt)
-    except Exception:  # a stranger's code: whatever it throws costs its own row only
+    except Exception as error:  # a stranger's code: whatever it throws costs its own row only
+        _say_once(rule.name, f"{type(error).__name__}: {error}"[:MAX_REASON_CHARS])
         return f"{RULE_ERROR}:{short}"
     if reason is None:
         return None
     if not isinstance(reason, str) or not reason.strip():
         return f"{RULE_ERROR}:{short}"
     return reason.strip()[:MAX_REASON_CHARS]
+
+
+@lru_cache(maxsize=100)
+def _say_once(name: str, what: str) -> None:
+    """Log what a rule threw, each thing once: it may throw on every row."""
+    log.warning("the rule %s threw %s", name, what)
 
 
 def _function(name: str) -> Callable[[Attempt], Any]:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluator.estimate import success_rate, wilson
+from evaluator.estimate import success_rate
+from foundation.intervals import wilson
 
 
 def test_wilson_known_value():
