@@ -41,6 +41,8 @@ _BITS: Final = 12
 """Hyperplanes of one bucket: 10 tables of 12 find 82 % of pairs of cheap cosine 0.9."""
 _CHEAP_COSINE: Final = 0.6
 _NEIGHBOURS_AT_MOST: Final = 5
+_MASK: Final = int(np.array([salt_of(SEMANTIC)]).view(np.int64)[0])
+"""What a text's id is crossed with to mark it as looked at."""
 HASHED: Final = "hashed-256"
 """Name of the cheap vectors, under which they are kept beside the embeddings."""
 
@@ -102,6 +104,7 @@ def forget(session: Session, role: str, variant: str, text_ids: Sequence[int]) -
         _FORGET_BANDS, {"ids": np.repeat(ids, _TABLES).tolist(), "keys": keys.ravel().tolist()}
     )
     session.execute(_FORGET_VECTORS, {"ids": [str(i) for i in ids], "model": HASHED})
+    session.execute(_FORGET_MARKS, {"ids": [i ^ _MASK for i in ids]})
 
 
 def same_program(one: str, other: str) -> bool:
@@ -122,7 +125,8 @@ def _next_texts(
         {
             "role": role,
             "variant": recipe.variant,
-            "mask": _mask(recipe),
+            "mask": _MASK,
+            "version": _model_version(recipe),
             "n": recipe.batch_size,
         },
     )
@@ -219,12 +223,24 @@ def _index(
     vectors: NDArray[np.float32],
     keys: NDArray[np.int64],
 ) -> None:
-    mask = _mask(recipe)
+    version = _model_version(recipe)
     marks = [
-        {"id": t.text_id ^ mask, "role": role, "variant": recipe.variant, "kind": SEMANTIC}
+        {
+            "id": t.text_id ^ _MASK,
+            "role": role,
+            "variant": recipe.variant,
+            "kind": SEMANTIC,
+            "signature_version": version,
+        }
         for t in batch
     ]
-    session.execute(insert(IndexedText).values(signature_version=1).on_conflict_do_nothing(), marks)
+    mark = insert(IndexedText)
+    session.execute(
+        mark.on_conflict_do_update(
+            index_elements=["id"], set_={"signature_version": mark.excluded.signature_version}
+        ),
+        marks,
+    )
     rows = [
         {
             "text_hash": str(t.text_id),
@@ -329,10 +345,9 @@ def _store(
         )
 
 
-def _mask(recipe: CurationRecipe) -> int:
-    """Return what a text's id is crossed with to say that this model has looked at it."""
-    salt = salt_of(SEMANTIC, str(recipe.embedding_model), str(recipe.semantic_threshold))
-    return int(np.array([salt]).view(np.int64)[0])
+def _model_version(recipe: CurationRecipe) -> int:
+    """Return a number (31 bits) of what a text was looked at with: another model looks again."""
+    return int(salt_of(str(recipe.embedding_model), str(recipe.semantic_threshold))) >> 33
 
 
 class _Numbered(ast.NodeTransformer):
@@ -387,7 +402,8 @@ _UNSEEN = text(
     """
     SELECT id, text_id, prompt, answer FROM example
     WHERE role = :role AND variant = :variant AND status = 'kept' AND text_id IS NOT NULL
-      AND NOT EXISTS (SELECT 1 FROM indexed_text seen WHERE seen.id = example.text_id # :mask)
+      AND NOT EXISTS (SELECT 1 FROM indexed_text seen
+                      WHERE seen.id = example.text_id # :mask AND seen.signature_version = :version)
     ORDER BY id LIMIT :n
     """
 ).bindparams(bindparam("mask", type_=BigInteger))
@@ -435,6 +451,10 @@ _FORGET_BANDS = text(
     WHERE text_band.key = gone.key AND text_band.text_id = gone.text_id
     """
 ).bindparams(bindparam("ids", type_=ARRAY(BigInteger)), bindparam("keys", type_=ARRAY(BigInteger)))
+
+_FORGET_MARKS = text("DELETE FROM indexed_text WHERE id = ANY(:ids)").bindparams(
+    bindparam("ids", type_=ARRAY(BigInteger))
+)
 
 _FORGET_VECTORS = text("DELETE FROM embedding WHERE text_hash = ANY(:ids) AND model = :model")
 

@@ -5,7 +5,7 @@ from attempts import attempt, said
 
 from curation.recipe import CurationRecipe
 from curation.score.assess import assess, load_basis
-from curation.score.rules import load_rules
+from curation.score.rules import _say_once, load_rules
 from foundation.errors import BadInput
 
 RULES = """
@@ -46,6 +46,15 @@ def test_a_rule_that_throws_costs_its_row_and_no_other(session, house_rules):
     assert judged(session, "throws", "four").drop_reason == "rule_error:throws"
     assert judged(session, "throws", "and more").drop_reason == "rule_error:throws", "no reason"
     assert len(judged(session, "wordy", "any thing").drop_reason) <= 80
+
+
+def test_what_a_rule_threw_is_logged_once(session, house_rules, caplog):
+    _say_once.cache_clear()
+    for _ in range(3):
+        judged(session, "throws", "four")
+    assert caplog.messages == [
+        "the rule house_rules:throws threw ZeroDivisionError: division by zero"
+    ]
 
 
 def test_form_is_looked_at_first(session, house_rules):

@@ -100,6 +100,7 @@ def test_forgotten_texts_leave_no_key(session: Session) -> None:
     assert session.execute(select(TEXT_BAND)).all() != []
     forget(session, "coder", "default", [1])
     assert session.execute(select(TEXT_BAND)).all() == []
+    assert propose_repeats(session, "coder", RECIPE).n_examples == 1, "it came back"
 
 
 def test_without_a_model_nothing_is_looked_at(session: Session) -> None:
