@@ -9,17 +9,31 @@ The tiers, best first, chosen by a self-test at start; the active one stands in 
 - `weak` resource limits only (plus the seatbelt on macOS); refused unless `allow_weak=True`.
 
 Files: `calls` (the words), `pool` (Sandbox), `launch` (starting workers), `probes` (the self-test);
-`worker`, `confine` and `wire` also run inside, on the standard library alone.
+`worker`, `confine`, `wire` and `cases` also run inside, on the standard library alone (`cases` with
+pytest and coverage where the service has them).
 """
 
-from evaluator.sandbox.calls import Call, Limits, Outcome, SandboxUnavailable, Script, Status
+from evaluator.sandbox.calls import (
+    Call,
+    Cases,
+    Limits,
+    Outcome,
+    Project,
+    ProjectOutcome,
+    SandboxUnavailable,
+    Script,
+    Status,
+)
 from evaluator.sandbox.pool import Sandbox
 from evaluator.sandbox.wire import same
 
 __all__ = [
     "Call",
+    "Cases",
     "Limits",
     "Outcome",
+    "Project",
+    "ProjectOutcome",
     "Sandbox",
     "SandboxUnavailable",
     "Script",

@@ -10,12 +10,13 @@ socket, tracing, io_uring, namespaces) kill the process with SIGSYS, which no ha
 
 import ctypes
 import errno
+import glob
 import os
 import platform
 import resource
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 _LINUX = sys.platform == "linux"
@@ -54,9 +55,27 @@ io_uring_register:427:427 bpf:321:280 perf_event_open:298:241 userfaultfd:323:28
 add_key:248:217 request_key:249:218 init_module:175:105 finit_module:313:273
 delete_module:176:106 kexec_load:246:104 reboot:169:142 open_by_handle_at:304:265
 """
+_WITH_PROCESSES = """
+fork:57:- vfork:58:- execve:59:221 clone:56:220 kill:62:129 tgkill:234:131 tkill:200:130
+connect:42:203 bind:49:200 listen:50:201 accept:43:202 accept4:288:242 sendto:44:206
+sendmsg:46:211 recvmsg:47:212 sendmmsg:307:269 recvmmsg:299:243 setsockopt:54:208
+getpeername:52:205 pidfd_open:434:434 pidfd_send_signal:424:424 setsid:112:157 setpgid:109:154
+mkdir:83:- mkdirat:258:34 rmdir:84:- link:86:- linkat:265:37 symlink:88:- symlinkat:266:36
+chmod:90:- fchmod:91:52 fchmodat:268:53 fchmodat2:452:452 truncate:76:45 chdir:80:49 fchdir:81:50
+utime:132:- utimes:235:- utimensat:280:88 futimesat:261:- copy_file_range:326:285 sendfile:40:71
+fallocate:285:47 setpriority:141:140 getpriority:140:141 sched_setaffinity:203:122
+setrlimit:160:164 statfs:137:43 fstatfs:138:44 getxattr:191:8 lgetxattr:192:9
+fgetxattr:193:10 listxattr:194:11 llistxattr:195:12 flistxattr:196:13 mincore:27:232
+inotify_init1:294:26 inotify_add_watch:254:27 inotify_rm_watch:255:28
+timerfd_create:283:85 timerfd_settime:286:86 timerfd_gettime:287:87 signalfd4:289:74
+"""
 _CHECKED = """
 open:2:- openat:257:56 ioctl:16:29 fcntl:72:25 clone:56:220 clone3:435:435 kill:62:129
 tgkill:234:131 tkill:200:130 socketpair:53:199 sendto:44:206 prctl:157:167 prlimit64:302:261
+"""
+_OF_THE_WORKER = """
+fork:57:- vfork:58:- clone:56:220 kill:62:129 prctl:157:167 prlimit64:302:261 setrlimit:160:164
+pidfd_open:434:434 landlock_restrict_self:446:446 rmdir:84:- chdir:80:49
 """
 _ARCHES = {"x86_64": (1, 0xC000003E), "aarch64": (2, 0xC00000B7), "arm64": (2, 0xC00000B7)}
 
@@ -66,6 +85,7 @@ _CLONE_THREAD, _CLONE_NEW_ANYTHING = 0x10000, 0x7E020080
 _IOCTLS = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS FIONREAD FIONBIO FIONCLEX FIOCLEX
 _FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032)  # not F_SETOWN: it sends signals to others
 _PRCTLS = (15, 16, 0x53564D41)  # PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
+_SOL_SOCKET, _BUFFER_SIZES = 1, (7, 8)  # SO_SNDBUF, SO_RCVBUF
 _O_TRUNC, _O_ACCMODE = 0o1000, 0o3
 
 
@@ -80,6 +100,7 @@ class _Filter:
     def __init__(self) -> None:
         self.code: list[tuple[int, int, int, int]] = []
         self.self_slots: list[int] = []
+        self._packed = b""
 
     def add(self, op: int, value: int, yes: int = 0, no: int = 0) -> None:
         self.code.append((op, yes, no, value & 0xFFFFFFFF))
@@ -97,11 +118,12 @@ class _Filter:
         self.code += block.code
 
     def packed(self, pid: int) -> bytes:
-        code = list(self.code)
+        if len(self._packed) != 8 * len(self.code):
+            self._packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in self.code)
+        code = bytearray(self._packed)
         for slot in self.self_slots:
-            op, yes, no, _ = code[slot]
-            code[slot] = (op, yes, no, pid)
-        return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+            struct.pack_into("=I", code, 8 * slot + 4, pid)
+        return bytes(code)
 
 
 def _always(action: int) -> _Filter:
@@ -188,8 +210,66 @@ def _zero_or_self(index: int) -> _Filter:
     return block
 
 
-def _build_filter() -> _Filter | None:
-    """The filter of this machine, None where the architecture is not known."""
+def _plain_sockets() -> _Filter:
+    """Stream and datagram sockets of the unix and internet families: nothing raw, no netlink."""
+    block = _Filter()
+    block.argument(0)
+    block.add(_JEQ, 1, 2, 0)  # AF_UNIX
+    block.add(_JEQ, 2, 1, 0)  # AF_INET
+    block.add(_JEQ, 10, 0, 4)  # AF_INET6
+    block.argument(1)
+    block.add(_AND, 0xF)
+    block.add(_JEQ, 1, 2, 0)
+    block.add(_JEQ, 2, 1, 0)
+    block.answer(_ERRNO | errno.EPERM)
+    block.answer(_ALLOW)
+    return block
+
+
+def _no_buffer_sizes() -> _Filter:
+    """Sizes of socket buffers are left as they are, and said to be set: no limit counts them."""
+    block = _Filter()
+    block.argument(1)
+    block.add(_JEQ, _SOL_SOCKET, 1, 0)
+    block.answer(_ALLOW)
+    block.argument(2)
+    for option in _BUFFER_SIZES:
+        block.add(_JEQ, option, 0, 1)
+        block.answer(_ERRNO)
+    block.answer(_ALLOW)
+    return block
+
+
+def _no_namespaces() -> _Filter:
+    block = _Filter()
+    block.argument(0)
+    block.add(_JSET, _CLONE_NEW_ANYTHING, 1, 0)
+    block.answer(_ALLOW)
+    block.answer(_KILL)
+    return block
+
+
+@dataclass(frozen=True)
+class _Filters:
+    """The system call filter in two parts; what either refuses is refused.
+
+    Attributes:
+        lasting: the long allow list, put on the worker once and inherited. It also allows what the
+            worker itself must do.
+        own: put on each child: takes back what the worker alone may do, and knows the child's pid.
+    """
+
+    lasting: _Filter
+    own: _Filter
+
+
+def _build_filters(processes: bool = False) -> _Filters | None:
+    """The filters of this machine, None where the architecture is not known.
+
+    Args:
+        processes: also allow processes, signals, folders and sockets; for a sandbox whose
+            namespaces hold nothing else.
+    """
     if not _LINUX or platform.machine() not in _ARCHES or struct.calcsize("P") != 8:
         return None
     column, audit = _ARCHES[platform.machine()]
@@ -209,7 +289,9 @@ def _build_filter() -> _Filter | None:
         "prctl": _one_of(0, _PRCTLS, refused),
         "prlimit64": _zero_or_self(0),
     }
-    program = _Filter()
+    program, own = _Filter(), _Filter()
+    workers = _numbers(_OF_THE_WORKER, column)
+    own.add(_LD, 0)
     program.add(_LD, 4)
     program.add(_JEQ, audit, 1, 0)
     program.answer(_KILL)
@@ -217,14 +299,32 @@ def _build_filter() -> _Filter | None:
     if column == 1:  # the x32 numbers would slip past
         program.add(_JGE, 0x40000000, 0, 1)
         program.answer(_KILL)
-    for number in _numbers(_ALLOWED, column).values():
+    allowed, checked = _numbers(_ALLOWED, column), _numbers(_CHECKED, column)
+    deadly = _numbers(_DEADLY, column)
+    if processes:
+        allowed |= _numbers(_WITH_PROCESSES, column)
+        checked = {name: number for name, number in checked.items() if name not in allowed}
+        checked |= {"clone": _numbers(_CHECKED, column)["clone"], "socket": deadly["socket"]}
+        checked["setsockopt"] = allowed.pop("setsockopt")
+        allowed.pop("clone")
+        blocks |= {"clone": _no_namespaces(), "socket": _plain_sockets()}
+        blocks["setsockopt"] = _no_buffer_sizes()
+        blocks |= {"fcntl": _always(_ALLOW), "socketpair": _always(_ALLOW)}
+    for number in {**allowed, **workers}.values():
         program.when(number, _always(_ALLOW))
-    for name, number in _numbers(_CHECKED, column).items():
-        program.when(number, blocks[name])
-    for number in _numbers(_DEADLY, column).values():
-        program.when(number, _always(_KILL))
+    for name, number in checked.items():
+        where = own if name in workers or blocks[name].self_slots else program
+        where.when(number, blocks[name])
+        if where is own and name not in workers:
+            program.when(number, _always(_ALLOW))
+    for name, number in deadly.items():
+        if name not in allowed and name not in checked:
+            (own if name in workers else program).when(number, _always(_KILL))
+    for name in workers.keys() - allowed.keys() - checked.keys() - deadly.keys():
+        own.when(workers[name], _always(refused))
     program.answer(refused)
-    return program
+    own.answer(_ALLOW)
+    return _Filters(program, own)
 
 
 def _syscall(number: int, *arguments: object) -> int:
@@ -262,14 +362,18 @@ def landlock_abi() -> int:
     return max(0, _syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
 
 
-_READ_FILE, _READ_DIR, _WRITE_FILE = 1 << 2, 1 << 3, 1 << 1
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE_FILE, _MAKE_REG, _TRUNCATE = 1 << 5, 1 << 8, 1 << 14
 
 
-def landlock_ruleset(abi: int, readable: list[str], scratch: str, devices: list[str]) -> int:
+def landlock_ruleset(
+    abi: int, readable: list[str], scratch: str, devices: list[str], processes: bool = False
+) -> int:
     """Builds a ruleset: read `readable`, make plain files in `scratch`, use `devices`.
 
     Directories cannot be made in the scratch folder, so that measuring and emptying it is flat.
+    With `processes` all can be made there, what is readable can be run, and the network is left to
+    its namespace.
 
     Returns:
         Its file descriptor, for `apply_landlock`.
@@ -279,19 +383,23 @@ def landlock_ruleset(abi: int, readable: list[str], scratch: str, devices: list[
     """
     known = 13 + sum(abi >= version for version in (2, 3, 5))
     handled = (1 << known) - 1
-    attributes = struct.pack("QQQ", handled, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
+    network = 3 if abi >= 4 and not processes else 0
+    attributes = struct.pack("QQQ", handled, network, 3 if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _syscall(444, ctypes.c_char_p(attributes), ctypes.c_size_t(size), ctypes.c_uint32(0))
     if ruleset < 0:
         raise _fail("landlock_create_ruleset")
     work = _READ_FILE | _READ_DIR | _WRITE_FILE | _REMOVE_FILE | _MAKE_REG | _TRUNCATE
-    rules = [(path, _READ_FILE | _READ_DIR) for path in readable]
+    look = _READ_FILE | _READ_DIR | (_EXECUTE if processes else 0)
+    if processes:
+        work = handled
+    rules = [rule for path in readable for rule in _look_rules(path, look)]
     rules += [(scratch, work), *((path, _READ_FILE | _WRITE_FILE) for path in devices)]
     for path, rights in rules:
         if not os.path.exists(path):
             continue
         if not os.path.isdir(path):
-            rights &= _READ_FILE | _WRITE_FILE
+            rights &= _READ_FILE | _WRITE_FILE | _EXECUTE
         beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
         rule = struct.pack("=Qi", rights & handled, beneath)
         done = _syscall(
@@ -301,6 +409,30 @@ def landlock_ruleset(abi: int, readable: list[str], scratch: str, devices: list[
         if done != 0:
             raise _fail(f"landlock_add_rule {path}")
     return ruleset
+
+
+def _look_rules(path: str, rights: int) -> Iterator[tuple[str, int]]:
+    """The rules to look at a path but not into the packages that are installed below it.
+
+    A right holds for all that is below. So where there are such packages, the folders above them
+    can only be listed, and each other entry has a rule of its own.
+    """
+    hidden = {
+        found
+        for between in ("", "*/")
+        for name in ("site-packages", "dist-packages")
+        for found in glob.glob(f"{glob.escape(path)}/{between}{name}")
+    }
+    if not hidden:
+        yield path, rights
+        return
+    above = {path, *map(os.path.dirname, hidden)}
+    for folder in sorted(above):
+        yield folder, _READ_DIR
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.path not in hidden | above and not entry.is_symlink():
+                    yield entry.path, rights
 
 
 def apply_landlock(ruleset: int) -> None:
@@ -363,7 +495,12 @@ def _readable(path: str) -> bool:
 
 
 def limit_resources(
-    cpu_s: float, memory_mb: int, file_mb: int, processes: int | None, interpreter_mb: int = 64
+    cpu_s: float,
+    memory_mb: int,
+    file_mb: int,
+    processes: int | None,
+    files: int = 64,
+    interpreter_mb: int = 64,
 ) -> None:
     """Sets the resource limits of this process; CPU is the back-stop of the worker's own clock.
 
@@ -372,6 +509,7 @@ def limit_resources(
         memory_mb: MiB of address space on top of `interpreter_mb`.
         file_mb: MiB of one file.
         processes: processes and threads of this uid, None to leave it.
+        files: open descriptors of one process.
         interpreter_mb: address space of an idle interpreter.
     """
     seconds = int(cpu_s) + 2
@@ -380,7 +518,7 @@ def limit_resources(
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_FSIZE, file_mb << 20),
-        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_NOFILE, files),
         (resource.RLIMIT_AS, space),
         (resource.RLIMIT_MEMLOCK, 0),
     ]
@@ -420,18 +558,28 @@ class Walls:
     scratch: str
     abi: int = 0
     ruleset: int = -1
-    program: _Filter | None = None
+    filters: _Filters | None = None
     seatbelt: bool = False
     processes: int | None = None
+    files: int = 64
 
     def describe(self) -> dict[str, object]:
         """The features for the report."""
         return {
             "landlock_abi": self.abi,
-            "seccomp": self.program is not None,
+            "seccomp": self.filters is not None,
             "seatbelt": self.seatbelt,
             "processes": self.processes,
         }
+
+    def shut_worker(self) -> None:
+        """Puts on the worker what its children inherit (its last step before it serves).
+
+        Raises:
+            OSError: a wall could not be closed; serve nothing then.
+        """
+        if self.filters is not None:
+            apply_seccomp(self.filters.lasting)
 
     def shut_files(self) -> None:
         """Closes the walls around files, network addresses and signals (the child's first step).
@@ -450,28 +598,33 @@ class Walls:
         Raises:
             OSError: a wall could not be closed; run nothing then.
         """
-        limit_resources(cpu_s, memory_mb, scratch_mb, self.processes)
-        if self.program is not None:
-            apply_seccomp(self.program)
+        limit_resources(cpu_s, memory_mb, scratch_mb, self.processes, self.files)
+        if self.filters is not None:
+            apply_seccomp(self.filters.own)
 
 
-def find_walls(readable: list[str], scratch: str, processes: int | None) -> Walls:
+def find_walls(
+    readable: list[str], scratch: str, processes: int | None, many: bool = False
+) -> Walls:
     """Looks which walls this kernel has, by trying them.
 
     Args:
         readable: folders and files that the code may read.
         scratch: the one folder where it may make files.
         processes: limit of processes and threads for its uid.
+        many: it may start processes; see `_build_filters` and `landlock_ruleset`.
     """
     forbid_new_privileges()
     walls = Walls(readable, scratch, processes=processes)
     walls.abi = landlock_abi()
     if walls.abi:
         devices = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
-        walls.ruleset = landlock_ruleset(walls.abi, readable, scratch, devices)
-    program = _build_filter()
-    if program is not None and _works(lambda: apply_seccomp(program)):
-        walls.program = program
+        walls.ruleset = landlock_ruleset(walls.abi, readable, scratch, devices, many)
+    filters = _build_filters(many)
+    if filters is not None and _works(lambda: apply_seccomp(filters.lasting)):
+        walls.filters = filters
+        filters.own.packed(0)  # so that the children have it ready
+    walls.files = 128 if many else 64
     if sys.platform == "darwin" and hasattr(_libc, "sandbox_init"):
         walls.seatbelt = _works(lambda: apply_seatbelt(readable, scratch))
     return walls

@@ -7,14 +7,18 @@ equal to nothing. Standard library only: this module is also loaded inside the s
 
 import json
 import math
+import re
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
+from itertools import groupby
 from typing import Any, NoReturn
 
 MAX_DEPTH = 100
 MAX_ITERATED = 100_000
+MAX_ALIKE = 256
+"""Members of one set or mapping with the same hash; each is compared with all others."""
 _SAFE_INT = 2**53
 
 
@@ -115,8 +119,28 @@ def encode(value: Any, *, rich: bool = False, depth: int = 0) -> Any:
     return {"u": [kind.__name__, bool(value) if rich else None]}
 
 
-def _pairs(data: Any) -> list[tuple[Any, Any]]:
-    return [(decode(key), decode(value)) for key, value in data]
+def _fraction(text: str) -> Fraction:
+    """A fraction of whole numbers: Python would also raise ten to any written exponent."""
+    if not re.fullmatch(r"-?\d+(/\d+)?", text):
+        raise WireError("not a fraction of whole numbers")
+    return Fraction(text)
+
+
+def _members(data: Iterable[Any]) -> list[Any]:
+    """What is to be hashed; hostile code can choose values that all have the same hash."""
+    found = [decode(item) for item in data]
+    alike = (sum(1 for _ in group) for _, group in groupby(sorted(map(hash, found))))
+    if max(alike, default=0) > MAX_ALIKE:
+        raise WireError(f"more than {MAX_ALIKE} members with the same hash")
+    return found
+
+
+def _pairs(data: Iterable[Any]) -> list[tuple[Any, Any]]:
+    keys, values = [], []
+    for key, value in data:
+        keys.append(key)
+        values.append(decode(value))
+    return list(zip(_members(keys), values, strict=True))
 
 
 _MAPPINGS: dict[str, Callable[[Any], Any]] = {
@@ -124,12 +148,12 @@ _MAPPINGS: dict[str, Callable[[Any], Any]] = {
     "Counter": lambda data: Counter(dict(_pairs(data))),
     "defaultdict": lambda data: defaultdict(None, _pairs(data)),
 }
-_NUMBERS: dict[str, Callable[[Any], Any]] = {"Decimal": Decimal, "Fraction": Fraction}
+_NUMBERS: dict[str, Callable[[Any], Any]] = {"Decimal": Decimal, "Fraction": _fraction}
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "i": lambda data: int(data, 16),
     "t": lambda data: tuple(map(decode, data)),
-    "s": lambda data: set(map(decode, data)),
-    "z": lambda data: frozenset(map(decode, data)),
+    "s": lambda data: set(_members(data)),
+    "z": lambda data: frozenset(_members(data)),
     "d": lambda data: dict(_pairs(data)),
     "o": lambda data: _MAPPINGS[data[0]](data[1]),
     "b": bytes.fromhex,
@@ -138,9 +162,9 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "q": lambda data: deque(map(decode, data)),
     "r": lambda data: range(*map(decode, data)),
     "n": lambda data: _NUMBERS[data[0]](data[1]),
-    "k": lambda data: dict.fromkeys(map(decode, data)).keys(),
+    "k": lambda data: dict.fromkeys(_members(data)).keys(),
     "w": lambda data: dict(enumerate(map(decode, data))).values(),
-    "m": lambda data: dict(map(decode, data)).items(),
+    "m": lambda data: dict(_pairs(item["t"] for item in data)).items(),
     "it": lambda data: iter(list(map(decode, data))),
     "u": lambda data: Opaque(str(data[0])[:200], None if data[1] is None else data[1] is True),
 }
@@ -159,14 +183,14 @@ def decode(data: Any) -> Any:
     try:
         ((tag, content),) = data.items()
         return _DECODERS[tag](content)
-    except (KeyError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+    except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
         raise WireError(f"not a tagged value: {type(error).__name__}") from None
 
 
 def same(expected: Any, got: Any, tolerance: float | None = None) -> bool:
     """Tells whether two decoded values are equal with exactly equal types, at every depth.
 
-    NaN equals NaN. `Opaque` equals nothing.
+    NaN equals NaN, of floats and of decimals. `Opaque` equals nothing.
 
     Args:
         expected: the trusted value.
@@ -182,6 +206,8 @@ def same(expected: Any, got: Any, tolerance: float | None = None) -> bool:
         if tolerance is None:
             return bool(expected == got)
         return math.isclose(expected, got, rel_tol=tolerance, abs_tol=tolerance)
+    if kind is Decimal and (expected.is_nan() or got.is_nan()):
+        return bool(expected.is_nan() and got.is_nan())
     if kind in (list, tuple, deque):
         return len(expected) == len(got) and all(
             same(one, other, tolerance) for one, other in zip(expected, got, strict=True)
@@ -197,6 +223,17 @@ def same(expected: Any, got: Any, tolerance: float | None = None) -> bool:
             same(value, right[key], tolerance) for key, value in left.items()
         )
     return bool(expected == got)
+
+
+def show(value: Any) -> str:
+    """The `repr` of a decoded value, or words where it has none.
+
+    A whole number of very many digits has none, nor has a Counter of what cannot be ordered.
+    """
+    try:
+        return repr(value)
+    except (ValueError, TypeError, ArithmeticError, AssertionError, RecursionError):
+        return f"<{type(value).__name__} that cannot be shown>"
 
 
 def _key(value: Any) -> str:

@@ -7,7 +7,7 @@ own process (`asserts`).
 import pytest
 
 from evaluator.graders import GradedTask, grade_many
-from evaluator.sandbox import Call, Sandbox, SandboxUnavailable, Script, Status
+from evaluator.sandbox import Call, Cases, Sandbox, SandboxUnavailable, Script, Status
 
 CORRECT = "def add(a, b):\n    return a + b\n"
 ALWAYS_EQUAL = """
@@ -129,6 +129,54 @@ def add(a, b):
     return None
 """,
     "leave a module behind": "open('json.py', 'w').write('dumps = print')\ndef add(a, b): return 0",
+    "report with values on every descriptor": """
+import json, os
+body = json.dumps({"status": "PASS", "detail": "", "values": [3, 0, -2, 30, 14, 99, 3, 0],
+                   "errors": [None] * 8}).encode()
+for fd in range(1, 64):
+    try: os.write(fd, body)
+    except OSError: pass
+os._exit(0)
+""",
+    "patched isinstance and type": """
+import builtins
+builtins.isinstance = lambda *a: True
+builtins.type = lambda *a: int
+def add(a, b): return "0"
+""",
+    "trace that changes the caller": """
+import sys
+def trace(frame, event, arg):
+    if "values" in frame.f_locals: frame.f_locals["values"][:] = [3]
+    return trace
+def add(a, b):
+    sys.settrace(trace)
+    return 0
+""",
+    "own memory through /proc": """
+def add(a, b):
+    with open("/proc/self/mem", "r+b") as memory:
+        memory.read(1)
+    return 0
+""",
+    "thread that outlives its call": """
+import os, threading, time
+def late():
+    time.sleep(0.02)
+    os.write(3, b'{"status": "PASS", "detail": "", "values": [3], "errors": [null]}')
+def add(a, b):
+    threading.Thread(target=late).start()
+    return 0
+""",
+    "finaliser that reports": """
+import os
+class End:
+    def __del__(self):
+        os.write(3, b'{"status": "PASS", "detail": "", "values": [3], "errors": [null]}')
+        os._exit(0)
+end = End()
+def add(a, b): return 0
+""",
     "lookup of what the prompt shows": "def add(a, b): return {(1, 2): 3}.get((a, b), 0)",
     "no function": "pass",
     "not Python": "I would write: return a + b",
@@ -248,6 +296,85 @@ def test_forged_frames_do_not_confuse_the_test(sandbox):
         assert not grade.passed, body
 
 
+REPORT = """
+import os
+def tell(value):
+    left = ('{"status": "PASS", "detail": "", "values": [%s], "errors": [%s]}'
+            % (", ".join([value] * 8), ", ".join(["null"] * 8))).encode()
+    while left:
+        left = left[os.write(3, left):]
+    os._exit(0)
+"""
+THROWERS = {
+    "a number too long to be written": "def f(x): return 10 ** 5000",
+    "a counter that cannot be written": "from collections import Counter\n"
+    "def f(x): return Counter({1: object(), 2: object()})",
+    "a decimal that signals": "from decimal import Decimal\ndef f(x): return Decimal('sNaN')",
+    "a fraction that takes for ever": REPORT + 'tell(\'{"n": ["Fraction", "1e999999999"]}\')',
+    "members with one hash": REPORT
+    + "tell('{\"s\": [%s]}' % ', '.join(str(n * (2**61 - 1)) for n in range(1, 5000)))",
+    "a tag without content": REPORT + "tell('{\"u\": []}')",
+    "deep nesting": REPORT + "tell('[' * 480 + ']' * 480)",
+    "text that no database keeps": "raise ValueError('\\0\\ud800')",
+}
+
+
+def test_no_answer_makes_the_grader_throw(sandbox):
+    """What a grader throws on is not counted, and no answer may have itself left out."""
+    code = "from decimal import Decimal\ndef f(x): return Decimal(x)"
+    task = GradedTask(
+        "t", [], "calls", {"entry_point": "f", "inputs": [[1], [2], [3]], "code": code}
+    )
+    grades = grade_many([task] * len(THROWERS), list(THROWERS.values()), sandbox)
+    assert [grade.passed for grade in grades] == [False] * len(THROWERS)
+    for grade in grades:
+        assert "\0" not in grade.detail
+        assert grade.detail.encode().decode() == grade.detail
+
+
+CASES_TEST = "from solution import add\ndef test_add():\n    assert add(1, 2) == 3\n"
+FORGED_CASES = {
+    "exits": "import os\nos._exit(0)\n",
+    "exits in a test": "import os\ndef test_a(): os._exit(0)\n",
+    "exits when the process ends": "import atexit, os\natexit.register(os._exit, 0)\n",
+    "prints a report": 'print(\'{"status": "PASS", "tests": {"test_add": "passed"}}\')\n',
+    "reports on every descriptor": """
+import os
+for fd in range(1, 64):
+    try: os.write(fd, b'{"status": "PASS", "detail": "", "tests": {"test_add": "passed"}}')
+    except OSError: pass
+os._exit(0)
+""",
+    "patched json": """
+import json
+json.dumps = lambda *a, **k: '{"status": "PASS", "detail": "", "tests": {"test_add": "passed"}}'
+""",
+    "kills itself": "import os\nos.kill(os.getpid(), 9)\n",
+    "daemon": "import os\nos.fork()\n",
+}
+
+
+@pytest.mark.parametrize("where", ["code", "tests"])
+def test_no_forged_report_of_cases_is_accepted(sandbox, where):
+    """A wrong function under an honest test: whatever either does, its test has not passed."""
+    wrong = "def add(a, b): return 0\n"
+    for name, forged in FORGED_CASES.items():
+        code, tests = (
+            (wrong + forged, CASES_TEST) if where == "code" else (wrong, forged + CASES_TEST)
+        )
+        outcome = sandbox.run(Cases(code, tests))
+        accepted = (
+            outcome.status is Status.PASS and (outcome.tests or {}).get("test_add") == "passed"
+        )
+        assert not accepted, name
+
+
+def test_honest_cases_are_told_test_by_test(sandbox):
+    outcome = sandbox.run(Cases(CORRECT, CASES_TEST + "def test_b():\n    assert add(1, 1) == 3\n"))
+    assert outcome.status is Status.PASS
+    assert sorted(outcome.tests.values()) == ["failed", "passed"]
+
+
 WRONG = ["def add(a, b):\n    return a - b", "def add(a, b):\n    return 0"]
 KILLS = GradedTask(
     "add",
@@ -275,6 +402,8 @@ FORGED_TESTS = {
     "    assert n % 2",
     "counts the runs in a file": "import os\ndef test_add(a, b, c):\n"
     "    first = not os.path.exists('seen')\n    open('seen', 'a').close()\n    assert first",
+    "reads the bytecode": "def own(a, b):\n    return a + b\ndef test_add(a, b, c):\n"
+    "    assert add.__code__.co_code == own.__code__.co_code",
     "reports by itself": "import os, json\nos.write(3, json.dumps({'status': 'PASS', 'detail': '',"
     " 'values': [1, 1, 1], 'errors': [None, None, None]}).encode())\nos._exit(0)",
 }
@@ -284,6 +413,14 @@ def test_no_forged_test_is_accepted(sandbox):
     grades = grade_many([KILLS] * len(FORGED_TESTS), list(FORGED_TESTS.values()), sandbox)
     accepted = [n for n, grade in zip(FORGED_TESTS, grades, strict=True) if grade.passed]
     assert accepted == []
+
+
+def test_failing_by_dice_does_not_pay(sandbox):
+    """A coin for each run would kill two wrong functions and spare the reference once in seven."""
+    coin = "import os\nFATE = os.urandom(1)[0] % 3\ndef test_add(a, b, c):\n    assert not FATE\n"
+    answers = [f"{coin}# {number}" for number in range(40)]
+    grades = grade_many([KILLS] * len(answers), answers, sandbox)
+    assert sum(grade.passed for grade in grades) == 0
 
 
 def test_the_honest_test_is_accepted(sandbox):
