@@ -427,7 +427,7 @@ class DatasetExample(SQLModel, table=True):
 
 
 class ReviewItem(SQLModel, table=True):
-    """Something that waits for a person: an example, a pair to compare, or a likeness to settle."""
+    """Something that waits for a person: an example, two answers to compare, a likeness."""
 
     __tablename__ = "review_item"
     __table_args__ = (
@@ -438,11 +438,15 @@ class ReviewItem(SQLModel, table=True):
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     role: str
-    kind: str = Field(default="example", description="example, pair or likeness.")
+    kind: str = Field(default="example", description="example, pair, likeness or sample.")
     subject_id: UUID = Field(
-        description="The example or preference pair; of a likeness, a hash of its two texts."
+        description="The example or preference pair; of a likeness, a hash of its two texts; of a "
+        "sample, one of the first answer."
     )
-    other_id: UUID | None = Field(default=None, description="Of a likeness, its second example.")
+    other_id: UUID | None = Field(
+        default=None,
+        description="Of a likeness, its second example; of a sample, the other answer.",
+    )
     reason: str = Field(
         description="random, uncertainty, disagreement, diversity, filter or semantic."
     )

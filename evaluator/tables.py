@@ -26,6 +26,12 @@ class Suite(SQLModel, table=True):
     content_hash: str
     n_tasks: int
     origin: str = Field(default="", description="Where the tasks come from.")
+    description: str = ""
+    frozen_at: datetime | None = Field(
+        default=None,
+        sa_type=DateTime(timezone=True),
+        description="From then on nothing changes; None: a draft, which may still grow.",
+    )
     created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
 
 
@@ -42,7 +48,9 @@ class SuiteTask(SQLModel, table=True):
     grader: str
     reference: dict[str, Any] = Field(sa_type=JSON)
     attributes: dict[str, Any] = Field(
-        default_factory=dict, sa_type=JSON, description="task_type, difficulty, licence, origin."
+        default_factory=dict,
+        sa_type=JSON,
+        description="task_type, difficulty, domain, family, licence, origin.",
     )
 
 
@@ -63,6 +71,12 @@ class Evaluation(SQLModel, table=True):
     ci_low: float | None = None
     ci_high: float | None = None
     tokens_per_s: float | None = None
+    suite_hash: str = Field(default="", description="Content of the suite when it was answered.")
+    metrics: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_type=JSON,
+        description="pass@k, style, latency, cost and what the graders measured, by name.",
+    )
     settings: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     sandbox: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
@@ -83,6 +97,71 @@ class Sample(SQLModel, table=True):
     status: str
     score: float | None = None
     detail: str | None = None
+    metrics: dict[str, Any] = Field(
+        default_factory=dict, sa_type=JSON, description="What the grader measured beside the score."
+    )
+    output_tokens: float | None = None
+    latency_ms: float | None = None
+    ttft_ms: float | None = None
+
+
+class CachedAnswer(SQLModel, table=True):
+    """What a model answered to a prompt with one way of decoding: never asked twice."""
+
+    __tablename__ = "cached_answer"
+
+    key: str = Field(
+        primary_key=True, description="Hash of model, prompt, decoding, seed and number."
+    )
+    model_hash: str = Field(index=True)
+    text: str
+    output_tokens: float | None = None
+    latency_ms: float | None = None
+    ttft_ms: float | None = None
+    run_id: UUID | None = Field(default=None, foreign_key="run.id", index=True)
+    created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+
+
+class Judgement(SQLModel, table=True):
+    """What a judge said about one answer, or about two in one order: asked once and kept."""
+
+    __tablename__ = "judgement"
+
+    key: str = Field(primary_key=True, description="Hash of judge, rubric and what was judged.")
+    judge: str
+    kind: str = Field(description="pairwise or rubric.")
+    rubric: str = Field(description="Name and version of the rubric.")
+    task_hash: str
+    first_hash: str = Field(description="Hash of the answer shown first, or of the only one.")
+    second_hash: str | None = None
+    said: str | None = Field(default=None, description="first, second or tie; None: unreadable.")
+    score: float | None = Field(default=None, description="0-1, of a rubric.")
+    reason: str | None = None
+    cost_usd: float | None = None
+    created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+
+
+class DriftWatch(SQLModel, table=True):
+    """The evidence that a serving version fails more often than its reference says."""
+
+    __tablename__ = "drift_watch"
+    __table_args__ = (UniqueConstraint("role", "model_version_id"),)
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    role: str
+    model_version_id: UUID = Field(foreign_key="model_version.id")
+    reference_rate: float = Field(description="Success rate (0-1) that it is held against.")
+    n_reference: int
+    n: int = Field(default=0, description="Outcomes seen since.")
+    n_failed: int = 0
+    log_e: float = 0.0
+    max_log_e: float = 0.0
+    watermark: dict[str, Any] = Field(
+        default_factory=dict, sa_type=JSON, description="Up to where the log was read."
+    )
+    alarm_decision_id: UUID | None = Field(default=None, foreign_key="decision.id")
+    started_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+    updated_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
 
 
 class Verdict(SQLModel, table=True):
@@ -102,5 +181,10 @@ class Verdict(SQLModel, table=True):
     p_value: float
     speed_ratio: float | None = None
     outcome: str
+    report: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_type=JSON,
+        description="Slices, noise floor, forgetting, identity, judge and cost, as they were.",
+    )
     decision_id: UUID | None = Field(default=None, foreign_key="decision.id")
     created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
