@@ -21,10 +21,10 @@ from typing import Any
 from evaluator.graders.answers import extract_code
 from evaluator.graders.grades import LOST, Grade, GradedTask
 from evaluator.sandbox import Call, Limits, Outcome, Sandbox, Status, same
+from evaluator.sandbox.wire import show
 from foundation.errors import BadInput
 
 _REPEATED = 2
-_SLOWER = 4.0
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def judge(
         got, error = outcome.values[position], outcome.errors[position]
         want, want_error = expected.values[index], expected.errors[index]
         if error != want_error or (error is None and not same(want, got, tolerance)):
-            shown = [error or repr(got), want_error or repr(want)]
+            shown = [error or show(got), want_error or show(want)]
             shown = [text if len(text) < 100 else text[:100] + "…" for text in shown]
-            given = ", ".join(map(repr, expected.inputs[index]))[:100]
+            given = ", ".join(map(show, expected.inputs[index]))[:100]
             wrong.append(f"({given}): got {shown[0]}, expected {shown[1]}")
     score = 1 - len(wrong) / len(order)
     if outcome.status is not Status.PASS:
@@ -103,10 +103,8 @@ def _plan(
     order = list(range(len(expected.inputs)))
     order += dice.sample(order, min(_REPEATED, len(order)))
     dice.shuffle(order)
-    cpu_s = max(limits.cpu_s, _SLOWER * expected.cpu_s)
-    wall_s = max(limits.wall_s, 2 * cpu_s)
     inputs = [expected.inputs[index] for index in order]
-    return Call(code, entry_point, inputs, replace(limits, cpu_s=cpu_s, wall_s=wall_s)), order
+    return Call(code, entry_point, inputs, limits.calibrated(expected.cpu_s)), order
 
 
 def _expectations(tasks: Sequence[GradedTask], sandbox: Sandbox) -> dict[str, Expected]:

@@ -12,6 +12,9 @@ from evaluator.graders.grades import LOST, Grade, GradedTask
 from evaluator.sandbox import Sandbox, Status
 from foundation.errors import BadInput
 
+_BOLD = re.compile(r"^\*\*((?:(?!\*\*).)+)\*\*(?=\.?$)")
+"""One bold stretch that is the whole text, but for a full stop."""
+
 
 def grade_many(
     tasks: Sequence[GradedTask], answers: Sequence[str], sandbox: Sandbox
@@ -25,9 +28,22 @@ def grade_many(
 
 
 def normalise(text: str) -> str:
-    """Lower case, single spaces, without a fence, outer quotes and a final full stop."""
+    """Lower case and single spaces, without what is put around an answer.
+
+    That is a fence, and in any order outer quotes, the marks of Markdown's bold and a final full
+    stop: `**"x".**` is `x`. What would be nothing without them stays as it is.
+    """
     text = re.sub(r"^```\w*\n(.*?)\n?```$", r"\1", text.strip(), flags=re.S)
-    return re.sub(r"\s+", " ", text).strip(" \t\"'`").removesuffix(".").casefold().strip()
+    text = re.sub(r"\s+", " ", text).strip()
+    while (inner := _unwrapped(text)) and inner != text:
+        text = inner
+    return text.casefold()
+
+
+def _unwrapped(text: str) -> str:
+    text = text.strip(" \"'`")
+    text = _BOLD.sub(r"\1", text)
+    return text if text.endswith("..") else text.removesuffix(".").rstrip()
 
 
 def _grade(task: GradedTask, answer: str) -> Grade:

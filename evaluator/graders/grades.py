@@ -1,6 +1,6 @@
 """What a grader is given and what it answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,17 +33,25 @@ class Grade:
         status: PASS exactly when passed; LOST for an empty answer.
         detail: the reason in words, empty on PASS.
         score: 0 to 1, the share of cases that were right (the grader says of which).
+        metrics: what else was measured, by name; plain JSON, averaged over samples where numbers.
     """
 
     passed: bool
     status: Status
     detail: str = ""
     score: float = 0.0
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, status: Status, detail: str = "", score: float = 0.0) -> "Grade":
+    def of(
+        cls,
+        status: Status,
+        detail: str = "",
+        score: float = 0.0,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> "Grade":
         """A grade whose `passed` follows from its status."""
-        return cls(status is Status.PASS, status, detail[:500], score)
+        return cls(status is Status.PASS, status, detail[:500], score, metrics or {})
 
 
 class Grader(Protocol):

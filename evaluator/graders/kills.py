@@ -10,17 +10,25 @@ Reference keys:
 
 A wrong function is killed when at least one case ends in an AssertionError. A test that errors in
 another way (a NameError, a time-out) kills nothing, and an answer without tests is not accepted.
-The runs are shuffled and alike, so that the test cannot tell which of them is the reference.
+The runs are shuffled and alike, so that the test cannot tell which of them is the reference: each
+function is run several times, so that guessing by dice does not pay, and each time written in
+another way, so that its bytecode says nothing.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from evaluator.graders.answers import extract_code
 from evaluator.graders.grades import LOST, Grade, GradedTask
-from evaluator.sandbox import Call, Outcome, Sandbox, Status
+from evaluator.mutation.rewrite import rewritten
+from evaluator.sandbox import Call, Limits, Outcome, Sandbox, Status
 from foundation.errors import BadInput
 
+_RUNS = 4
+"""Of each function; a test that fails by dice has less than one chance in 2,000."""
+_SPARE_CPU_S, _SLOWER = 0.1, 4.0
+"""CPU time of a run: this, and so many times what the first took."""
 _CASE = "__flywheel_case__"
 _DRIVER = f"""
 
@@ -47,59 +55,94 @@ def grade_many(
     Raises:
         BadInput: a task lacks a key.
     """
+    firsts = {
+        number: _first_run(task, code)
+        for number, (task, answer) in enumerate(zip(tasks, answers, strict=True))
+        if (code := extract_code(answer)).strip()
+    }
+    outcomes = sandbox.run_many(firsts.values())
+    found: dict[int, dict[int, list[Outcome]]] = {number: {} for number in range(len(tasks))}
     runs: list[tuple[int, int, Call]] = []
-    for number, (task, answer) in enumerate(zip(tasks, answers, strict=True)):
-        code = extract_code(answer)
-        if code.strip():
-            runs += [(number, *run) for run in _runs(task, code)]
+    for number, outcome in zip(firsts, outcomes, strict=True):
+        found[number][0] = [outcome]
+        if _refusal(outcome) is None:
+            limits = sandbox.limits
+            cpu_s = min(limits.cpu_s, _SPARE_CPU_S + _SLOWER * outcome.cpu_s)
+            code = extract_code(answers[number])
+            runs += [
+                (number, *run) for run in _runs(tasks[number], code, replace(limits, cpu_s=cpu_s))
+            ]
     outcomes = sandbox.run_many(call for _, _, call in runs)
-    found: dict[int, dict[int, Outcome]] = {number: {} for number in range(len(tasks))}
     for (number, variant, _), outcome in zip(runs, outcomes, strict=True):
-        found[number][variant] = outcome
+        found[number].setdefault(variant, []).append(outcome)
     return [
         judge(found[number], float(task.reference.get("min_kills", 1.0)))
         for number, task in enumerate(tasks)
     ]
 
 
-def judge(outcomes: dict[int, Outcome], min_kills: float) -> Grade:
-    """Decides from the run against the reference (variant 0) and the wrong functions (1, 2, ...).
+def judge(outcomes: Mapping[int, Sequence[Outcome]], min_kills: float) -> Grade:
+    """Decides from the runs against the reference (variant 0) and the wrong functions (1, 2, ...).
 
-    No outcome at all means that there was no answer.
+    Every run must accept the reference, and every run must reject what is killed. No outcome at all
+    means that there was no answer.
     """
     if not outcomes:
         return LOST
-    first = outcomes[0]
-    failures = [name for name in first.errors if name is not None]
-    if first.status is not Status.PASS or first.values is None:
-        return Grade.of(first.status, first.detail)
-    if failures:
-        status = Status.WRONG if set(failures) == {"AssertionError"} else Status.CRASH
-        what = f"{len(failures)} of {len(first.errors)} cases"
-        return Grade.of(status, f"rejects the reference: {failures[0]} in {what}")
-    wrong = [outcome for variant, outcome in outcomes.items() if variant > 0]
-    killed = sum("AssertionError" in outcome.errors for outcome in wrong)
+    refusals = (_refusal(run) for run in outcomes[0])
+    if refusal := next(filter(None, refusals), None):
+        return refusal
+    wrong = [runs for variant, runs in outcomes.items() if variant > 0]
+    killed = sum(all("AssertionError" in run.errors for run in runs) for runs in wrong)
     score = killed / len(wrong)
     if killed < min_kills * len(wrong):
         return Grade.of(Status.WRONG, f"kills {killed} of {len(wrong)} wrong functions", score)
     return Grade.of(Status.PASS, "", score)
 
 
-def _runs(task: GradedTask, test: str) -> list[tuple[int, Call]]:
-    """One run per function, in shuffled order; number 0 is the reference."""
-    reference = task.reference
+def _refusal(run: Outcome) -> Grade | None:
+    """The grade of a test that does not accept the reference in this run, else None."""
+    if run.status is not Status.PASS or run.values is None:
+        return Grade.of(run.status, run.detail)
+    failures = [name for name in run.errors if name is not None]
+    if not failures:
+        return None
+    status = Status.WRONG if set(failures) == {"AssertionError"} else Status.CRASH
+    what = f"{len(failures)} of {len(run.errors)} cases"
+    return Grade.of(status, f"rejects the reference: {failures[0]} in {what}")
+
+
+def _first_run(task: GradedTask, test: str) -> Call:
+    """A run of the reference, which says whether more are worth while, and how long they take."""
     for name in ("inputs", "code", "wrong"):
-        if not reference.get(name):
+        if not task.reference.get(name):
             raise BadInput(
                 f"task {task.task_id}: reference[{name!r}]",
-                reference.get(name),
+                task.reference.get(name),
                 "a value that is not empty",
                 "Give it in the suite.",
             )
-    functions = [reference["code"], *reference["wrong"]]
+    return _call(task, task.reference["code"], test, random.SystemRandom())
+
+
+def _runs(task: GradedTask, test: str, limits: Limits) -> list[tuple[int, Call]]:
+    """Several runs of each function, in shuffled order; number 0 is the reference."""
+    dice = random.SystemRandom()  # not to be foreseen by the test
     calls = [
-        (variant, Call(f"{code}\n\n{test}\n{_DRIVER}", _CASE, reference["inputs"]))
-        for variant, code in enumerate(functions)
+        (variant, replace(_call(task, code, test, dice), limits=limits))
+        for variant, code in enumerate([task.reference["code"], *task.reference["wrong"]])
+        for _ in range(_RUNS)
     ]
-    random.Random(f"{task.task_id}\0{test}").shuffle(calls)
+    dice.shuffle(calls)
     return calls
+
+
+def _call(task: GradedTask, code: str, test: str, dice: random.Random) -> Call:
+    """The test after a function of the task, written in a way of its own."""
+    try:
+        written = rewritten(code, dice.getrandbits(32))
+    except (SyntaxError, ValueError) as error:
+        raise BadInput(
+            f"task {task.task_id}: its functions", str(error), "valid Python", "Correct the suite."
+        ) from None
+    return Call(f"{written}\n\n{test}\n{_DRIVER}", _CASE, task.reference["inputs"])
