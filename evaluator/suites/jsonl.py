@@ -56,19 +56,24 @@ def field_of(path: Path, number: int, row: dict[str, Any], name: str, kind: type
     """Return `row[name]`, which must be a `kind`; raises BadInput with the line number."""
     value = row.get(name)
     if not isinstance(value, kind):
-        raise BadInput(
-            f"{path.name} line {number}, field {name!r}",
-            value,
-            f"a value of type {kind.__name__}",
-            "Correct the line; nothing of the file was used.",
-        )
+        raise bad_field(path, number, name, value, f"a value of type {kind.__name__}")
     return value
+
+
+def bad_field(path: Path, number: int, name: str, value: Any, expected: str) -> BadInput:
+    """Return the error for a line's field that holds something else than it should."""
+    return BadInput(
+        f"{path.name} line {number}, field {name!r}",
+        value,
+        expected,
+        "Correct the line; nothing of the file was used.",
+    )
 
 
 def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also too long a number, too deep a list
         raise _bad_line(path, number, line) from error
     if not isinstance(row, dict):
         raise _bad_line(path, number, line)
@@ -79,7 +84,7 @@ def _bad_line(path: Path, number: int, line: bytes) -> BadInput:
     return BadInput(
         f"{path.name} line {number}",
         line.decode(errors="replace").rstrip(),
-        "one JSON object",
+        "one JSON object in UTF-8",
         "Correct the line; nothing of the file was used.",
     )
 

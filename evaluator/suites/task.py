@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from evaluator.graders import GradedTask
+from evaluator.graders import GRADERS, GradedTask
 from foundation.chat import Message
 from foundation.errors import BadInput
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class TaskLike(Protocol):
@@ -47,16 +50,50 @@ class Task:
 
 
 def as_task(item: TaskLike | GradedTask) -> Task:
-    """Return a suite's task from anything that has its fields."""
+    """Return a suite's task from anything that has its fields.
+
+    Raises:
+        BadInput: it has no id, no messages, an unknown grader, or text that cannot be stored.
+    """
     if isinstance(item, GradedTask):
-        return Task(item.task_id, item.prompt_messages, item.grader, item.reference)
-    return Task(
-        item.task_id,
-        list(item.prompt),
-        item.grader,
-        dict(item.reference),
-        dict(item.attributes),
-    )
+        task = Task(item.task_id, item.prompt_messages, item.grader, item.reference)
+    else:
+        task = Task(
+            item.task_id,
+            list(item.prompt),
+            item.grader,
+            dict(item.reference),
+            dict(item.attributes),
+        )
+    _require_sound(task)
+    return task
+
+
+def is_storable(value: Any) -> bool:
+    """Return whether PostgreSQL keeps a JSON value: no NUL and no lone surrogate in its texts."""
+    if isinstance(value, str):
+        return not _UNSTORABLE.search(value)
+    if isinstance(value, Mapping):
+        return all(is_storable(name) and is_storable(one) for name, one in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(is_storable, value))
+    return True
+
+
+def _require_sound(task: Task) -> None:
+    what, remedy = f"task {task.task_id}", "Correct the suite."
+    if not task.task_id.strip():
+        raise BadInput("task id", task.task_id, "a name", remedy)
+    if not task.prompt or not all(
+        isinstance(said, Mapping) and {"role", "content"} <= said.keys() for said in task.prompt
+    ):
+        expected = "at least one message with role and content"
+        raise BadInput(f"{what}: prompt", task.prompt, expected, remedy)
+    if task.grader not in GRADERS:
+        raise BadInput(f"{what}: grader", task.grader, f"one of {sorted(GRADERS)}", remedy)
+    if not is_storable(asdict(task)):
+        expected = "text without NUL characters and halves of surrogate pairs"
+        raise BadInput(what, canonical_line(task), expected, remedy)
 
 
 def content_hash(tasks: Iterable[TaskLike]) -> str:
