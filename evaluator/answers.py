@@ -1,7 +1,8 @@
 """Where answers come from: anything with `generate`, such as an OpenAI-compatible server."""
 
 import time
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -11,10 +12,17 @@ from uuid import UUID
 
 import httpx
 
-from foundation.chat import Message, answer_texts
+from evaluator.replies import Reply, UnreadableReply, decoded, read_reply, reply_of
+from foundation.chat import Message
 from foundation.errors import BadInput, FlywheelError
 from foundation.http import ThreadClients
+from foundation.llm import ProviderError, complete
+from foundation.prices import cost_usd
 from foundation.settings import LOOPBACK
+
+RETRY_AFTER_S = 0.5
+"""Pause before a failed request is sent again: a busy server needs it."""
+_WORTH_ANOTHER_TRY = (408, 425, 429)
 
 
 @dataclass(frozen=True)
@@ -27,26 +35,49 @@ class Answer:
             unknown.
         seconds: time of this answer; None if unknown.
         detail: why it was lost.
+        ttft_s: time to its first token; None if unknown.
+        n_chars: how long it was, where it was too long to keep; else None.
+        finish: why the model stopped, if it says so; `length`: at the limit of tokens.
+        cost_usd: its share of what the request cost; None if unknown.
+        was_repaired: some of its bytes were no UTF-8 and were replaced.
+        is_cached: it was given to an earlier question, and was not asked for again.
     """
 
     text: str | None
     output_tokens: float | None = None
     seconds: float | None = None
     detail: str = ""
+    ttft_s: float | None = None
+    n_chars: int | None = None
+    finish: str | None = None
+    cost_usd: float | None = None
+    was_repaired: bool = False
+    is_cached: bool = False
 
 
-Generate = Callable[[list[list[Message]], int], list[Answer]]
-"""`generate(prompts, seed)` answers every prompt, in order; the seed makes it repeatable."""
+Generate = Callable[[list[list[Message]], list[int]], Iterable[Answer]]
+"""`generate(prompts, seeds)` answers every prompt, in order; its seed makes each repeatable."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated: a name, its way to answer, and the settings that a report states."""
+    """What is evaluated.
+
+    Attributes:
+        name: what reports call it.
+        generate: its way to answer.
+        model_version_id: the version of ours that it is, if it is one.
+        settings: what a report states.
+        model_hash: content of the model; empty if unknown, and then no later run uses its answers.
+        decoding: all that its answers depend on beside model, prompt and seed.
+    """
 
     name: str
     generate: Generate
     model_version_id: UUID | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    model_hash: str = ""
+    decoding: dict[str, Any] = field(default_factory=dict)
 
 
 class ModelServerUnavailable(FlywheelError):
@@ -54,15 +85,138 @@ class ModelServerUnavailable(FlywheelError):
 
     http_status = 503
 
-    def __init__(self, base_url: str, reason: str) -> None:
+    def __init__(self, base_url: str, reason: str, kept: str = "") -> None:
         self.base_url, self.reason = base_url, reason
         super().__init__(
             f"model server {base_url}: no answer to any request ({reason}), expected an "
-            "OpenAI-compatible server. Start it, or set FLYWHEEL_ENGINE_URL to its address."
+            f"OpenAI-compatible server. Start it, or set FLYWHEEL_ENGINE_URL to its address.{kept}"
         )
 
+    def after(self, n_answers: int, total: int) -> "ModelServerUnavailable":
+        """Return the same error of an evaluation that has so many of its answers already."""
+        kept = f" {n_answers} of {total} answers are kept: the same order again asks for the rest."
+        return ModelServerUnavailable(self.base_url, self.reason, kept)
 
-class ChatServer:
+
+class RequestLost(Exception):
+    """A request brought no answers; the text says why. It is tried again, then counted."""
+
+
+class AnswersByRequest(ABC):
+    """Answers batches of prompts by requests of the OpenAI shape, many at once; close after use.
+
+    Args:
+        address: of who answers, for messages.
+        temperature: of sampling; 0 is greedy.
+        max_tokens: the longest answer.
+        concurrency: requests in flight at once.
+    """
+
+    def __init__(self, address: str, temperature: float, max_tokens: int, concurrency: int) -> None:
+        self.address = address
+        self.is_priced = True
+        self.settings: dict[str, Any] = {
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "concurrency": concurrency,
+        }
+        self._sampling = {"temperature": temperature, "max_tokens": max_tokens}
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="answers")
+
+    @abstractmethod
+    def send(self, request: dict[str, Any]) -> Reply:
+        """Send a chat request; return what came back.
+
+        Raises:
+            BadInput: the request itself is refused, such as an unknown model.
+            RequestLost: anything else went wrong.
+        """
+
+    def subject(
+        self, model: str, name: str | None = None, model_version_id: UUID | None = None
+    ) -> Subject:
+        """Return a model as a subject, named `name`."""
+
+        def generate(prompts: list[list[Message]], seeds: list[int]) -> Iterable[Answer]:
+            return self.answer(model, prompts, seeds)
+
+        return Subject(
+            name or model,
+            generate,
+            model_version_id,
+            {**self.settings, "model": model},
+            decoding=dict(self._sampling),
+        )
+
+    def answer(
+        self, model: str, prompts: Sequence[list[Message]], seeds: Sequence[int]
+    ) -> Iterator[Answer]:
+        """Answer all prompts at once, yielding in order as they come.
+
+        A run of equal prompts is one request for as many choices, with the seed of its first. A
+        request that fails twice is as many lost answers.
+
+        Raises:
+            ModelServerUnavailable: no request was answered, said when all have failed.
+            BadInput: the request itself is refused, such as an unknown model.
+        """
+        requests = [
+            {"model": model, "messages": prompt, "seed": seeds[start], "n": n, **self._sampling}
+            for start, prompt, n in _runs(prompts)
+        ]
+        was_answered, reason = not requests, ""
+        for answers in self._threads.map(self._ask, requests):
+            was_answered |= any(answer.text is not None for answer in answers)
+            reason = reason or answers[0].detail
+            yield from answers
+        if not was_answered:
+            raise ModelServerUnavailable(self.address, reason)
+
+    def _ask(self, request: dict[str, Any]) -> list[Answer]:
+        """Return `n` answers; a server that gives fewer choices is asked for the rest."""
+        answers: list[Answer] = []
+        while (missing := request["n"] - len(answers)) > 0:
+            rest = {**request, "n": missing, "seed": request["seed"] + len(answers)}
+            more = self._try(rest)
+            if all(answer.text is None for answer in more):
+                time.sleep(RETRY_AFTER_S)
+                more = self._try(rest)
+            answers += more
+        return answers
+
+    def _try(self, request: dict[str, Any]) -> list[Answer]:
+        """Send a request; return at least one answer and at most `n`, or `n` lost ones."""
+        started = time.perf_counter()
+        try:
+            reply = self.send(request)
+        except RequestLost as lost:
+            return [Answer(None, detail=str(lost)[:300])] * int(request["n"])
+        seconds = time.perf_counter() - started
+        return _answers(reply, seconds, self._cost(request["model"], reply))
+
+    def _cost(self, model: str, reply: Reply) -> float | None:
+        """Return what a request cost by the public price list; None if that does not say."""
+        if not self.is_priced or reply.input_tokens is None or reply.output_tokens is None:
+            return None
+        return cost_usd(model, None, reply.input_tokens, reply.output_tokens)
+
+    def close(self) -> None:
+        """Close the threads, and whatever connections there are."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class ChatServer(AnswersByRequest):
     """An OpenAI-compatible server that answers batches of prompts; close it after use.
 
     Args:
@@ -70,7 +224,7 @@ class ChatServer:
         temperature: of sampling; 0 is greedy.
         max_tokens: the longest answer.
         concurrency: requests in flight at once.
-        timeout_s: of one request.
+        timeout_s: of one request, with all of its reply.
         api_key: bearer token, if the server wants one.
     """
 
@@ -85,103 +239,104 @@ class ChatServer:
         api_key: str | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
-        self.settings = {
-            "base_url": self.base_url,
-            "temperature": temperature,
-            "max_tokens": max_tokens,
-            "concurrency": concurrency,
-        }
-        self._sampling = {"temperature": temperature, "max_tokens": max_tokens}
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="answers")
+        super().__init__(self.base_url, temperature, max_tokens, concurrency)
+        self.settings = {"base_url": self.base_url, **self.settings}
+        self._timeout_s = timeout_s
+        is_local = urlsplit(base_url).hostname in LOOPBACK
+        self.is_priced = not is_local
         self._connections = ThreadClients(
             timeout=timeout_s,
-            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+            headers={
+                "accept-encoding": "identity",
+                **({"authorization": f"Bearer {api_key}"} if api_key else {}),
+            },
             # A proxy meant for the internet must not catch calls to this machine.
-            trust_env=urlsplit(base_url).hostname not in LOOPBACK,
+            trust_env=not is_local,
         )
 
-    def subject(
-        self, model: str, name: str | None = None, model_version_id: UUID | None = None
-    ) -> Subject:
-        """Return a model of this server (a base or an adapter) as a subject, named `name`."""
-
-        def generate(prompts: list[list[Message]], seed: int) -> list[Answer]:
-            return self.answer(model, prompts, seed)
-
-        return Subject(name or model, generate, model_version_id, {**self.settings, "model": model})
-
-    def answer(self, model: str, prompts: Sequence[list[Message]], seed: int) -> list[Answer]:
-        """Answer all prompts at once; a run of equal prompts is one request for as many choices.
-
-        The request that begins with prompt i is sent the seed `seed + i`. A request that fails
-        twice is as many lost answers.
-
-        Raises:
-            ModelServerUnavailable: no request was answered.
-            BadInput: the server refuses the request itself, such as an unknown model.
-        """
-        requests = [
-            {"model": model, "messages": prompt, "seed": seed + start, "n": n, **self._sampling}
-            for start, prompt, n in _runs(prompts)
-        ]
-        answers = [one for some in self._threads.map(self._ask, requests) for one in some]
-        if answers and all(answer.text is None for answer in answers):
-            raise ModelServerUnavailable(self.base_url, answers[0].detail)
-        return answers
-
-    def _ask(self, request: dict[str, Any]) -> list[Answer]:
-        """Return `n` answers; a server that gives fewer choices is asked for the rest."""
-        answers = self._try(request)
-        if all(answer.text is None for answer in answers):
-            answers = self._try(request)
-        missing = request["n"] - len(answers)
-        if missing > 0:
-            more = {**request, "n": missing, "seed": request["seed"] + len(answers)}
-            answers += self._ask(more)
-        return answers
-
-    def _try(self, request: dict[str, Any]) -> list[Answer]:
-        """Send a request; return at least one answer and at most `n`, or `n` lost ones."""
-        started, n = time.perf_counter(), int(request["n"])
+    def send(self, request: dict[str, Any]) -> Reply:
+        """Post a request; raises as `AnswersByRequest.send`."""
+        url = f"{self.base_url}/chat/completions"
+        deadline = time.monotonic() + self._timeout_s
         try:
-            response = self._connections.get().post(
-                f"{self.base_url}/chat/completions", json=_without_default(request)
-            )
-            if response.is_client_error and response.status_code not in (408, 425, 429):
-                raise BadInput(
-                    f"model server {self.base_url}, model",
-                    request["model"],
-                    f"a request that it accepts; it said {response.status_code} "
-                    f"{response.text[:300]}",
-                    f"Its models: GET {self.base_url}/models",
-                )
-            response.raise_for_status()
-            body = response.json()
-        except (httpx.HTTPError, ValueError) as error:
-            return n * [Answer(None, detail=f"{type(error).__name__}: {error}"[:300])]
-        if not isinstance(body, dict) or not body.get("choices"):
-            return n * [Answer(None, detail="the response has no choices")]
-        texts = answer_texts(body)[:n]
-        tokens = (body.get("usage") or {}).get("completion_tokens")
-        share = None if tokens is None else tokens / len(texts)
-        seconds = time.perf_counter() - started
-        return [Answer(text, share, seconds) for text in texts]
+            with self._connections.get().stream(
+                "POST", url, json=_without_default(request)
+            ) as response:
+                status, chunks = response.status_code, _chunks(response, deadline)
+                if response.is_client_error and status not in _WORTH_ANOTHER_TRY:
+                    reason = decoded(next(chunks, b"")[:300])[0]
+                    raise BadInput(
+                        f"model server {self.base_url}, model",
+                        request["model"],
+                        f"a request that it accepts; it said {status} {reason}",
+                        f"Its models: GET {self.base_url}/models",
+                    )
+                response.raise_for_status()
+                return read_reply(chunks, request["n"])
+        except (httpx.HTTPError, UnreadableReply) as error:
+            name = "" if isinstance(error, UnreadableReply) else f"{type(error).__name__}: "
+            raise RequestLost(f"{name}{error}") from error
 
     def close(self) -> None:
         """Close the connections and threads."""
-        self._threads.shutdown(cancel_futures=True)
+        super().close()
         self._connections.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+class Providers(AnswersByRequest):
+    """The models that litellm reaches, as `provider/model`; close it after use."""
+
+    def __init__(
+        self, *, temperature: float = 1.0, max_tokens: int = 512, concurrency: int = 32
     ) -> None:
-        self.close()
+        super().__init__("litellm", temperature, max_tokens, concurrency)
+
+    def send(self, request: dict[str, Any]) -> Reply:
+        """Have litellm send a request; raises as `AnswersByRequest.send`."""
+        try:
+            return reply_of(complete(_without_default(request), drop_params=True), request["n"])
+        except UnreadableReply as error:
+            raise RequestLost(str(error)) from error
+        except ProviderError as error:
+            if 400 <= error.status < 500 and error.status not in _WORTH_ANOTHER_TRY:
+                raise BadInput(
+                    "external model",
+                    request["model"],
+                    f"one that its provider accepts; it said: {error}"[:500],
+                    "Name it as litellm does (openai/gpt-4o) and set its provider's key.",
+                ) from error
+            raise RequestLost(str(error)) from error
+
+
+def _chunks(response: httpx.Response, deadline: float) -> Iterator[bytes]:
+    """Yield the bytes of a response as they come, until its time is over.
+
+    Compressed several times over, a few kilobytes become gigabytes at once, so that is refused.
+    """
+    encoding = ",".join(response.headers.get_list("content-encoding"))
+    if "," in encoding:
+        raise UnreadableReply(f"the response is compressed as {encoding[:100]}")
+    for chunk in response.iter_bytes():
+        yield chunk
+        if time.monotonic() > deadline:
+            raise UnreadableReply("the response did not end in time")
+
+
+def _answers(reply: Reply, seconds: float, cost: float | None) -> list[Answer]:
+    """Return the answers of a reply, each with its equal share of tokens and cost."""
+    n, tokens = len(reply.said), reply.output_tokens
+    return [
+        Answer(
+            said.text,
+            None if tokens is None else tokens / n,
+            seconds,
+            n_chars=said.n_chars,
+            finish=said.finish,
+            cost_usd=None if cost is None else cost / n,
+            was_repaired=reply.was_repaired,
+        )
+        for said in reply.said
+    ]
 
 
 def _runs(prompts: Sequence[list[Message]]) -> list[tuple[int, list[Message], int]]:

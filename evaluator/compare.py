@@ -1,202 +1,62 @@
-"""Candidate against baseline on the same tasks: the paired difference, its interval, the verdict.
+"""Front desk of comparisons: candidate against baseline on the same tasks, decided and stored.
 
-Both models answer the same tasks, so the difference is taken within each task and its error is
-estimated over tasks (or over task families, when tasks of one family rise and fall together).
-Samples of one task are not independent: they only sharpen that task's mean. (Miller, "Adding Error
-Bars to Evals", arXiv 2411.00640.)
+`compare` reads two evaluations, says what answers without a grade count for (`evaluator.ungraded`),
+measures what the baseline differs from itself by (`evaluator.noise`), the paired difference
+(`evaluator.comparison`), the same by slice (`evaluator.slices`) and what was forgotten
+(`evaluator.forgetting`), lets the rule decide (`evaluator.decide`), and stores it all as one
+Verdict. Judges of pairs are asked before, by `evaluator.judge.judge_stored`.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
 from sqlmodel import Session, col, select
 
-from evaluator.decide import RULE, DeployInputs, DeployThresholds
-from evaluator.speed import speed_ratio
+from evaluator import forgetting
+from evaluator.beside import sections_beside
+from evaluator.comparison import Comparison, Outcomes, compare_outcomes, task_means
+from evaluator.decide import RULE, DeployInputs, DeployThresholds, more_tasks_needed
+from evaluator.forgetting import ForgettingInputs, ForgettingThresholds, share_kept
+from evaluator.grading import ERROR
+from evaluator.judge import JudgeReport, is_graded_by_rubric, rubric_flips
+from evaluator.judge.gate import may_rubric_gate
+from evaluator.noise import NoiseFloor, noise_of_repeat, noise_of_samples
+from evaluator.slices import note_on, slices_of
+from evaluator.speed import SpeedRatio, speed_basis, speed_ratio
 from evaluator.tables import Evaluation, Sample, Suite, SuiteTask, Verdict
+from evaluator.ungraded import UNGRADED, Counted, Graded, count_ungraded
 from foundation.decisions import decide
-from foundation.errors import BadInput, Conflict
+from foundation.errors import Conflict
 from foundation.ids import new_id
+from foundation.tables import Decision
+from trainer.registry import set_stage
+from trainer.tables import CANDIDATE, QUARANTINED, ModelVersion
 
-PAIRED_T, MCNEMAR = "paired_t", "mcnemar_exact"
-CONFIDENCE = 0.95
-POWER = 0.80
-_NO_SPREAD = 1e-12
-_DIGITS = 9  # 0.7 - 0.6 must be 10 points, not 9.999999999999998
-
-Outcomes = Mapping[str, Sequence[bool | None]]
-"""Task id -> one entry per sample, in order: passed, failed, or None for a lost answer."""
+FAMILY = "family"
+"""Task attribute that tasks are clustered by, where they have it."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What the paired samples say; rates are 0-1, `_points` and the interval percentage points.
+class GeneralTasks:
+    """Both models on a suite that has nothing to do with the role, to see what was forgotten."""
 
-    Attributes:
-        n_tasks: tasks with at least one pair of answers.
-        n_samples: pairs of answers counted.
-        n_lost_baseline: answers of the baseline that are missing; excluded pairwise.
-        n_lost_candidate: the same for the candidate.
-        n_clusters: families of tasks, or `n_tasks` without families.
-        tasks_better: tasks where the candidate's mean is higher.
-        tasks_worse: tasks where it is lower.
-        p_value: two-sided, of 'no difference'.
-        method: what the p-value is from.
-        smallest_detectable_points: gain that this suite shows in 4 of 5 cases.
-    """
-
-    n_tasks: int
-    n_samples: int
-    n_lost_baseline: int
-    n_lost_candidate: int
-    n_clusters: int
-    baseline_rate: float
-    candidate_rate: float
-    improvement_points: float
-    ci_low: float
-    ci_high: float
-    p_value: float
-    method: str
-    tasks_better: int
-    tasks_worse: int
-    smallest_detectable_points: float
+    baseline: Evaluation
+    candidate: Evaluation
+    thresholds: ForgettingThresholds = ForgettingThresholds()
 
 
 @dataclass(frozen=True)
-class _TaskPair:
-    baseline: float
-    candidate: float
-    samples: int
-    family: str
+class _Measured:
+    """All that a verdict rests on."""
 
-
-def compare_outcomes(
-    baseline: Outcomes, candidate: Outcomes, families: Mapping[str, str] | None = None
-) -> Comparison:
-    """Compare two sets of outcomes on the tasks that both have.
-
-    Sample i of one side meets sample i of the other; a pair with a lost answer is left out.
-
-    Args:
-        baseline: outcomes of the baseline.
-        candidate: outcomes of the candidate.
-        families: task id -> family, to cluster by; tasks not named stand alone.
-
-    Raises:
-        BadInput: no task has a pair of answers.
-    """
-    shared = [task for task in baseline if task in candidate]
-    lost_baseline = sum(passed is None for task in shared for passed in baseline[task])
-    lost_candidate = sum(passed is None for task in shared for passed in candidate[task])
-    pairs = [
-        pair
-        for task in shared
-        if (pair := _pair(baseline[task], candidate[task], (families or {}).get(task, task)))
-    ]
-    if not pairs:
-        raise BadInput(
-            "comparison",
-            f"{len(baseline)} and {len(candidate)} tasks, {len(shared)} in common",
-            "at least one task that both sides answered",
-            "Evaluate both on the same suite.",
-        )
-    return _summarise(pairs, lost_baseline, lost_candidate)
-
-
-def _pair(
-    baseline: Sequence[bool | None], candidate: Sequence[bool | None], family: str
-) -> _TaskPair | None:
-    known = [
-        (first, second)
-        for first, second in zip(baseline, candidate, strict=False)
-        if first is not None and second is not None
-    ]
-    if not known:
-        return None
-    means = np.mean(np.array(known, dtype=float), axis=0)
-    return _TaskPair(float(means[0]), float(means[1]), len(known), family)
-
-
-def _summarise(pairs: list[_TaskPair], lost_baseline: int, lost_candidate: int) -> Comparison:
-    baseline = np.array([pair.baseline for pair in pairs])
-    candidate = np.array([pair.candidate for pair in pairs])
-    difference = candidate - baseline
-    families = [pair.family for pair in pairs]
-    n_clusters = len(set(families))
-    error = _standard_error(difference, families)
-    mean = float(difference.mean())
-    freedom = n_clusters - 1
-    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom)) if freedom else np.inf
-    half = reach * error if freedom else 2.0
-    better, worse = int((difference > 0).sum()), int((difference < 0).sum())
-    exact = n_clusters == len(pairs) and all(pair.samples == 1 for pair in pairs)
-    return Comparison(
-        n_tasks=len(pairs),
-        n_samples=sum(pair.samples for pair in pairs),
-        n_lost_baseline=lost_baseline,
-        n_lost_candidate=lost_candidate,
-        n_clusters=n_clusters,
-        baseline_rate=float(baseline.mean()),
-        candidate_rate=float(candidate.mean()),
-        improvement_points=_points(mean),
-        ci_low=_points(max(-1.0, mean - half)),
-        ci_high=_points(min(1.0, mean + half)),
-        p_value=mcnemar_exact(better, worse) if exact else _t_p_value(mean, error, freedom),
-        method=MCNEMAR if exact else PAIRED_T,
-        tasks_better=better,
-        tasks_worse=worse,
-        smallest_detectable_points=_smallest_detectable(error, freedom),
-    )
-
-
-def _standard_error(difference: NDArray[np.float64], families: list[str]) -> float:
-    """Return the cluster-robust error of the mean; with families of one it is s / sqrt(n).
-
-    If no family differs from the others there is no spread to estimate from; two imaginary tasks,
-    one gained and one lost, then stand for what was not seen (Bonett & Price 2012).
-    """
-    error = _clustered_error(difference, families)
-    if error > _NO_SPREAD:
-        return error
-    return _clustered_error(np.append(difference, [1.0, -1.0]), [*families, "\0gained", "\0lost"])
-
-
-def _clustered_error(difference: NDArray[np.float64], families: list[str]) -> float:
-    sums: dict[str, float] = defaultdict(float)
-    for family, value in zip(families, difference - difference.mean(), strict=True):
-        sums[family] += float(value)
-    if len(sums) == 1:
-        return float("inf")
-    squares = sum(value**2 for value in sums.values())
-    return float(np.sqrt(len(sums) / (len(sums) - 1) * squares) / len(difference))
-
-
-def _t_p_value(mean: float, error: float, freedom: int) -> float:
-    return float(2 * stats.t.sf(abs(mean) / error, freedom)) if freedom else 1.0
-
-
-def mcnemar_exact(better: int, worse: int) -> float:
-    """Return the exact two-sided McNemar p-value of discordant counts; 1 if there are none."""
-    discordant = better + worse
-    if discordant == 0:
-        return 1.0
-    return min(1.0, float(2 * stats.binom.cdf(min(better, worse), discordant, 0.5)))
-
-
-def _smallest_detectable(error: float, freedom: int) -> float:
-    if not freedom:
-        return 100.0
-    multiple = stats.t.ppf(0.5 + CONFIDENCE / 2, freedom) + stats.t.ppf(POWER, freedom)
-    return min(100.0, _points(float(multiple * error)))
-
-
-def _points(share: float) -> float:
-    return round(100 * share, _DIGITS)
+    counted: Counted
+    comparison: Comparison
+    speed: SpeedRatio | None
+    noise: NoiseFloor | None
+    slices: dict[str, Any]
 
 
 def compare(
@@ -207,9 +67,15 @@ def compare(
     thresholds: DeployThresholds | None = None,
     ab_significant: bool | None = None,
     family: str | None = None,
+    repeated: Evaluation | None = None,
+    general: GeneralTasks | None = None,
+    judge: JudgeReport | None = None,
+    sections: Mapping[str, Any] | None = None,
     actor: str = "flywheel",
 ) -> Verdict:
-    """Compare two evaluations of one suite, decide, and store the Verdict with its Decision.
+    """Compare two evaluations of one suite, decide, and store the Verdict with its Decisions.
+
+    A candidate that has forgotten too much is quarantined, unless it serves already.
 
     Args:
         session: an open session; the caller commits.
@@ -217,51 +83,62 @@ def compare(
         candidate: the evaluation of who might.
         thresholds: of the deploy rule.
         ab_significant: what an A/B test said, if one has ended.
-        family: name of the task attribute to cluster by, such as `family`; None treats tasks alone.
+        family: task attribute to cluster by instead of `family`; tasks without it stand alone.
+        repeated: a second evaluation of the baseline, to measure noise by.
+        general: both on a general suite.
+        judge: what judges said of the two; it may hold a deployment back, and only if it is fit to.
+        sections: further sections of the report (identity, cost), stored as they are.
         actor: who asked.
 
     Raises:
-        Conflict: the evaluations are of different suites, or of different versions of one.
+        Conflict: the evaluations are of different suites, or of different versions of one, or the
+            suite has changed since, or they are one and the same.
         BadInput: no task was answered by both.
     """
     suite = _shared_suite(session, baseline, candidate)
-    measured = compare_outcomes(
-        outcomes_of(session, baseline),
-        outcomes_of(session, candidate),
-        families_of(session, suite, family) if family else None,
+    attributes = attributes_of(session, suite)
+    measured = _measure(
+        count_ungraded(graded_of(session, baseline), graded_of(session, candidate)),
+        outcomes_of(session, repeated) if repeated else None,
+        attributes,
+        family or FAMILY,
+        speed_ratio(baseline, candidate),
     )
-    speed = speed_ratio(baseline, candidate)
+    limits = thresholds or DeployThresholds()
     verdict_id = new_id()
+    forgot = _forgetting(session, general, suite.role, verdict_id, actor) if general else None
     decision = decide(
         session,
         RULE,
-        DeployInputs(
-            improvement_points=measured.improvement_points,
-            ci_low=measured.ci_low,
-            ci_high=measured.ci_high,
-            speed_ratio=speed.estimate if speed else None,
-            speed_ratio_low=speed.low if speed else None,
-            ab_significant=ab_significant,
-            evidence=_evidence(suite, baseline, candidate, measured),
+        replace(
+            _deploy_inputs(suite, baseline, candidate, measured, limits, ab_significant, forgot),
+            **_judged(session, baseline, candidate, judge),
         ),
-        thresholds or DeployThresholds(),
+        limits,
         role=suite.role,
         subject_id=verdict_id,
         actor=actor,
     )
+    found = measured.comparison
     verdict = Verdict(
         id=verdict_id,
         role=suite.role,
         suite_id=suite.id,
         baseline_evaluation_id=baseline.id,
         candidate_evaluation_id=candidate.id,
-        n_tasks=measured.n_tasks,
-        improvement_points=measured.improvement_points,
-        ci_low=measured.ci_low,
-        ci_high=measured.ci_high,
-        p_value=measured.p_value,
-        speed_ratio=speed.estimate if speed else None,
+        n_tasks=found.n_tasks,
+        improvement_points=found.improvement_points,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
+        p_value=found.p_value,
+        speed_ratio=measured.speed.estimate if measured.speed else None,
         outcome=decision.outcome,
+        report={
+            **sections_beside(baseline, candidate),
+            **(sections or {}),
+            **_report(measured, decision, forgot),
+            "judge": judge.as_json() if judge else None,
+        },
         decision_id=decision.id,
     )
     session.add(verdict)
@@ -269,7 +146,150 @@ def compare(
     return verdict
 
 
+def _measure(
+    counted: Counted,
+    repeated: Outcomes | None,
+    attributes: Mapping[str, Mapping[str, Any]],
+    family: str,
+    speed: SpeedRatio | None,
+) -> _Measured:
+    families = families_in(attributes, family)
+    baseline, candidate = counted.baseline, counted.candidate
+    slices = slices_of(baseline, candidate, attributes, families)
+    return _Measured(
+        counted=counted,
+        comparison=compare_outcomes(baseline, candidate, families),
+        speed=speed,
+        noise=noise_of_repeat(baseline, repeated) if repeated else noise_of_samples(baseline),
+        slices={"rows": [asdict(one) for one in slices], "note": note_on(slices)},
+    )
+
+
+def _deploy_inputs(
+    suite: Suite,
+    baseline: Evaluation,
+    candidate: Evaluation,
+    measured: _Measured,
+    limits: DeployThresholds,
+    ab_significant: bool | None,
+    forgot: Decision | None,
+) -> DeployInputs:
+    found, speed, noise = measured.comparison, measured.speed, measured.noise
+    counted = measured.counted
+    return DeployInputs(
+        improvement_points=found.improvement_points,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
+        speed_ratio=speed.estimate if speed else None,
+        speed_ratio_low=speed.low if speed else None,
+        ab_significant=ab_significant,
+        bound_low=found.bound_low,
+        bound_high=found.bound_high,
+        more_tasks=more_tasks_needed(
+            found.bound_low, found.bound_high, found.n_tasks, limits.minimum_points
+        ),
+        noise_floor_points=noise.points if noise else None,
+        forgetting=forgot.outcome if forgot else None,
+        ungraded_baseline=counted.n_baseline,
+        ungraded_candidate=counted.n_candidate,
+        ungraded_left_out=counted.n_left_out,
+        graded_points=counted.graded_points,
+        evidence=_evidence(suite, baseline, candidate, found),
+    )
+
+
+def _judged(
+    session: Session, baseline: Evaluation, candidate: Evaluation, judge: JudgeReport | None
+) -> dict[str, Any]:
+    """Return what the deploy rule reads of judges: of those that graded, and of those on pairs."""
+    found: dict[str, Any] = {}
+    if is_graded_by_rubric(session, baseline):
+        flips = rubric_flips(baseline, candidate)
+        found = {"rubric_may_gate": may_rubric_gate(flips), "rubric_flip_rate": flips}
+    if judge is not None:
+        rate = judge.panel.score.win_rate
+        found |= {
+            "judge_may_gate": judge.may_gate,
+            "judge_win_rate": rate.value,
+            "judge_win_high": rate.interval[1] if rate.interval else None,
+        }
+    return found
+
+
+def _report(measured: _Measured, decision: Decision, forgot: Decision | None) -> dict[str, Any]:
+    counted = measured.counted
+    return {
+        "ungraded": {
+            "baseline": counted.n_baseline,
+            "candidate": counted.n_candidate,
+            "left_out": counted.n_left_out,
+            "graded_points": counted.graded_points,
+        }
+        if counted.n_baseline + counted.n_candidate
+        else None,
+        "noise_floor": asdict(measured.noise) if measured.noise else None,
+        "comparison": {
+            **asdict(measured.comparison),
+            "more_tasks": decision.inputs["more_tasks"],
+        },
+        "slices": measured.slices,
+        "forgetting": forgot
+        and {
+            **forgot.inputs,
+            **forgot.rule,
+            "outcome": forgot.outcome,
+            "reasons": forgot.reasons,
+            "decision_id": str(forgot.id),
+        },
+    }
+
+
+def _forgetting(
+    session: Session, general: GeneralTasks, role: str, verdict_id: UUID, actor: str
+) -> Decision:
+    """Decide what was forgotten; quarantine a candidate that has not served yet if it is much."""
+    suite = _shared_suite(session, general.baseline, general.candidate)
+    counted = count_ungraded(
+        graded_of(session, general.baseline), graded_of(session, general.candidate)
+    )
+    means = task_means(
+        counted.baseline,
+        counted.candidate,
+        families_of(session, suite, FAMILY),
+    )
+    kept, low, high = share_kept(means.baseline, means.candidate, means.clusters)
+    decision = decide(
+        session,
+        forgetting.RULE,
+        ForgettingInputs(
+            baseline_rate=float(means.baseline.mean()),
+            candidate_rate=float(means.candidate.mean()),
+            kept=kept,
+            kept_low=low,
+            kept_high=high,
+            n_tasks=len(means.baseline),
+            suite=f"{suite.name}@{suite.version}",
+        ),
+        general.thresholds,
+        role=role,
+        subject_id=general.candidate.model_version_id or verdict_id,
+        actor=actor,
+    )
+    if decision.outcome == forgetting.QUARANTINE and general.candidate.model_version_id:
+        version = session.get_one(ModelVersion, general.candidate.model_version_id)
+        if version.stage == CANDIDATE:
+            set_stage(session, version, QUARANTINED)
+    return decision
+
+
 def _shared_suite(session: Session, baseline: Evaluation, candidate: Evaluation) -> Suite:
+    if baseline.id == candidate.id:
+        raise Conflict(
+            "comparison",
+            f"the evaluation {baseline.id} twice",
+            "two evaluations",
+            "For the noise floor, evaluate the model a second time with another seed.",
+        )
     if baseline.suite_id != candidate.suite_id:
         raise Conflict(
             "comparison",
@@ -277,7 +297,16 @@ def _shared_suite(session: Session, baseline: Evaluation, candidate: Evaluation)
             "two evaluations of the same version of one suite",
             "Evaluate the older one again on the newer suite.",
         )
-    return session.get_one(Suite, baseline.suite_id)
+    suite = session.get_one(Suite, baseline.suite_id)
+    for evaluation in (baseline, candidate):
+        if evaluation.suite_hash and evaluation.suite_hash != suite.content_hash:
+            raise Conflict(
+                f"comparison on {suite.name}@{suite.version}",
+                f"{evaluation.subject} on tasks of hash {evaluation.suite_hash[:12]}",
+                f"the tasks as they are now, of hash {suite.content_hash[:12]}",
+                "The suite has changed since; evaluate it again.",
+            )
+    return suite
 
 
 def _evidence(
@@ -290,27 +319,46 @@ def _evidence(
         "candidate": candidate.subject,
         "baseline_tokens_per_s": baseline.tokens_per_s,
         "candidate_tokens_per_s": candidate.tokens_per_s,
+        "speed_basis": speed_basis(baseline, candidate),
         **asdict(measured),
     }
 
 
-def outcomes_of(session: Session, evaluation: Evaluation) -> dict[str, list[bool | None]]:
-    """Return the outcomes of an evaluation: task id -> passed per sample number; lost is None."""
+def graded_of(session: Session, evaluation: Evaluation) -> dict[str, list[Graded]]:
+    """Return the outcomes of an evaluation, answers without a grade told from lost ones."""
     rows = session.exec(
-        select(SuiteTask.task_id, Sample.passed)
+        select(SuiteTask.task_id, Sample.passed, Sample.status)
         .join(Sample, col(Sample.suite_task_id) == SuiteTask.id)
         .where(Sample.evaluation_id == evaluation.id)
         .order_by(SuiteTask.task_id, col(Sample.number))
     )
-    outcomes: dict[str, list[bool | None]] = defaultdict(list)
-    for task_id, passed in rows:
-        outcomes[task_id].append(passed)
+    outcomes: dict[str, list[Graded]] = defaultdict(list)
+    for task_id, passed, status in rows:
+        outcomes[task_id].append(UNGRADED if status == ERROR else passed)
     return dict(outcomes)
+
+
+def outcomes_of(session: Session, evaluation: Evaluation) -> dict[str, list[bool | None]]:
+    """Return task id -> passed per sample number; None for what is lost or has no grade."""
+    return {
+        task: [None if one == UNGRADED else one for one in answers]
+        for task, answers in graded_of(session, evaluation).items()
+    }
+
+
+def attributes_of(session: Session, suite: Suite) -> dict[str, dict[str, Any]]:
+    """Return task id -> attributes."""
+    rows = session.exec(
+        select(SuiteTask.task_id, SuiteTask.attributes).where(SuiteTask.suite_id == suite.id)
+    )
+    return {task: dict(own) for task, own in rows}
 
 
 def families_of(session: Session, suite: Suite, attribute: str) -> dict[str, str]:
     """Return task id -> the value of a task attribute, for the tasks that have it."""
-    rows = session.exec(
-        select(SuiteTask.task_id, SuiteTask.attributes).where(SuiteTask.suite_id == suite.id)
-    )
-    return {task: str(values[attribute]) for task, values in rows if attribute in values}
+    return families_in(attributes_of(session, suite), attribute)
+
+
+def families_in(attributes: Mapping[str, Mapping[str, Any]], attribute: str) -> dict[str, str]:
+    """Return task id -> the value of a task attribute, for the tasks that have it."""
+    return {task: str(own[attribute]) for task, own in attributes.items() if attribute in own}

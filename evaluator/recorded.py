@@ -13,11 +13,12 @@ from pathlib import Path
 from sqlmodel import Session
 
 from evaluator.answers import Answer, Subject
-from evaluator.run import Measured, Progress, attempt, grade, store
+from evaluator.asking import Measured, attempt
+from evaluator.run import grade, intact_tasks, settings_of, store
 from evaluator.sandbox import Sandbox
-from evaluator.suites import tasks_of
 from evaluator.suites.jsonl import field_of, read_rows
 from evaluator.tables import Evaluation, Suite, SuiteTask
+from evaluator.watch import Progress
 from foundation.chat import Message
 from foundation.errors import BadInput, NotFound
 
@@ -124,13 +125,13 @@ def evaluate_recorded(
         with Sandbox() as own:
             return evaluate_recorded(session, suite, answers_path, runs, own, progress)
     answers = read_runs(answers_path, runs)
-    tasks = {task.task_id: task for task in tasks_of(session, suite)}
+    tasks = {task.task_id: task for task in intact_tasks(session, suite)}
     known = {run: [a for a in answers[run] if a.task_id in tasks] for run in runs}
     for run in runs:
         _require_any(run, answers[run], known[run], suite)
     measured = [_measured(run, known[run], tasks) for run in runs]
     grade(measured, sandbox, progress)
-    settings = {"answers": answers_path.name, "suite_hash": suite.content_hash}
+    settings = settings_of(suite, answers=answers_path.name)
     return [
         RecordedEvaluation(
             store(session, suite, result, _samples_per_task(result), sandbox, settings),
@@ -184,5 +185,5 @@ def _samples_per_task(measured: Measured) -> int:
     return 1 + max(made.number for made in measured.attempts)
 
 
-def _cannot_generate(prompts: list[list[Message]], seed: int) -> list[Answer]:
+def _cannot_generate(prompts: list[list[Message]], seeds: list[int]) -> list[Answer]:
     raise BadInput("recorded run", len(prompts), "its stored answers", "It cannot generate more.")

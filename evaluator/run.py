@@ -4,73 +4,48 @@
 connection), so that no transaction stays open while a model thinks.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import insert
-from sqlmodel import Session
+from sqlmodel import Session, SQLModel
 
-from evaluator.answers import Answer, Subject
+from evaluator.answers import Subject
+from evaluator.asking import Asking, Measured, attempt, slots_of, storable
+from evaluator.cache import AnswerCache
 from evaluator.estimate import success_rate
-from evaluator.graders import Grade, GradedTask, grade_many
+from evaluator.graders import Grade
+from evaluator.grading import ERROR, Attempt, Grading, Ungraded, require_gradable
 from evaluator.sandbox import Sandbox, Status
-from evaluator.speed import BATCH_RATES
-from evaluator.suites import tasks_of
+from evaluator.speed import BATCH_RATES, TOGETHER
+from evaluator.suites import content_hash, tasks_of
+from evaluator.summary import metrics_of
 from evaluator.tables import Evaluation, Sample, Suite, SuiteTask
-from foundation.errors import BadInput, NotFound
+from evaluator.watch import Progress, Watch
+from foundation.errors import BadInput, Conflict, NotFound
 from foundation.ids import new_id
-
-Progress = Callable[[float, float, str], None]
-"""`progress(done, total, unit)`."""
 
 SAMPLES_PER_TASK = 5
 """Five samples of a task are worth about as much as five times more tasks."""
 
 BATCH_SIZE = 32
-_GRADED_AT_ONCE = 256
+_SAMPLES = SQLModel.metadata.tables[str(Sample.__tablename__)]
 
-
-@dataclass(frozen=True)
-class Attempt:
-    """One answer to one task."""
-
-    task: SuiteTask
-    number: int
-    answer: Answer
-
-
-def attempt(task: SuiteTask, number: int, answer: Answer) -> Attempt:
-    """Return an attempt whose text is what can be stored: what is graded is what is kept."""
-    text = None if answer.text is None else _storable(answer.text)
-    return Attempt(task, number, replace(answer, text=text))
-
-
-@dataclass
-class Measured:
-    """What one subject did: its attempts, their grades (None for lost answers) and its speed."""
-
-    subject: Subject
-    attempts: list[Attempt] = field(default_factory=list)
-    grades: list[Grade | None] = field(default_factory=list)
-    output_tokens: float = 0.0
-    seconds: float = 0.0
-    batch_rates: list[float | None] = field(default_factory=list)
-    """Output tokens per second of each batch; None where they were not counted."""
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        """Output tokens per second of wall time, over whole batches; None if not counted."""
-        return self.output_tokens / self.seconds if self.output_tokens and self.seconds else None
-
-    def outcomes(self) -> list[list[bool | None]]:
-        """Return one list of outcomes per task; None for lost answers."""
-        tasks: dict[UUID, list[bool | None]] = {}
-        for made, grade in zip(self.attempts, self.grades, strict=True):
-            tasks.setdefault(made.task.id, []).append(grade.passed if grade else None)
-        return list(tasks.values())
+__all__ = [
+    "BATCH_SIZE",
+    "SAMPLES_PER_TASK",
+    "Attempt",
+    "Measured",
+    "Progress",
+    "attempt",
+    "evaluate",
+    "evaluate_many",
+    "get_evaluation",
+    "grade",
+    "measure",
+    "store",
+]
 
 
 def evaluate(
@@ -108,20 +83,41 @@ def evaluate_many(
         seed: of all sampling.
         batch_size: prompts per call of `generate`.
         run_id: the run that this belongs to.
-        progress: told after every batch and every graded group.
+        progress: told as answers and grades come in.
 
     Raises:
         BadInput: no subjects, a name twice, no samples asked; or a task that cannot be graded.
     """
-    tasks = tasks_of(session, suite)
-    measured = measure(
-        tasks, subjects, samples_per_task, sandbox, seed, batch_size, progress or _silent
-    )
-    settings = {"seed": seed, "batch_size": batch_size, "suite_hash": suite.content_hash}
+    tasks = intact_tasks(session, suite)
+    measured = measure(tasks, subjects, samples_per_task, sandbox, seed, batch_size, progress)
+    settings = settings_of(suite, seed=seed, batch_size=batch_size)
     return [
         store(session, suite, result, samples_per_task, sandbox, settings, run_id)
         for result in measured
     ]
+
+
+def settings_of(suite: Suite, **settings: Any) -> dict[str, Any]:
+    """Return the settings that evaluations share which are measured together."""
+    return {**settings, "suite_hash": suite.content_hash, TOGETHER: str(new_id())}
+
+
+def intact_tasks(session: Session, suite: Suite) -> list[SuiteTask]:
+    """Return the tasks of a suite, which are those that its hash says.
+
+    Raises:
+        Conflict: somebody changed the rows.
+    """
+    tasks = tasks_of(session, suite)
+    found = content_hash(tasks)
+    if found != suite.content_hash:
+        raise Conflict(
+            f"suite {suite.name}@{suite.version}, hash of its tasks",
+            found[:12],
+            f"{suite.content_hash[:12]}, as it was stored",
+            "Its rows were changed by hand; store it again as a new version.",
+        )
+    return tasks
 
 
 def measure(
@@ -132,93 +128,46 @@ def measure(
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
+    cache: AnswerCache | None = None,
 ) -> list[Measured]:
-    """Let every subject answer every task, then grade; no database is touched.
+    """Let every subject answer every task and grade what comes; only the cache is stored.
 
-    Raises as `evaluate_many`.
+    Raises as `evaluate_many`, and
+        ModelServerUnavailable: nobody answers any more; the cache keeps what came before.
     """
     _require_valid(subjects, samples_per_task, batch_size)
-    report = progress or _silent
-    measured = _answer(tasks, subjects, samples_per_task, seed, batch_size, report)
-    grade(measured, sandbox, report)
-    return measured
-
-
-def _answer(
-    tasks: Sequence[SuiteTask],
-    subjects: Sequence[Subject],
-    samples_per_task: int,
-    seed: int,
-    batch_size: int,
-    progress: Progress,
-) -> list[Measured]:
-    """Send each batch to all subjects in turn; who comes first alternates, as speed is compared."""
-    measured = [Measured(subject) for subject in subjects]
-    slots = [(task, number) for task in tasks for number in range(samples_per_task)]
-    total = len(slots) * len(subjects)
-    for batch_number, start in enumerate(range(0, len(slots), batch_size)):
-        batch = slots[start : start + batch_size]
-        for result in measured if batch_number % 2 == 0 else reversed(measured):
-            _answer_batch(result, batch, seed + start)
-            progress(sum(len(m.attempts) for m in measured), total, "answers")
-    return measured
-
-
-def _answer_batch(result: Measured, batch: list[tuple[SuiteTask, int]], seed: int) -> None:
-    started = time.perf_counter()
-    answers = result.subject.generate([task.prompt for task, _ in batch], seed)
-    seconds = time.perf_counter() - started
-    result.attempts += [
-        attempt(task, number, answer) for (task, number), answer in zip(batch, answers, strict=True)
-    ]
-    made = [answer.output_tokens for answer in answers if answer.text is not None]
-    counted = [tokens for tokens in made if tokens is not None]
-    if counted and len(counted) == len(made):
-        result.output_tokens += sum(counted)
-        result.seconds += seconds
-        result.batch_rates.append(sum(counted) / seconds)
-    else:
-        result.batch_rates.append(None)
+    require_gradable(tasks, sandbox)
+    asking = Asking(subjects, slots_of(tasks, samples_per_task, seed), cache)
+    watch = Watch(len(asking.slots) * len(subjects), progress)
+    with Grading(sandbox) as grading:
+        for made in asking.batches(batch_size, lambda: watch.tell(asking.measured, grading)):
+            grading.take(made)
+            watch.tell(asking.measured, grading)
+        while not grading.settle(watch.PERIOD_S):
+            watch.tell(asking.measured, grading)
+        _fill_in(asking.measured, grading)
+        watch.tell(asking.measured, grading, is_last=True)
+    return asking.measured
 
 
 def grade(measured: Sequence[Measured], sandbox: Sandbox, progress: Progress | None = None) -> None:
     """Fill in the grades; equal answers to one task are executed once, whoever gave them."""
-    report = progress or _silent
-    distinct: dict[tuple[UUID, str], SuiteTask] = {}
+    watch = Watch(sum(len(result.attempts) for result in measured), progress)
+    with Grading(sandbox) as grading:
+        grading.take(made for result in measured for made in result.attempts)
+        while not grading.settle(watch.PERIOD_S):
+            watch.tell(measured, grading)
+        _fill_in(measured, grading)
+        watch.tell(measured, grading, is_last=True)
+
+
+def _fill_in(measured: Sequence[Measured], grading: Grading) -> None:
     for result in measured:
-        for made in result.attempts:
-            if made.answer.text is not None:
-                distinct[made.task.id, made.answer.text] = made.task
-    keys = list(distinct)
-    grades: dict[tuple[UUID, str], Grade] = {}
-    for start in range(0, len(keys), _GRADED_AT_ONCE):
-        some = keys[start : start + _GRADED_AT_ONCE]
-        graded = grade_many(
-            [_graded_task(distinct[key]) for key in some], [text for _, text in some], sandbox
-        )
-        grades.update(zip(some, graded, strict=True))
-        report(start + len(some), len(keys), "answers graded")
-    for result in measured:
-        result.grades = [
-            None
-            if made.answer.text is None
-            else _said_something(grades[made.task.id, made.answer.text])
-            for made in result.attempts
-        ]
-
-
-def _graded_task(task: SuiteTask) -> GradedTask:
-    return GradedTask(task.task_id, task.prompt, task.grader, task.reference)
-
-
-def _said_something(graded: Grade) -> Grade:
-    """An answer without code arrived all the same: it is wrong, not lost.
-
-    Lost answers leave the comparison, and a model must not leave it by saying nothing.
-    """
-    if graded.status is Status.LOST:
-        return Grade.of(Status.WRONG, graded.detail)
-    return graded
+        graded = [grading.of(made) for made in result.attempts]
+        result.grades = [None if isinstance(one, Ungraded) else one for one in graded]
+        result.errors = {
+            index: one.detail for index, one in enumerate(graded) if isinstance(one, Ungraded)
+        }
 
 
 def store(
@@ -231,7 +180,7 @@ def store(
     run_id: UUID | None = None,
 ) -> Evaluation:
     """Add the Evaluation and its Samples to the session."""
-    estimate = success_rate(measured.outcomes())
+    estimate = success_rate(measured.outcomes(), measured.families())
     evaluation = Evaluation(
         run_id=run_id,
         suite_id=suite.id,
@@ -239,11 +188,13 @@ def store(
         subject=measured.subject.name,
         samples_per_task=samples_per_task,
         n_samples=len(measured.attempts),
-        n_lost=estimate.n_lost,
+        n_lost=estimate.n_lost - len(measured.errors),
         success_rate=estimate.rate,
         ci_low=estimate.low,
         ci_high=estimate.high,
         tokens_per_s=measured.tokens_per_s,
+        suite_hash=settings.get("suite_hash", suite.content_hash),
+        metrics=metrics_of(measured),
         settings={
             **measured.subject.settings,
             **settings,
@@ -254,32 +205,36 @@ def store(
     session.add(evaluation)
     session.flush()
     rows = [
-        _sample_row(evaluation.id, made, graded)
-        for made, graded in zip(measured.attempts, measured.grades, strict=True)
+        _sample_row(evaluation.id, made, graded, measured.errors.get(index))
+        for index, (made, graded) in enumerate(zip(measured.attempts, measured.grades, strict=True))
     ]
     if rows:
-        session.execute(insert(Sample), rows)
+        # The table, not the class: the ORM sends rows apart whose None stand in other columns.
+        session.connection().execute(insert(_SAMPLES), rows)
     return evaluation
 
 
-def _sample_row(evaluation_id: UUID, made: Attempt, graded: Grade | None) -> dict[str, Any]:
-    detail = graded.detail if graded else made.answer.detail
+def _sample_row(
+    evaluation_id: UUID, made: Attempt, graded: Grade | None, error: str | None
+) -> dict[str, Any]:
+    answer = made.answer
+    status = ERROR if error else str(graded.status if graded else Status.LOST)
+    detail = error or (graded.detail if graded else answer.detail)
     return {
         "id": new_id(),
         "evaluation_id": evaluation_id,
         "suite_task_id": made.task.id,
         "number": made.number,
-        "answer": made.answer.text or "",
+        "answer": answer.text or "",
         "passed": graded.passed if graded else None,
-        "status": str(graded.status if graded else Status.LOST),
+        "status": status,
         "score": graded.score if graded else None,
-        "detail": _storable(detail) or None,
+        "detail": storable(detail) or None,
+        "metrics": dict(graded.metrics) if graded else {},
+        "output_tokens": answer.output_tokens,
+        "latency_ms": None if answer.seconds is None else 1000 * answer.seconds,
+        "ttft_ms": None if answer.ttft_s is None else 1000 * answer.ttft_s,
     }
-
-
-def _storable(text: str) -> str:
-    """Replace what PostgreSQL cannot keep: NUL characters and lone surrogates."""
-    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def get_evaluation(session: Session, evaluation_id: UUID) -> Evaluation:
@@ -302,7 +257,3 @@ def _require_valid(subjects: Sequence[Subject], samples_per_task: int, batch_siz
     for name, value in (("samples_per_task", samples_per_task), ("batch_size", batch_size)):
         if value < 1:
             raise BadInput(name, value, "1 or more", "The default will do.")
-
-
-def _silent(done: float, total: float, unit: str) -> None:
-    """Tell nobody."""

@@ -18,6 +18,7 @@ class EvaluationOrder(BaseModel):
     seed: int | None = None
     batch_size: int | None = None
     base_url: str | None = None
+    use_cache: bool | None = None
 
 
 class VerdictOrder(BaseModel):
@@ -27,3 +28,5 @@ class VerdictOrder(BaseModel):
     candidate_evaluation_id: UUID
     reading: str = INTERVAL
     family: str | None = None
+    judge: bool = False
+    """Whether the judges of the settings are asked as well, before the verdict is answered."""

@@ -1,27 +1,37 @@
 """The job `evaluator.evaluate`, and how to order one: models of a server over one suite."""
 
+import os
+import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
-from evaluator.answers import ChatServer, Subject
-from evaluator.run import BATCH_SIZE, SAMPLES_PER_TASK, measure, store
+from evaluator.answers import AnswersByRequest, ChatServer, Providers, Subject
+from evaluator.cache import AnswerCache, folder_hash
+from evaluator.identity import probe_identity
+from evaluator.run import BATCH_SIZE, SAMPLES_PER_TASK, intact_tasks, measure, settings_of, store
 from evaluator.sandbox import Sandbox
-from evaluator.suites import load_suite, tasks_of
+from evaluator.speed import ADAPTER_USE, NO_ADAPTER, UNMERGED
+from evaluator.suites import load_suite
 from evaluator.tables import Evaluation
 from foundation.database import explain_row, session_scope
 from foundation.errors import BadInput
-from foundation.runs import RunHandle, enqueue, job
+from foundation.runs import RunHandle, cancel, enqueue, job
 from foundation.settings import get_settings
-from foundation.tables import Run
+from foundation.tables import DONE, RUNNING, Run
 from serving.backends.openai_compatible import ensure_adapter
-from trainer.registry import ADAPTER, served_name, version_folder
+from trainer.registry import ADAPTER, EXTERNAL, served_name, version_folder
 from trainer.tables import ModelVersion
 
 EVALUATE_JOB = "evaluator.evaluate"
+LITELLM = "litellm:"
+"""Begins the name of a model that litellm is to be asked for."""
+_LOOKED_BACK = 20
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,8 @@ class EvaluationPlan:
         seed: of all sampling.
         batch_size: requests in flight at once.
         base_url: of the server (…/v1); None for the deployment's engine.
+        use_cache: whether answers that the same model gave before are used; they count for no
+            speed. Without it a killed run still goes on where it stood.
     """
 
     samples_per_task: int = SAMPLES_PER_TASK
@@ -43,6 +55,7 @@ class EvaluationPlan:
     seed: int = 0
     batch_size: int = BATCH_SIZE
     base_url: str | None = None
+    use_cache: bool = True
 
     def __post_init__(self) -> None:
         for name in ("samples_per_task", "max_tokens", "batch_size"):
@@ -68,8 +81,42 @@ def start_evaluation(
         BadInput: no subjects, or a name twice.
     """
     known = load_suite(session, suite)
-    ref = f"{known.name}@{known.version}"
-    return enqueue(session, EVALUATE_JOB, evaluation_params(ref, subjects, plan), role=known.role)
+    params = evaluation_params(f"{known.name}@{known.version}", subjects, plan)
+    salt = _unfinished(session, params)
+    if salt is not None:
+        params["salt"] = salt
+    return enqueue(session, EVALUATE_JOB, params, role=known.role)
+
+
+def _unfinished(session: Session, params: dict[str, Any]) -> str | None:
+    """Return whose answers an order goes on with: those of its last run, if that did not finish.
+
+    A run that a process of this machine left behind when it died is cancelled, so that no worker
+    does it again beside the new one.
+    """
+    query = select(Run).where(Run.kind == EVALUATE_JOB, col(Run.params).contains(params))
+    runs = session.exec(query.order_by(col(Run.id).desc()).limit(_LOOKED_BACK))
+    last = next((run for run in runs if {**run.params, "salt": 0} == {**params, "salt": 0}), None)
+    if last is None or last.status == DONE:
+        return None
+    if last.status == RUNNING and _is_dead(last.worker or ""):
+        cancel(session, last.id)
+    return str(last.params.get("salt") or last.id)
+
+
+def _is_dead(worker: str) -> bool:
+    """Return whether a worker (`host:pid:thread`) was a process of this machine that is gone."""
+    host, _, process = worker.partition(":")
+    pid = process.partition(":")[0]
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def evaluation_params(
@@ -83,53 +130,142 @@ def evaluation_params(
 
 @job(EVALUATE_JOB)
 def evaluate_models(
-    run: RunHandle, *, suite: str, subjects: list[str], **plan: Any
+    run: RunHandle, *, suite: str, subjects: list[str], salt: str | None = None, **plan: Any
 ) -> dict[str, Any]:
     """Evaluate the subjects together; all evaluations are stored at once or not at all.
 
-    Started again after it had finished, it returns what it stored.
+    Answers are kept as they come: started again, it asks for those that are missing only. Started
+    again after it had finished, it returns what it stored.
     """
     with session_scope() as session:
         stored = session.exec(select(Evaluation).where(Evaluation.run_id == run.id)).all()
         if stored:
             return _result(stored)
         benchmark = load_suite(session, suite)
-        tasks = tasks_of(session, benchmark)
+        tasks = intact_tasks(session, benchmark)
         versions = {name: _version(session, name) for name in subjects}
     how = EvaluationPlan(**plan)
     how = replace(how, base_url=how.base_url or get_settings().engine_base_url)
-    settings = {**asdict(how), "suite_hash": benchmark.content_hash}
-    with _server(how) as server, Sandbox() as sandbox:
-        asked = [_subject(server, name, version) for name, version in versions.items()]
+    settings = settings_of(benchmark, **asdict(how))
+    cache = AnswerCache(run.id, salt or str(run.id), session_scope, how.use_cache)
+    with ExitStack() as stack:
+        models = Models(how, stack)
+        asked = [models.subject(name, version) for name, version in versions.items()]
+        sandbox = stack.enter_context(Sandbox())
         measured = measure(
-            tasks, asked, how.samples_per_task, sandbox, how.seed, how.batch_size, run.progress
+            tasks,
+            asked,
+            how.samples_per_task,
+            sandbox,
+            how.seed,
+            how.batch_size,
+            run.progress,
+            cache,
         )
         with session_scope() as session:
             evaluations = [
                 store(session, benchmark, result, how.samples_per_task, sandbox, settings, run.id)
                 for result in measured
             ]
+            cache.forget(session, asked)
     return _result(evaluations)
 
 
-def _server(plan: EvaluationPlan) -> ChatServer:
-    return ChatServer(
-        str(plan.base_url),
-        temperature=plan.temperature,
-        max_tokens=plan.max_tokens,
-        concurrency=plan.batch_size,
-        api_key=_api_key(),
-    )
+class Models:
+    """Finds who answers for a name: the engine, a server of FLYWHEEL_UPSTREAMS, or litellm.
+
+    Args:
+        plan: how to ask; its `base_url` is the engine's.
+        stack: closes every connection that is opened.
+    """
+
+    def __init__(self, plan: EvaluationPlan, stack: ExitStack) -> None:
+        self._plan, self._stack = plan, stack
+        self._opened: dict[str, AnswersByRequest] = {}
+
+    def subject(self, name: str, version: ModelVersion | None) -> Subject:
+        """Return a version of ours, its adapter loaded, or a model that only a server knows.
+
+        `litellm:openai/gpt-4o` is asked through litellm; so is an external version that no upstream
+        names.
+        """
+        if version is None:
+            return self._named(name, name, None)
+        if version.kind == EXTERNAL:
+            return self._named(version.base_model, version.name, version.id)
+        engine = self._engine()
+        subject = engine.subject(served_name(version), version.name, version.id)
+        settings = {**subject.settings, "model_hash": version.content_hash, ADAPTER_USE: NO_ADAPTER}
+        if version.kind == ADAPTER:
+            ensure_adapter(engine.base_url, version.name, version_folder(version), _api_key())
+            identity = probe_identity(
+                engine.base_url,
+                version.name,
+                version.base_model,
+                version.content_hash,
+                _api_key(),
+            )
+            settings |= {ADAPTER_USE: UNMERGED, "identity": identity.as_json()}
+        return replace(
+            subject,
+            model_hash=model_hash(version),
+            settings=settings,
+            # Another server may be another engine, or hold the weights in fewer bits.
+            decoding={**subject.decoding, "server": engine.base_url},
+        )
+
+    def _named(self, model: str, name: str, version_id: UUID | None) -> Subject:
+        upstream = self._upstream(model)
+        if upstream is not None:
+            return upstream.subject(model, name, version_id)
+        if model.startswith(LITELLM) or version_id is not None:
+            return self._litellm().subject(model.removeprefix(LITELLM), name, version_id)
+        return self._engine().subject(model, name)
+
+    def _upstream(self, model: str) -> AnswersByRequest | None:
+        for entry in get_settings().upstreams.values():
+            if model in (entry.get("models") or ()):
+                return self._server(str(entry.get("base_url")), entry.get("api_key"))
+        return None
+
+    def _engine(self) -> ChatServer:
+        return self._server(str(self._plan.base_url), _api_key())
+
+    def _server(self, base_url: str, api_key: str | None) -> ChatServer:
+        opened = self._opened.get(base_url)
+        if isinstance(opened, ChatServer):
+            return opened
+        server = ChatServer(
+            base_url,
+            temperature=self._plan.temperature,
+            max_tokens=self._plan.max_tokens,
+            concurrency=self._plan.batch_size,
+            api_key=api_key,
+        )
+        self._opened[base_url] = self._stack.enter_context(server)
+        return server
+
+    def _litellm(self) -> AnswersByRequest:
+        if LITELLM not in self._opened:
+            self._opened[LITELLM] = self._stack.enter_context(
+                Providers(
+                    temperature=self._plan.temperature,
+                    max_tokens=self._plan.max_tokens,
+                    concurrency=self._plan.batch_size,
+                )
+            )
+        return self._opened[LITELLM]
 
 
-def _subject(server: ChatServer, name: str, version: ModelVersion | None) -> Subject:
-    """Return a version of ours, its adapter loaded, or a model that only the server knows."""
-    if version is None:
-        return server.subject(name)
-    if version.kind == ADAPTER:
-        ensure_adapter(server.base_url, version.name, version_folder(version), _api_key())
-    subject = server.subject(served_name(version), version.name, version.id)
-    return replace(subject, settings={**subject.settings, "model_hash": version.content_hash})
+def model_hash(version: ModelVersion) -> str:
+    """Return the hash of a version's content with its base's; empty where either is not known."""
+    base = Path(version.base_model)
+    if version.kind == ADAPTER and version.content_hash:
+        beneath = folder_hash(base) if base.is_dir() else version.base_model
+        return f"{version.content_hash}+{beneath}"
+    if version.content_hash:
+        return version.content_hash
+    return f"folder:{folder_hash(base)}" if base.is_dir() else ""
 
 
 def _version(session: Session, name: str) -> ModelVersion | None:
