@@ -14,6 +14,14 @@ from sqlmodel import Session, col
 from admin.charts import Bar, IntervalChart, bars, interval_chart
 from admin.paging import Narrowing, Slice, newest_first
 from admin.rendering import Reading, render, wants_rows
+from evaluator.report import (
+    CONTENT_POLICY,
+    as_html,
+    evaluations_report,
+    get_verdict,
+    verdict_report,
+)
+from evaluator.run import get_evaluation
 from evaluator.tables import Evaluation, Sample, Suite, SuiteTask, Verdict
 from foundation import chat
 from foundation.errors import NotFound
@@ -170,6 +178,12 @@ def show_detail(
     return render(request, template, page)
 
 
+@routes.get("/evaluations/{id}/report", name="evaluations.report")
+def show_report(session: Reading, id: UUID) -> HTMLResponse:
+    """Show the report of an evaluation as a page of its own, under its own content policy."""
+    return _page(evaluations_report(session, [get_evaluation(session, id)]))
+
+
 @routes.get("/verdicts", name="verdicts.list")
 def show_verdicts(
     request: Request,
@@ -191,6 +205,16 @@ def show_verdicts(
 def show_verdict(request: Request, session: Reading, id: UUID) -> HTMLResponse:
     """Show one verdict."""
     return render(request, "verdicts/detail.html", verdict_detail(session, id))
+
+
+@routes.get("/verdicts/{id}/report", name="verdicts.report")
+def show_verdict_report(session: Reading, id: UUID) -> HTMLResponse:
+    """Show the report of a verdict as a page of its own, under its own content policy."""
+    return _page(verdict_report(session, get_verdict(session, id)))
+
+
+def _page(report: dict[str, Any]) -> HTMLResponse:
+    return HTMLResponse(as_html(report), headers={"content-security-policy": CONTENT_POLICY})
 
 
 def _evaluations() -> Any:

@@ -14,15 +14,15 @@ _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u2
 _TONES = {
     "good": (
         "success kept done production promoted promote deploy train yes pass passed stored initial "
-        "healthy"
+        "healthy ok pays"
     ),
     "bad": (
         "error failed dropped quarantined rolled_back rollback halted rejected fail lost no wrong "
-        "crash forbidden"
+        "crash forbidden alarm quarantine does_not_pay"
     ),
     "warn": (
         "silent cut cancelled stay stayed wait iterate retired stopped corrected ab_test timeout "
-        "memory"
+        "memory undecided"
     ),
     "busy": "running queued experimental candidate now",
 }

@@ -1,5 +1,7 @@
 """Fresh held-out tasks of a role, as a suite: from the test split, and never trained on.
 
+The evaluator's suites grow from them, and from corrected failures that nobody trained on.
+
 A version's test rows are good tasks to measure by only if nothing that anybody trained on asked the
 same: groups move when they grow together, and another variant or a set of pairs may have taught
 what this one holds out. So a task counts as fresh when no train split of any version holds its
@@ -30,6 +32,8 @@ CALLS, EXACT = "calls", "exact"
 """Graders of the evaluator that a proven answer can be the reference of."""
 SHORT_ANSWER: Final = 80
 """Characters of the last line of an answer that is compared word for word."""
+SHORT_WORDS: Final = 5
+"""Its words: a longer line is a sentence, which nobody else says in the same words."""
 LEAST_CALLS: Final = 2
 """Calls that a prompt must show for its function to be graded by them."""
 _ROWS_AT_ONCE: Final = 200
@@ -103,6 +107,14 @@ def fresh_ids(session: Session, role: str, recipe: CurationRecipe) -> list[UUID]
     return list(session.execute(_FRESH_IDS, given).scalars())
 
 
+def taught(
+    session: Session, role: str, recipe: CurationRecipe, interactions: Sequence[UUID]
+) -> set[UUID]:
+    """Return which interactions are no fresh tasks: a train split holds the like of them."""
+    given = {"role": role, "variant": recipe.variant, "ids": list(interactions)}
+    return set(session.execute(_TAUGHT, given).scalars())
+
+
 def grading_of(
     prompt: Sequence[Message],
     attributes: dict[str, Any],
@@ -131,7 +143,8 @@ def grading_of(
             return None
         return CALLS, {"entry_point": entry_point, "inputs": inputs, "code": code}
     last = answer.strip().splitlines()[-1].strip()
-    if code_language is not None or len(last) > SHORT_ANSWER:
+    is_short = len(last) <= SHORT_ANSWER and len(last.split()) <= SHORT_WORDS
+    if code_language is not None or not is_short:
         return None
     return EXACT, {"answer": last, "last_line": True}
 
@@ -216,7 +229,7 @@ def _is_json(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
-_FRESH: Final = """
+_TRAINED: Final = """
     WITH trained_rows AS (
         SELECT DISTINCT r.row_id FROM dataset_shard s JOIN shard_row r ON r.shard = s.shard
         WHERE s.split = 'train'
@@ -229,7 +242,11 @@ _FRESH: Final = """
         SELECT e.interaction_id, e.prompt_text_id, e.episode_id, nullif(e.split_key, '') AS key
         FROM trained t JOIN example e ON e.interaction_id = t.interaction_id
         WHERE e.role = :role AND e.variant = :variant
-    ), fresh AS (
+    )
+"""
+
+_FRESH: Final = f"""
+    {_TRAINED}, fresh AS (
         SELECT DISTINCT ON (coalesce(e.prompt_text_id::text, e.id::text)) e.id
         FROM example e
         WHERE e.role = :role AND e.variant = :variant AND e.status = 'kept' AND e.split = 'test'
@@ -241,6 +258,21 @@ _FRESH: Final = """
                  e.scores->'rank' DESC NULLS LAST, e.id
     )
 """
+
+_TAUGHT = text(
+    f"""
+    {_TRAINED}
+    SELECT i.id FROM interaction i
+    LEFT JOIN example e
+      ON e.interaction_id = i.id AND e.role = :role AND e.variant = :variant
+    WHERE i.id = ANY(:ids) AND (
+        EXISTS (SELECT FROM trained t WHERE t.interaction_id = i.id)
+        OR EXISTS (SELECT FROM known k WHERE k.prompt_text_id = e.prompt_text_id)
+        OR EXISTS (SELECT FROM known k WHERE k.episode_id = i.episode_id)
+        OR EXISTS (SELECT FROM known k WHERE k.key = e.split_key)
+    )
+    """
+)
 
 _FRESH_IDS = text(f"{_FRESH} SELECT id FROM fresh ORDER BY id")
 

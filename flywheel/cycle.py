@@ -5,7 +5,7 @@ roles at once and waits; a role leaves the turn where a decision says so, and it
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,8 @@ import flywheel.worker  # noqa: F401  registers every room's jobs and rules
 from curation.export import get_dataset
 from curation.recipe import UNVERIFIED, CurationRecipe
 from evaluator.decide import AB_TEST, DEPLOY
-from evaluator.suites import load_suite
+from evaluator.forgetting import QUARANTINE
+from evaluator.suites import list_suites, load_suite
 from evaluator.tasks import EvaluationPlan, start_evaluation
 from flywheel.benchmark import verdict_on
 from flywheel.observe import (
@@ -50,6 +51,8 @@ class TurnRecipe:
 
     suites: Mapping[str, str]
     """Benchmark of each role: a role without one is curated and trained, not promoted."""
+    general: str | None = None
+    """Suite to see what was forgotten by; by default `general`, where that is stored."""
     curation: Mapping[str, CurationRecipe] = field(default_factory=dict)
     """By role; other roles take the default recipe."""
     training: Mapping[str, Recipe] = field(default_factory=dict)
@@ -123,7 +126,7 @@ def require_known(recipe: TurnRecipe) -> None:
     """Check what the late stages need before the first one starts; raises as `turn`."""
     training_plan.profile(training_plan.SHOULD_TRAIN_PROFILES, recipe.profile)
     with session_scope() as session:
-        for suite in recipe.suites.values():
+        for suite in (*recipe.suites.values(), *([recipe.general] if recipe.general else [])):
             load_suite(session, suite)
 
 
@@ -261,24 +264,51 @@ def _chosen_base(session: Session, turn: RoleTurn) -> str | None:
 
 
 def benchmark(turns: list[RoleTurn], recipe: TurnRecipe, tell: Tell) -> None:
-    """Let baseline, candidate and control answer the role's suite side by side, and compare."""
+    """Let baseline, candidate and control answer the role's suite side by side, and compare.
+
+    In the same round baseline and candidate answer the general suite, if there is one.
+    """
     ready = [t for t in turns if t.candidate and t.role in recipe.suites]
     with session_scope() as session:
+        general = _general_suite(session, recipe)
         runs = {
-            turn.role: start_evaluation(
-                session,
-                recipe.suites[turn.role],
-                [name for name in (turn.baseline.name, turn.candidate, turn.control) if name],
-                recipe.evaluation,
-            )
+            name: start_evaluation(session, suite, subjects, recipe.evaluation)
             for turn in ready
+            for name, suite, subjects in _questions(turn, recipe.suites[turn.role], general)
         }
     finished = wait_for(runs, "benchmark", tell)
     for turn in ready:
-        result = finished[turn.role].result or {}
+        result, candidate = finished[turn.role].result or {}, _known(turn.candidate)
+        beside = finished.get(_beside(turn.role))
         if turn.control:
-            turn.control_verdict = verdict_on(result, turn.control, _known(turn.candidate))
-        turn.verdict = verdict_on(result, turn.baseline.name, _known(turn.candidate))
+            turn.control_verdict = verdict_on(result, turn.control, candidate)
+        turn.verdict = verdict_on(
+            result, turn.baseline.name, candidate, beside.result if beside else None
+        )
+
+
+GENERAL = "general"
+"""Name of the suite that is asked beside the role's own, unless the recipe names another."""
+
+
+def _general_suite(session: Session, recipe: TurnRecipe) -> str | None:
+    if recipe.general is not None:
+        return recipe.general
+    return GENERAL if any(suite.name == GENERAL for suite in list_suites(session)) else None
+
+
+def _questions(
+    turn: RoleTurn, suite: str, general: str | None
+) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield name, suite and subjects of each run; a control has nothing to do with the general."""
+    pair = [turn.baseline.name, _known(turn.candidate)]
+    yield turn.role, suite, [*pair, *([turn.control] if turn.control else [])]
+    if general not in (None, suite):
+        yield _beside(turn.role), _known(general), pair
+
+
+def _beside(role: str) -> str:
+    return f"{role} on general tasks"
 
 
 def experiment(turns: list[RoleTurn], recipe: TurnRecipe) -> None:
@@ -286,6 +316,8 @@ def experiment(turns: list[RoleTurn], recipe: TurnRecipe) -> None:
     for turn in (t for t in turns if t.ended_because is None):
         if turn.verdict is None:
             turn.end("not promoted: the role has no benchmark suite")
+        elif (turn.verdict.get("forgetting") or {}).get("outcome") == QUARANTINE:
+            turn.end(f"quarantined: {' '.join(turn.verdict['forgetting']['reasons'])}")
         elif turn.verdict["verdict"]["outcome"] not in (DEPLOY, AB_TEST):
             turn.end(f"baseline stays: {' '.join(turn.verdict['reasons'])}")
         else:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlmodel import Session, col, select
 
 from curation.tables import Dataset
+from evaluator.drift import DriftReport, reports
 from foundation.tables import now
 from trainer.tables import ModelVersion, TrainingRun
 
@@ -71,11 +72,30 @@ def success_then_and_now(
 ) -> tuple[float | None, float | None]:
     """Return a version's success (0-1) when it began to serve and lately: what drift is.
 
-    Both are None below twice `DRIFT_OUTCOMES` outcomes: the two ends must not overlap.
+    Once the watch over drift has its reference, it is what that says: the reference, and the
+    success since the change if it gave alarm, else since the reference. The last outcomes alone
+    fall by 5 points by chance too often. Without it, both ends of the log are compared, and are
+    None below twice `DRIFT_OUTCOMES` outcomes: the two ends must not overlap.
     """
+    version = session.get_one(ModelVersion, version_id)
+    for watch in reports(session, role):
+        if watch.version == version.name and (found := _watched(watch)) is not None:
+            return found
     values = {"role": role, "version": version_id, "some": DRIFT_OUTCOMES}
     then, now_ = session.execute(_THEN_AND_NOW, values).one()
     return (None, None) if then is None else (float(then), float(now_))
+
+
+def _watched(watch: DriftReport) -> tuple[float, float] | None:
+    """Return reference and success by a watch; None as long as it has seen too little."""
+    seen = watch.inputs
+    if seen is None:
+        return None
+    if watch.alarm_decision_id is not None and seen.success_since is not None:
+        return seen.reference_rate, seen.success_since
+    if seen.n < DRIFT_OUTCOMES:
+        return None
+    return seen.reference_rate, 1 - seen.n_failed / seen.n
 
 
 def tasks_per_day(session: Session, role: str) -> float | None:

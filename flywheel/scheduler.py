@@ -18,8 +18,9 @@ from sqlalchemy.exc import SQLAlchemyError
 import flywheel.worker  # noqa: F401  the sweeper must know every room's jobs
 from collector.partitions import ensure_partitions
 from collector.tasks import join
+from evaluator.drift import watch_all
 from flywheel.adapters import keep_adapters_loaded
-from foundation.database import get_engine
+from foundation.database import get_engine, session_scope
 from foundation.errors import FlywheelError
 from foundation.queue import forget_delivered
 from foundation.runs import sweep
@@ -50,10 +51,16 @@ def duties() -> list[Duty]:
         Duty("watch experiments and guards", 5.0, watch),
         Duty("keep adapters loaded", 5.0, keep_adapters_loaded),
         Duty("join feedback", 10.0, partial(join, timedelta(minutes=2))),
+        Duty("watch for drift", 60.0, _watch_for_drift),
         Duty("join feedback of an outage", 3600.0, partial(join, timedelta(days=1))),
         Duty("make partitions ahead", 3600.0, _partitions),
         Duty("forget delivered messages", 3600.0, forget_delivered),
     ]
+
+
+def _watch_for_drift() -> None:
+    with session_scope() as session:
+        watch_all(session)
 
 
 def _partitions() -> None:

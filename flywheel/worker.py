@@ -8,6 +8,9 @@ from celery.signals import worker_process_init
 import collector.tasks
 import curation.tasks
 import evaluator.decide
+import evaluator.drift
+import evaluator.forgetting
+import evaluator.roi
 import evaluator.tasks
 import flywheel.campaigns
 import router.tasks
@@ -24,6 +27,9 @@ ROOMS = (
     collector.tasks,
     curation.tasks,
     evaluator.decide,
+    evaluator.drift,
+    evaluator.forgetting,
+    evaluator.roi,
     evaluator.tasks,
     flywheel.campaigns,
     router.tasks,

@@ -5,11 +5,12 @@ is imported on first use and with the local map. Nothing else in this repository
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import lru_cache, wraps
 from typing import Any
 
 from foundation.errors import FlywheelError, MissingExtra
+from foundation.settings import get_settings
 
 Request = dict[str, Any]
 """An OpenAI chat completion request: model, messages and parameters."""
@@ -88,6 +89,24 @@ def price_per_mtok(model: str) -> tuple[float, float] | None:
     entry = known.get(model) or known.get(model.rpartition("/")[2]) or {}
     asked, said = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
     return None if asked is None or said is None else (asked * 1e6, said * 1e6)
+
+
+def cost_usd(model: str, response: Mapping[str, Any]) -> float | None:
+    """Return what a response cost by its stated usage; None if the model's price is not known."""
+    price, usage = price_per_mtok(model), response.get("usage") or {}
+    if price is None:
+        return None
+    asked, said = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    return float((asked * price[0] + said * price[1]) / 1e6)
+
+
+def connection_of(model: str) -> dict[str, Any]:
+    """Return how litellm calls the model: at the upstream of the settings that names it, if any."""
+    for entry in get_settings().upstreams.values():
+        if model in (entry.get("models") or []):
+            key = entry.get("api_key") or "none"
+            return {"model": f"openai/{model}", "api_base": entry["base_url"], "api_key": key}
+    return {"model": model}
 
 
 def complete(request: Request, **connection: Any) -> dict[str, Any]:

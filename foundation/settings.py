@@ -86,6 +86,11 @@ class Settings(BaseSettings):
         default=None,
         description="Folder or hub name of the base model to train and serve. Unset: by role.",
     )
+    judge_models: list[str] = Field(
+        default_factory=list,
+        description="Judges of answers in evaluations, as a JSON list of NAME or NAME=BASE; "
+        "several are a panel. Unset: no answer is judged.",
+    )
     torch_threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: all cores.")
     heartbeat_s: float = Field(
         default=2.0, gt=0, description="Seconds between heartbeats of a run."

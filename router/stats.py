@@ -1,9 +1,7 @@
-"""Always-valid statistics of an experiment: e-processes that may be looked at after every outcome.
+"""Always-valid statistics of an experiment: its pairs, what they say, and the difference.
 
-An e-process is a non-negative supermartingale that starts at 1 under its null hypothesis; by the
-inequality of Ville the chance that it *ever* reaches 1/alpha is at most alpha, however often one
-looks. All of them are kept as natural logarithms. `tests/router/test_stats.py` holds the realised
-error rates against alpha by simulation.
+The evidence itself is `evaluator.evidence`, whose functions are offered here too.
+`tests/router/test_stats.py` holds the realised error rates against alpha by simulation.
 
 Everything here is pure: numbers in, numbers out.
 """
@@ -13,22 +11,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincc, betaln, logsumexp
+from numpy.typing import NDArray
 
+from evaluator.evidence import always_valid_p as always_valid_p
+from evaluator.evidence import e_noninferior as e_noninferior
+from evaluator.evidence import e_value as e_value
+from evaluator.evidence import log_e_noninferior as log_e_noninferior
+from evaluator.evidence import log_e_pairs as log_e_pairs
+from evaluator.evidence import log_e_rate as log_e_rate
+from evaluator.evidence import log_e_srm as log_e_srm
 from router.tables import CONTROL, TREATMENT
 
 Floats = NDArray[np.float64]
 
-WIN_RATES: Floats = np.array([0.57, 0.62, 0.68, 0.77, 0.87])
-WEIGHTS: Floats = np.array([0.3, 0.3, 0.2, 0.1, 0.1])
-"""The mixture over how often a discordant pair is a win of the better arm."""
-
-_BETS: Floats = np.array([0.1, 0.2, 0.35, 0.5, 0.7, 0.9]) * 0.999
-_LARGEST_LOG = 700.0
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
@@ -158,87 +156,6 @@ def pair_evidence(pairs: Sequence[Pair]) -> PairEvidence:
         log_e_harm=float(worse[-1]),
         max_log_e_harm=float(worse.max()),
     )
-
-
-def log_e_pairs(wins: ArrayLike, losses: ArrayLike) -> Any:
-    """Return log E against 'the treatment is not better'; exchange the arguments for harm.
-
-    Under that null a discordant pair is a win with probability <= 1/2, so `(2q)^w (2(1-q))^l` is a
-    non-negative supermartingale for every q > 1/2, and so is their mixture. Exact for small counts,
-    needs no base rate and no variance. Nine straight wins are the fewest that reach E = 20.
-
-    Args:
-        wins: pairs won by the treatment only, a number or an array.
-        losses: pairs won by the control only, of the same shape.
-    """
-    won = np.asarray(wins, dtype=float)[..., None]
-    lost = np.asarray(losses, dtype=float)[..., None]
-    terms = np.log(WEIGHTS) + won * np.log(2 * WIN_RATES) + lost * np.log(2 * (1 - WIN_RATES))
-    highest = terms.max(axis=-1)
-    return highest + np.log(np.exp(terms - highest[..., None]).sum(axis=-1))
-
-
-def log_e_rate(bad: ArrayLike, n: ArrayLike, limit: float, a: float = 1.0, b: float = 10.0) -> Any:
-    """Return log E against 'bad events happen at a rate <= limit', for `bad` of `n` events.
-
-    A Beta(a, b) prior on the rate, truncated to rates above `limit`. Serves the SLOs: errors, and
-    p95 < 3 s as 'P(latency > 3 s) <= 5 %'. Far below the limit the truncated posterior underflows
-    to 0: then E = 0 and the logarithm is -inf. (A rate test cannot say that a rate is fine.)
-    """
-    x, total = np.asarray(bad, dtype=float), np.asarray(n, dtype=float)
-    above = np.asarray(betaincc(a + x, b + total - x, limit))
-    log_above = np.log(above, where=above > 0, out=np.full(above.shape, -np.inf))
-    return (
-        betaln(a + x, b + total - x)
-        - betaln(a, b)
-        + log_above
-        - np.log(betaincc(a, b, limit))
-        - x * np.log(limit)
-        - (total - x) * np.log1p(-limit)
-    )
-
-
-def log_e_srm(treated: ArrayLike, n: ArrayLike, share: float = 0.5, k: float = 100.0) -> Any:
-    """Return log E against 'the split is `share`', with `treated` of `n` units in treatment.
-
-    Sample ratio mismatch: a Beta prior of weight 2k around the planned share, 0 < share < 1
-    (Lindon & Malek, arXiv 2011.03567). After a change of share start afresh and add the logarithms.
-    """
-    x, total = np.asarray(treated, dtype=float), np.asarray(n, dtype=float)
-    a, b = 2 * k * share, 2 * k * (1 - share)
-    return (
-        betaln(a + x, b + total - x)
-        - betaln(a, b)
-        - x * np.log(share)
-        - (total - x) * np.log1p(-share)
-    )
-
-
-def log_e_noninferior(differences: ArrayLike, margin: float) -> float:
-    """Return log E against 'the treatment is worse by at least `margin`'.
-
-    Args:
-        differences: per pair, bad events of control minus those of treatment, in [-1, 1].
-        margin: the tolerated loss as a rate, 0 < margin < 1. Below 0.02 it takes > 1,000 pairs.
-    """
-    bets = _BETS / (1 - margin)
-    growth = np.log1p(bets[:, None] * (np.asarray(differences, dtype=float) + margin))
-    return float(logsumexp(growth.sum(axis=1)) - math.log(len(bets)))
-
-
-def e_noninferior(differences: ArrayLike, margin: float) -> float:
-    """Return E of `log_e_noninferior`, capped at the largest float's order."""
-    return e_value(log_e_noninferior(differences, margin))
-
-
-def e_value(log_e: float) -> float:
-    """Return E of its logarithm without overflow: at most e^700."""
-    return math.exp(min(log_e, _LARGEST_LOG))
-
-
-def always_valid_p(max_log_e: float) -> float:
-    """Return the p-value that holds at every look: 1 over the largest E so far, at most 1."""
-    return min(1.0, math.exp(-min(max_log_e, _LARGEST_LOG))) if max_log_e > 0 else 1.0
 
 
 def stratified_difference(

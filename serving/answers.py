@@ -12,7 +12,7 @@ from serving.batching import Row
 from serving.schemas import ChatRequest
 
 if TYPE_CHECKING:
-    from serving.engine import Engine, Generation
+    from serving.engine import Engine, Generation, Scored
 
 
 def whole(model: str, answers: "list[Generation]") -> dict[str, Any]:
@@ -37,6 +37,47 @@ def whole(model: str, answers: "list[Generation]") -> dict[str, Any]:
             }
         )
     return body
+
+
+def echoed(model: str, texts: "list[str]", scored: "list[Scored]", n_best: int) -> dict[str, Any]:
+    """Return the text completion that echoes scored prompts, with nothing after them.
+
+    Args:
+        model: as it was asked for.
+        texts: the prompts.
+        scored: one for each.
+        n_best: likeliest tokens beside the text's own in `top_logprobs`, 0 or 1.
+    """
+    n_tokens = sum(len(one.tokens) for one in scored)
+    return {
+        "id": f"cmpl-{secrets.token_hex(12)}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [
+            {
+                "index": index,
+                "text": text,
+                "logprobs": {
+                    "tokens": one.tokens,
+                    "token_logprobs": one.logprobs,
+                    "top_logprobs": _top(one, n_best),
+                    "text_offset": one.offsets,
+                },
+                "finish_reason": "length",
+            }
+            for index, (text, one) in enumerate(zip(texts, scored, strict=True))
+        ],
+        "usage": {"prompt_tokens": n_tokens, "completion_tokens": 0, "total_tokens": n_tokens},
+    }
+
+
+def _top(scored: "Scored", n_best: int) -> list[dict[str, float] | None]:
+    """Return, as vLLM does, each token with its log-probability beside the `n_best` likeliest."""
+    return [
+        None if own is None or best is None else {token: own, **dict([best] * n_best)}
+        for token, own, best in zip(scored.tokens, scored.logprobs, scored.best, strict=True)
+    ]
 
 
 def events(asked: ChatRequest, rows: list[Row], engine: "Engine") -> Iterator[str]:

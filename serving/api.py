@@ -5,6 +5,7 @@ Adapters are models of their own name, loaded with `POST /v1/adapters` or, as wi
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,17 +18,18 @@ from starlette.concurrency import run_in_threadpool
 
 from foundation.access import require_key
 from foundation.errors import BadInput, FlywheelError
-from serving.answers import error_body, events, whole
+from serving.answers import echoed, error_body, events, whole
 from serving.batching import Batcher, Row
 from serving.fit import shapes_of
 from serving.schemas import (
     AdapterAnswer,
     AdapterRequest,
     ChatRequest,
+    CompletionRequest,
     LoadLoraRequest,
     UnloadLoraRequest,
 )
-from serving.served import Served, context_tokens, rows_of
+from serving.served import Served, context_tokens, rows_of, texts_of
 
 if TYPE_CHECKING:
     from serving.engine import Generation
@@ -55,11 +57,13 @@ def create_engine_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         from serving.engine import Engine
 
+        started = time.perf_counter()
         engine = Engine.load(base_path, threads=threads)
+        load_s = time.perf_counter() - started
         batcher = Batcher(engine, max_batch, wait_ms / 1000)
         folder = Path(base_path)
         app.state.served = Served(
-            engine, batcher, str(base_path), context_tokens(folder), shapes_of(folder)
+            engine, batcher, str(base_path), context_tokens(folder), shapes_of(folder), load_s
         )
         yield
         await run_in_threadpool(batcher.close)
@@ -88,13 +92,14 @@ guarded = [Depends(_guard)]
 
 @routes.get("/healthz")
 def health(served: Model) -> dict[str, Any]:
-    """Say that the engine answers, and what it did so far."""
+    """Say that the engine answers, what it did so far, and what it takes to serve."""
     adapters = list(served.engine.adapters)
     return {
         "status": "ok",
         "base": served.base_path,
         "adapters": adapters,
         **served.batcher.counters(),
+        **served.footprint(),
     }
 
 
@@ -161,6 +166,21 @@ async def chat_completions(asked: ChatRequest, request: Request, served: Model) 
     if answers is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return JSONResponse(whole(asked.model, answers))
+
+
+@routes.post("/v1/completions", dependencies=guarded)
+async def completions(asked: CompletionRequest, served: Model) -> dict[str, Any]:
+    """Score texts: return them with the log-probability of each of their tokens.
+
+    The texts of a request are one batch, which no other request's texts join, so that the same
+    request gives the same figures.
+    """
+    texts = await run_in_threadpool(texts_of, asked, served)
+    adapter = served.adapter_of(asked.model)
+    scored = await asyncio.wrap_future(
+        served.batcher.call(lambda: served.engine.score(texts, adapter=adapter))
+    )
+    return echoed(asked.model, texts, scored, asked.logprobs or 0)
 
 
 async def _unless_gone(

@@ -40,6 +40,24 @@ class Generation:
     finish_reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A text as the model reads it, token by token.
+
+    Attributes:
+        tokens: the text in the tokenizer's pieces; a piece of a character reads as U+FFFD.
+        offsets: where in the text each token begins, in characters.
+        logprobs: natural logarithm of each token's probability after those before it; None for
+            the first, which nothing stands before.
+        best: the token that was the likeliest there, and its log-probability; None for the first.
+    """
+
+    tokens: list[str]
+    offsets: list[int]
+    logprobs: list[float | None]
+    best: list[tuple[str, float] | None]
+
+
 @dataclass(slots=True)
 class _Row:
     """One prompt on its way through the decode loop."""
@@ -51,6 +69,10 @@ class _Row:
     made: list[int] = field(default_factory=list)
     text: str = ""
     finish_reason: str = ""
+
+
+LOGITS_AT_ONCE = 2**26
+"""Logits held while texts are scored (rows x tokens x vocabulary): 256 MiB in fp32."""
 
 
 class Engine:
@@ -100,6 +122,18 @@ class Engine:
         transformers_logging.disable_progress_bar()  # a server's stderr is a log
         model = AutoModelForCausalLM.from_pretrained(base_path, dtype=torch.float32)
         return cls(model.eval(), AutoTokenizer.from_pretrained(base_path))
+
+    @property
+    def peak_vram_mb(self) -> float | None:
+        """Most MiB of GPU memory that tensors took so far; None if none is in use."""
+        if not torch.cuda.is_available():
+            return None
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1) or None
+
+    @property
+    def threads(self) -> int:
+        """Torch threads of this process."""
+        return torch.get_num_threads()
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -220,6 +254,75 @@ class Engine:
                 yield safe[sent:]
                 sent = len(safe)
         return _finished(row)
+
+    def score(self, texts: Sequence[str], *, adapter: str | None = None) -> list[Scored]:
+        """Returns how likely each text is to a model, token by token; nothing is generated.
+
+        Texts are padded on the right, where causal attention never looks, so that a text's score
+        does not depend on what stands beside it, but for the rounding of matrix products.
+
+        Args:
+            texts: as they are, without chat template; the tokenizer adds its start token, if any.
+            adapter: name, or None for the base.
+
+        Raises:
+            NotFound: for an adapter that is not loaded.
+        """
+        self._known(adapter)
+        if not texts:
+            return []
+        encoded = self.tokenizer(list(texts), return_offsets_mapping=True)
+        ids: list[list[int]] = encoded["input_ids"]
+        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+        scored: dict[int, Scored] = {}
+        for start in range(0, len(order), self.max_rows):
+            indexes = order[start : start + self.max_rows]
+            found = self._score([ids[index] for index in indexes], adapter)
+            for index, (chosen, best_ids, best) in zip(indexes, found, strict=True):
+                names = [self.tokenizer.decode([token]) for token in best_ids]
+                scored[index] = Scored(
+                    [self.tokenizer.decode([token]) for token in ids[index]],
+                    [first for first, _ in encoded["offset_mapping"][index]],
+                    [None, *chosen],
+                    [None, *zip(names, best, strict=True)],
+                )
+        return [scored[index] for index in range(len(ids))]
+
+    def _score(
+        self, rows: Sequence[list[int]], adapter: str | None
+    ) -> list[tuple[list[float], list[int], list[float]]]:
+        """Returns per row, from its second token on: log-probabilities, likeliest ids, theirs.
+
+        A few tokens of all rows at a time over a key/value cache, so that the logits fit.
+        """
+        longest = max(len(row) for row in rows)
+        ids = torch.full((len(rows), longest), self.tokenizer.pad_token_id or 0)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+        vocab = self._base.config.get_text_config().vocab_size
+        step = max(1, LOGITS_AT_ONCE // (len(rows) * vocab))
+        cache = DynamicCache(config=self._base.config)
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        for start in range(0, longest - 1, step):
+            end = min(start + step, longest - 1)
+            with self._serving(adapter) as model:
+                logits = model(
+                    input_ids=ids[:, start:end],
+                    position_ids=torch.arange(start, end)[None],
+                    past_key_values=cache,
+                    use_cache=True,
+                ).logits
+                logprobs = logits.float().log_softmax(-1)  # rows x tokens x vocab
+                after = ids[:, start + 1 : end + 1, None]
+                best = logprobs.max(-1)
+                parts.append((logprobs.gather(-1, after)[..., 0], best.indices, best.values))
+        if not parts:
+            return [([], [], []) for _ in rows]
+        chosen, best_ids, highest = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        return [
+            (chosen[i, :n].tolist(), best_ids[i, :n].tolist(), highest[i, :n].tolist())
+            for i, n in enumerate(len(row) - 1 for row in rows)
+        ]
 
     def _encode(self, prompts: Sequence[list[Message]]) -> list[list[int]]:
         if not prompts:

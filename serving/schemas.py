@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MAX_CHOICES = 128
 MAX_STOPS = 16
+MAX_PROMPTS = 128
+"""Texts that one request may have scored; they are one batch."""
 
 
 class ChatMessage(BaseModel):
@@ -44,6 +46,7 @@ class ChatRequest(BaseModel):
     tools: list[dict[str, Any]] | None = None
     response_format: dict[str, Any] | None = None
     logprobs: bool | None = None
+    prompt_logprobs: int | None = None
 
     @property
     def token_limit(self) -> int | None:
@@ -55,6 +58,24 @@ class ChatRequest(BaseModel):
         """The stop strings, without empty ones."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return tuple(stop for stop in stops if stop)
+
+
+class CompletionRequest(BaseModel):
+    """The part of OpenAI's older completion request that scores texts: `echo` and `logprobs`.
+
+    What would have text generated is refused by `serving.served`: chats are what is generated here.
+    """
+
+    model: str
+    prompt: str | list[str]
+    echo: bool = False
+    logprobs: int | None = None
+    max_tokens: int | None = 16
+
+    @property
+    def texts(self) -> list[str]:
+        """The prompts, also where it is one."""
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
 
 class AdapterRequest(BaseModel):

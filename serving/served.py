@@ -14,7 +14,8 @@ from foundation.chat import text_of
 from foundation.errors import BadInput, Conflict, NotFound
 from serving.batching import Batcher, Row
 from serving.fit import Shapes, require_fit
-from serving.schemas import ChatRequest
+from serving.footprint import peak_rss_mb
+from serving.schemas import MAX_PROMPTS, ChatRequest, CompletionRequest
 
 if TYPE_CHECKING:
     from serving.engine import Engine
@@ -22,15 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass
 class Served:
-    """A loaded base model, its adapters, and the thread that answers."""
+    """A loaded base model, its adapters, and the thread that answers.
+
+    Attributes:
+        load_s: seconds that the base model took to load, without the imports.
+        adapter_load_s: the same of each adapter.
+    """
 
     engine: "Engine"
     batcher: Batcher
     base_path: str
     context_tokens: int
     base_shapes: Shapes
+    load_s: float
     started: int = field(default_factory=lambda: int(time.time()))
     adapter_paths: dict[str, str] = field(default_factory=dict)
+    adapter_load_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def base_names(self) -> tuple[str, ...]:
@@ -65,7 +73,9 @@ class Served:
         resolved = str(folder.resolve())
         if name in self.engine.adapters and self.adapter_paths.get(name) == resolved:
             return False
+        started = time.perf_counter()
         self.engine.add_adapter(name, folder)
+        self.adapter_load_s[name] = round(time.perf_counter() - started, 4)
         self.adapter_paths[name] = resolved
         return True
 
@@ -74,6 +84,18 @@ class Served:
         if name in self.engine.adapters:
             self.engine.remove_adapter(name)
         self.adapter_paths.pop(name, None)
+        self.adapter_load_s.pop(name, None)
+
+    def footprint(self) -> dict[str, Any]:
+        """Return what it takes to serve: load times, memory (MiB), threads, how adapters work."""
+        return {
+            "load_s": round(self.load_s, 4),
+            "adapter_load_s": dict(self.adapter_load_s),
+            "merged": False,
+            "threads": self.engine.threads,
+            "peak_rss_mb": peak_rss_mb(),
+            "peak_vram_mb": self.engine.peak_vram_mb,
+        }
 
 
 def context_tokens(base_path: Path) -> int:
@@ -115,12 +137,41 @@ def rows_of(asked: ChatRequest, served: Served) -> list[Row]:
     ]
 
 
+def texts_of(asked: CompletionRequest, served: Served) -> list[str]:
+    """Return the texts that a request wants scored, after all that can be refused was checked.
+
+    Raises:
+        NotFound: an unknown model.
+        BadInput: anything but scoring, no or too many texts, or one that is too long or empty.
+    """
+    served.adapter_of(asked.model)
+    for name, value, is_right, expected in (
+        ("max_tokens", asked.max_tokens, asked.max_tokens == 0, "0: texts are only scored here"),
+        ("echo", asked.echo, asked.echo, "true: the log-probabilities are the prompt's"),
+        ("logprobs", asked.logprobs, asked.logprobs in (0, 1), "0 or 1"),
+    ):
+        if not is_right:
+            raise BadInput(name, value, expected, "To generate: POST /v1/chat/completions")
+    if not 1 <= len(asked.texts) <= MAX_PROMPTS:
+        raise BadInput("prompt", len(asked.texts), f"1 to {MAX_PROMPTS} texts", "Send several.")
+    for number, ids in enumerate(served.engine.tokenizer(asked.texts)["input_ids"]):
+        if not 1 <= len(ids) <= served.context_tokens:
+            raise BadInput(
+                f"prompt[{number}]",
+                f"{len(ids)} tokens",
+                f"1 to {served.context_tokens} tokens, the context",
+                "Cut the text into parts.",
+            )
+    return asked.texts
+
+
 def _refuse_unsupported(asked: ChatRequest) -> None:
     response_type = (asked.response_format or {}).get("type", "text")
     for name, value, is_used in (
         ("tools", asked.tools, bool(asked.tools)),
         ("response_format", asked.response_format, response_type != "text"),
         ("logprobs", asked.logprobs, bool(asked.logprobs)),
+        ("prompt_logprobs", asked.prompt_logprobs, asked.prompt_logprobs is not None),
     ):
         if is_used:
             raise BadInput(name, value, "plain text", "The embedded engine has none of it.")

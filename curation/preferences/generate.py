@@ -15,7 +15,7 @@ from curation.preferences.rank import (
     store_ranked,
 )
 from curation.recipe import CurationRecipe
-from curation.score.judge import connection_of
+from foundation import llm
 from foundation.database import session_scope
 from foundation.errors import BadInput
 from foundation.tables import now
@@ -52,7 +52,7 @@ def generate_pairs(
         raise BadInput("judge_model", None, "a model that ranks the answers", "Name a judge.")
     if n_answers < 2:
         raise BadInput("answers to a prompt", n_answers, "two or more", "One answer is no pair.")
-    connection = connection_of(model)
+    connection = llm.connection_of(model)
     generate = generated_by(connection.pop("model"), n_answers, **connection)
     since, counts = now(), dict[str, int]()
     with session_scope() as session:

@@ -1,8 +1,8 @@
 """What a reviewer is shown of an item: the task, the answer or answers, and the evidence on them.
 
 Who judges second sees what the first one saw: no label, no score that a label may have moved, and
-the answer as it was. Of a pair nobody sees which answer is the better one, or whose it is; half of
-the reviewers see them the other way round.
+the answer as it was. Of a pair or sample nobody sees which answer is the better one, or whose it
+is; half of the reviewers see them the other way round.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,8 @@ from sqlmodel import Session
 
 from curation.review.labels import example_of, pair_of, shown_answer
 from curation.review.leases import draft_of, get_item, likeness_sides
-from curation.review.said import ACTIONS, EXAMPLE, PAIR, SKIP, is_swapped
+from curation.review.said import ACTIONS, EXAMPLE, PAIR, SAMPLE, SKIP, is_swapped
+from curation.review.samples import sample_of
 from curation.review.words import reviewer_name
 from curation.tables import Example, ReviewItem
 from foundation.chat import Message
@@ -43,7 +44,7 @@ class Card:
     reason: str
     actions: tuple[str, ...]
     sides: tuple[Side, ...]
-    """One of an example; two of a pair (in this reviewer's order) or a likeness."""
+    """One of an example; two of a pair or sample (in this reviewer's order) or a likeness."""
     project: str
     task_type: str | None
     difficulty: str | None
@@ -69,7 +70,11 @@ def card_of(session: Session, item_id: UUID, reviewer: str) -> Card:
     """
     item, name = get_item(session, item_id), reviewer_name(reviewer)
     if item.kind == PAIR:
-        return _pair_card(session, item, name)
+        pair = pair_of(session, item)
+        return _blind_card(session, item, name, pair, pair.chosen, pair.rejected)
+    if item.kind == SAMPLE:
+        sample = sample_of(item)
+        return _blind_card(session, item, name, sample, sample.first, sample.second)
     if item.kind == EXAMPLE:
         example = example_of(session, item.subject_id)
         signals = _signals(example) if item.n_wanted == 1 else {}
@@ -79,12 +84,14 @@ def card_of(session: Session, item_id: UUID, reviewer: str) -> Card:
     return _card(session, item, name, first, sides, {})
 
 
-def _pair_card(session: Session, item: ReviewItem, reviewer: str) -> Card:
-    pair = pair_of(session, item)
-    sides = [Side(pair.prompt, pair.chosen), Side(pair.prompt, pair.rejected)]
+def _blind_card(
+    session: Session, item: ReviewItem, reviewer: str, about: Any, one: str, other: str
+) -> Card:
+    """Return the card of two answers to one prompt, in this reviewer's order."""
+    sides = [Side(about.prompt, one), Side(about.prompt, other)]
     if is_swapped(item.id, reviewer):
         sides.reverse()
-    return _card(session, item, reviewer, pair, tuple(sides), {})
+    return _card(session, item, reviewer, about, tuple(sides), {})
 
 
 def _card(

@@ -16,7 +16,7 @@ from sqlmodel import Session, col
 
 from curation.publish.rows import row_hash
 from curation.review.leases import DONE, OPEN, WITHDRAWN, likeness_sides
-from curation.review.said import ACCEPT, EXAMPLE, LIKENESS, PAIR, SKIP
+from curation.review.said import ACCEPT, EXAMPLE, LIKENESS, PAIR, SAMPLE, SKIP
 from curation.tables import (
     DROPPED,
     KEPT,
@@ -180,4 +180,13 @@ def _settle_likeness(session: Session, item: ReviewItem, said: Sequence[ReviewLa
     session.flush()
 
 
-_EFFECTS: Final = {EXAMPLE: _judge_again, PAIR: _settle_pair, LIKENESS: _settle_likeness}
+def _change_nothing(session: Session, item: ReviewItem, said: Sequence[ReviewLabel]) -> None:
+    """Leave a compared sample to the evaluation, which reads what was said."""
+
+
+_EFFECTS: Final = {
+    EXAMPLE: _judge_again,
+    PAIR: _settle_pair,
+    LIKENESS: _settle_likeness,
+    SAMPLE: _change_nothing,
+}

@@ -20,6 +20,7 @@ from curation.review.said import (
     EXAMPLE,
     FIRST,
     PAIR,
+    SAMPLE,
     SKIP,
     TIE,
     check,
@@ -179,7 +180,11 @@ def _kept_value(
     """Return whose answer is judged, and the value as the label keeps it."""
     if item.kind == PAIR:
         pair = pair_of(session, item)
-        return pair.winner_id, _compared(pair, item, reviewer, value) if action == COMPARE else {}
+        shown = (pair.winner_id, pair.loser_id)
+        return pair.winner_id, _compared(shown, item, reviewer, value) if action == COMPARE else {}
+    if item.kind == SAMPLE:
+        shown = (item.subject_id, UUID(str(item.other_id)))
+        return item.subject_id, _compared(shown, item, reviewer, value) if action == COMPARE else {}
     first = item.subject_id if item.kind == EXAMPLE else likeness_sides(item)[0]
     example = example_of(session, first)
     kept = scrubbed({name: given for name, given in value.items() if name != "answer"})
@@ -190,10 +195,10 @@ def _kept_value(
 
 
 def _compared(
-    pair: PreferencePair, item: ReviewItem, reviewer: str, value: dict[str, Any]
+    ids: tuple[UUID, UUID], item: ReviewItem, reviewer: str, value: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return which interaction won, whatever order the reviewer saw the two in."""
-    shown = [str(pair.winner_id), str(pair.loser_id)]
+    """Return which answer won, whatever order the reviewer saw the two in."""
+    shown = [str(one) for one in ids]
     if is_swapped(item.id, reviewer):
         shown.reverse()
     if value["choice"] == TIE:

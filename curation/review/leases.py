@@ -42,7 +42,7 @@ def next_item(
         session: the lease holds from its commit on.
         reviewer: who asks.
         role: of the items; None: of whichever role has the most important one.
-        kind: `example`, `pair` or `likeness`; None: any.
+        kind: `example`, `pair`, `likeness` or `sample`; None: any.
         besides: items that are not wanted now, such as the one on the screen.
         lease_s: seconds until somebody else may get it.
     """
@@ -65,6 +65,8 @@ def next_item(
 
 def is_there(session: Session, item: ReviewItem) -> bool:
     """Return whether what the item is about still exists: it may have been erased."""
+    if item.kind == "sample":
+        return True  # it carries its texts
     if item.kind == "pair":
         return session.get(PreferencePair, item.subject_id) is not None
     ids = (item.subject_id,) if item.kind == "example" else likeness_sides(item)

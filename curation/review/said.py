@@ -1,8 +1,8 @@
 """What a reviewer may say, and what it means for scoring. Pure.
 
 Of an example: accept, reject with a reason, edit the answer, rate it 1-5, relabel its task type or
-difficulty; the last two also beside another verdict. Of a pair: compare. Of a likeness: accept
-(the two say the same) or reject. And skip anything.
+difficulty; the last two also beside another verdict. Of a pair or a sample: compare. Of a likeness:
+accept (the two say the same) or reject. And skip anything.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,13 +13,14 @@ from curation.score.outcome import Statement
 from curation.tables import ReviewLabel
 from foundation.errors import BadInput
 
-EXAMPLE, PAIR, LIKENESS = "example", "pair", "likeness"
+EXAMPLE, PAIR, LIKENESS, SAMPLE = "example", "pair", "likeness", "sample"
 ACCEPT, REJECT, EDIT, RATE, RELABEL = "accept", "reject", "edit", "rate", "relabel"
 COMPARE, SKIP = "compare", "skip"
 ACTIONS: Final = {
     EXAMPLE: (ACCEPT, REJECT, EDIT, RATE, RELABEL),
     PAIR: (COMPARE,),
     LIKENESS: (ACCEPT, REJECT),
+    SAMPLE: (COMPARE,),
 }
 """What may be said of each kind of item, beside `skip`."""
 
@@ -73,7 +74,7 @@ def verdict_of(kind: str, label: ReviewLabel) -> str | None:
     """Return what a label decides, in one word that two reviewers may agree on; None: nothing."""
     if kind == EXAMPLE:
         return REVIEWED.get(label.action)
-    if kind == PAIR:
+    if kind in (PAIR, SAMPLE):
         return str(label.value.get("winner") or TIE)
     return "duplicate" if label.action == ACCEPT else "distinct"
 

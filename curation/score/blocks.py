@@ -33,7 +33,7 @@ BRACKETED: Final = frozenset(
     ("c", "cpp", "csharp", "css", "go", "java", "javascript", "kotlin", "php", "rust", "scala")
 ) | {"swift", "typescript"}
 
-_FENCE = re.compile(r"^[ \t]*```([\w+#-]*)[^\n]*\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^[ \t]*```([\w+#-]*+)[^\n]*+\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
 _STARTS_LIKE_CODE = re.compile(r"(?:@\w|def |async def |class |import |from [\w.]+ import )")
 _PYTHON_LINE = re.compile(
     r"^[ \t]*(?:(?:async )?def \w+\(.*\).*:|class \w+(?:\(.*\))?:|from [\w.]+ import [\w*(, ]+)"

@@ -10,8 +10,6 @@ time the other way round (answer before task, a scale of faults in place of meri
 those where it changes sides is its flip rate.
 """
 
-import hashlib
-import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,15 +28,13 @@ from curation.score.outcome import Attempt, Statement
 from curation.tables import JudgeCall
 from foundation import llm
 from foundation.chat import Message, answer_text, message
-from foundation.settings import get_settings
+from foundation.marks import between, json_objects, key_of, mark_of
 from foundation.tables import now
 
 PLAIN, SWAPPED = "merit-1", "fault-1"
 """The two rubrics, with their version: 10 is best in the first, 0 in the second."""
 REPEATED_SHARE: Final = 0.2
 """Questions that are asked both ways."""
-MAX_CHARS: Final = 24_000
-"""Of the task and of the answer that a judge is shown; the middle of a longer one is left out."""
 MAX_REASON_CHARS: Final = 500
 AT_ONCE: Final = 4
 TIMEOUT_S: Final = 120.0
@@ -117,18 +113,18 @@ class Question:
     def key(self) -> str:
         """What its answer is kept under: the same model, rubric and texts are the same question."""
         asked = (self.model, self.rubric, self.attempt.prompt_text, self.attempt.answer)
-        return hashlib.sha256("\0".join(asked).encode("utf-8", "replace")).hexdigest()
+        return key_of(*asked)
 
     @property
     def mark(self) -> str:
         """The word that sets the texts off and that the verdict has to repeat."""
-        return hashlib.sha256(f"mark {self.key}".encode()).hexdigest()[:16]
+        return mark_of(self.key)
 
     def messages(self) -> list[Message]:
         """Return the conversation that asks it."""
         parts = [
-            _between(self.mark, "TASK", self.attempt.prompt_text),
-            _between(self.mark, "ANSWER", self.attempt.answer),
+            between(self.mark, "TASK", self.attempt.prompt_text),
+            between(self.mark, "ANSWER", self.attempt.answer),
         ]
         if self.rubric == SWAPPED:
             parts.reverse()
@@ -158,7 +154,7 @@ def ask(
         return 0
     left = recipe.judge_calls - (_n_asked_since(session, recipe.judge_model, since) if since else 0)
     waiting = _unasked(session, _questions(attempts, recipe.judge_model))[: max(left, 0)]
-    connection, n_asked = connection_of(recipe.judge_model), 0
+    connection, n_asked = llm.connection_of(recipe.judge_model), 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for start in range(0, len(waiting), AT_ONCE):
             wave = waiting[start : start + AT_ONCE]
@@ -253,7 +249,7 @@ def read_verdict(reply: str, question: Question) -> tuple[float | None, str | No
     """
     graded = [
         (grade, str(found.get("reason") or "")[:MAX_REASON_CHARS] or None)
-        for found in _objects(reply)
+        for found in json_objects(reply)
         if found.get("mark") == question.mark
         and (grade := _grade(found.get("grade"), question.rubric)) is not None
     ]
@@ -322,41 +318,13 @@ def _store(session: Session, answered: Iterable[tuple[Question, dict[str, Any] |
                 "interaction_id": question.attempt.interaction_id,
                 "score": score,
                 "reason": reason,
-                "cost_usd": _cost_usd(question.model, response),
+                "cost_usd": llm.cost_usd(question.model, response),
                 "created_at": now(),
             }
         )
     if rows:
         session.execute(insert(JudgeCall).on_conflict_do_nothing(), rows)
         session.flush()
-
-
-def _cost_usd(model: str, response: Mapping[str, Any]) -> float | None:
-    price, usage = llm.price_per_mtok(model), response.get("usage") or {}
-    if price is None:
-        return None
-    asked, said = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-    return float((asked * price[0] + said * price[1]) / 1e6)
-
-
-def connection_of(model: str) -> dict[str, Any]:
-    """Return how litellm calls the model: at the upstream of the settings that names it, if any."""
-    for entry in get_settings().upstreams.values():
-        if model in (entry.get("models") or []):
-            key = entry.get("api_key") or "none"
-            return {"model": f"openai/{model}", "api_base": entry["base_url"], "api_key": key}
-    return {"model": model}
-
-
-def _between(mark: str, name: str, shown: str) -> str:
-    return f"<<<{name} {mark}\n{_shortened(shown)}\n{mark} {name}>>>"
-
-
-def _shortened(shown: str) -> str:
-    if len(shown) <= MAX_CHARS:
-        return shown
-    half = MAX_CHARS // 2
-    return f"{shown[:half]}\n[{len(shown) - 2 * half} characters left out]\n{shown[-half:]}"
 
 
 def _verdict(calls: Sequence[JudgeCall]) -> Verdict:
@@ -381,17 +349,3 @@ def _grade(given: Any, rubric: str) -> float | None:
         return None
     share = int(given) / TOP_GRADE
     return 1.0 - share if rubric == SWAPPED else share
-
-
-def _objects(reply: str) -> Iterator[dict[str, Any]]:
-    """Yield every JSON object that stands in a reply, in prose or in a fence."""
-    decoder, place = json.JSONDecoder(), reply.find("{")
-    while place >= 0:
-        try:
-            found, end = decoder.raw_decode(reply, place)
-        except (ValueError, RecursionError):
-            end = place + 1
-        else:
-            if isinstance(found, dict):
-                yield found
-        place = reply.find("{", end)

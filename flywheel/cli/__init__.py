@@ -13,6 +13,7 @@ from flywheel.cli import (
     dead_letters,
     decisions,
     erase,
+    evaluation,
     feedback,
     models,
     otel,
@@ -22,9 +23,12 @@ from flywheel.cli import (
     runs,
     scrub,
     services,
+    serving_cost,
     spool,
+    suites,
     templates,
     traffic,
+    watching,
 )
 from flywheel.cli.demo import demo
 from flywheel.cli.turn import turn
@@ -47,11 +51,15 @@ feedback.register(app)
 scrub.register(app)
 spool.register(app)
 models.register(app)
+suites.register(app)
+evaluation.register(app)
+serving_cost.register(app)
 traffic.register(app)
 decisions.register(app)
 otel.register(app)
 review.register(app)
 runs.register(app)
 pairs.register(app)
+watching.register(app)
 app.command()(turn)
 app.command()(demo)

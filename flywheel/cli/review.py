@@ -36,7 +36,7 @@ commands = typer.Typer(
 ItemId = Annotated[str, typer.Argument(help="Id of the item.")]
 Reviewer = Annotated[str | None, typer.Option(help="Who reviews; by default FLYWHEEL_ADMIN_USER.")]
 Role = Annotated[str | None, typer.Option(help="Only this agent role.")]
-Kind = Annotated[str | None, typer.Option(help="Only example, pair or likeness.")]
+Kind = Annotated[str | None, typer.Option(help="Only example, pair, likeness or sample.")]
 Reason = Annotated[str | None, typer.Option(help="Why, in a few words.")]
 Since = Annotated[datetime | None, typer.Option(help="Labels from this time (UTC) on.")]
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _TURN_CHARS: Final = 4000
 """Characters of an earlier turn that are shown; the last one is shown whole."""
 
+_COMPARED: Final = {"1": "first is better", "2": "second is better", "=": "equal"}
 KEYS: Final = {
     "example": {
         "a": "accept",
@@ -36,9 +37,17 @@ KEYS: Final = {
         **{digit: f"rate {digit}" for digit in "12345"},
         "t": "relabel",
     },
-    "pair": {"1": "first is better", "2": "second is better", "=": "equal"},
+    "pair": _COMPARED,
     "likeness": {"y": "the same", "n": "different"},
+    "sample": _COMPARED,
 }
+_NAMES: Final = {
+    "example": ("answer",),
+    "pair": ("first", "second"),
+    "likeness": ("one", "other"),
+    "sample": ("first", "second"),
+}
+"""What the answers on a card are called."""
 ALWAYS: Final = {"s": "skip", "u": "undo", "q": "quit"}
 
 
@@ -46,7 +55,7 @@ def show(card: "Card", screen: Console) -> None:
     """Print a card: what was asked, what was answered, and what is known of it."""
     facts = [card.role, card.kind, f"because {card.reason}", card.task_type, card.difficulty]
     screen.print(Rule(Text(" · ".join(printable(fact) for fact in facts if fact))))
-    names = {"example": ("answer",), "pair": ("first", "second")}.get(card.kind, ("one", "other"))
+    names = _NAMES[card.kind]
     for number, (name, side) in enumerate(zip(names, card.sides, strict=True)):
         if number == 0 or card.kind == "likeness":
             screen.print(_asked(side))
@@ -155,7 +164,7 @@ def _said(
     """Return action, value and reason of a key; asks for what else is needed."""
     if key == "s":
         return "skip", {}, None
-    if card.kind == "pair":
+    if card.kind in ("pair", "sample"):
         return "compare", {"choice": {"1": "first", "2": "second", "=": "tie"}[key]}, None
     if card.kind == "likeness":
         return {"y": "accept", "n": "reject"}[key], {}, None

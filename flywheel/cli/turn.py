@@ -12,6 +12,12 @@ def turn(
     suite: Annotated[
         list[str] | None, typer.Option(help="Benchmark of a role, as role=suite; repeatable.")
     ] = None,
+    general: Annotated[
+        str | None,
+        typer.Option(
+            help="Suite to see what was forgotten by; default: general, where that is stored."
+        ),
+    ] = None,
     base: Annotated[
         str | None, typer.Option(help="Base model; default: what trainer.choose_base says.")
     ] = None,
@@ -46,6 +52,7 @@ def turn(
         require_role(role)
     recipe = TurnRecipe(
         suites=suites,
+        general=general,
         training=dict.fromkeys(roles, preset_of(preset)),
         experiment=PLANS["demo" if profile == "demo" else "default"],
         profile=profile,

@@ -57,7 +57,7 @@ def list_models(base_url: str, api_key: str | None = None) -> list[ServedModel]:
         EngineUnavailable: no answer, or not a list of models.
         EngineRefused: an error status.
     """
-    answer = _send("GET", f"{base_url.rstrip('/')}/models", api_key, None)
+    answer = send("GET", f"{base_url.rstrip('/')}/models", api_key, None)
     try:
         return [
             ServedModel(entry["id"], entry.get("root"), entry.get("parent"))
@@ -89,7 +89,7 @@ def ensure_adapter(base_url: str, name: str, path: str | Path, api_key: str | No
     url = f"{base_url.rstrip('/')}/load_lora_adapter"
     body = {"lora_name": name, "lora_path": str(path)}
     try:
-        _send("POST", url, api_key, body)
+        send("POST", url, api_key, body)
     except EngineRefused as error:
         if _ALREADY not in error.reason:  # vLLM, when somebody else was faster
             raise
@@ -100,7 +100,7 @@ def ensure_adapter(base_url: str, name: str, path: str | Path, api_key: str | No
 def remove_adapter(base_url: str, name: str, api_key: str | None = None) -> None:
     """Have the server forget the adapter `name`; raises as `ensure_adapter`."""
     url = f"{base_url.rstrip('/')}/unload_lora_adapter"
-    _send("POST", url, api_key, {"lora_name": name})
+    send("POST", url, api_key, {"lora_name": name})
 
 
 def wait_ready(base_url: str, timeout_s: float = 60.0, api_key: str | None = None) -> None:
@@ -116,10 +116,30 @@ def wait_ready(base_url: str, timeout_s: float = 60.0, api_key: str | None = Non
             time.sleep(0.1)
 
 
-def _send(method: str, url: str, api_key: str | None, body: Any) -> httpx.Response:
+def footprint(base_url: str, api_key: str | None = None) -> dict[str, Any]:
+    """Return what the engine at `base_url` (…/v1) says it takes to serve; empty of other servers.
+
+    Load times (`load_s`, `adapter_load_s`), `peak_rss_mb`, `peak_vram_mb`, `threads`, `merged`.
+
+    Raises:
+        EngineUnavailable: no answer.
+    """
+    names = ("load_s", "adapter_load_s", "peak_rss_mb", "peak_vram_mb", "threads", "merged")
+    root = base_url.rstrip("/").removesuffix("/v1")
+    try:
+        said = send("GET", f"{root}/healthz", api_key, None).json()
+    except (EngineRefused, ValueError):
+        return {}
+    return {name: said[name] for name in names if name in said} if isinstance(said, dict) else {}
+
+
+def send(
+    method: str, url: str, api_key: str | None, body: Any, timeout_s: float = TIMEOUT_S
+) -> httpx.Response:
+    """Send a request; raises EngineUnavailable and EngineRefused."""
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        answer = httpx.request(method, url, headers=headers, json=body, timeout=TIMEOUT_S)
+        answer = httpx.request(method, url, headers=headers, json=body, timeout=timeout_s)
     except httpx.HTTPError as error:
         raise EngineUnavailable(url, str(error) or type(error).__name__) from error
     if answer.is_error:
