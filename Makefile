@@ -8,9 +8,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 DEMO_ARGS ?=
 BENCH_ARGS ?=
-EXTRAS := service,train,semantic,scale,embedded,dev
+TEST_ARGS ?=
+TEST_PROCESSES ?= auto
+EXTRAS := service,train,semantic,scale,evaluate,codebleu,embedded,dev
 
-.PHONY: setup demo test test-clients check format clean bench-capture bench-curation bench-loss bench-venv
+.PHONY: setup demo test test-clients check format clean bench-capture bench-curation bench-evaluation bench-loss bench-venv
 
 setup: $(READY)
 
@@ -27,8 +29,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/flywheel demo $(DEMO_ARGS)
 
+# The files of tests go to as many processes as there are cores, each with a database of its own.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(TEST_ARGS)
 
 # The clients of other people, in virtual environments of their own: beside the light install of
 # this project, so that it is tested too.
@@ -60,15 +63,19 @@ bench-capture: $(READY) bench-venv
 bench-curation: $(READY) bench-venv
 	$(BIN)/python -m benchmarks.curation $(BENCH_ARGS)
 
+bench-evaluation: $(READY) bench-venv
+	$(BIN)/python -m benchmarks.evaluation $(BENCH_ARGS)
+
 bench-loss: $(READY)
 	$(BIN)/python -m benchmarks.loss $(BENCH_ARGS)
 
 # What our figures are printed beside, apart from this project's requirements.
-bench-venv: .venv-bench/.installed .venv-bench-dedupe/.installed
+bench-venv: .venv-bench/.installed .venv-bench-dedupe/.installed .venv-bench-evaluation/.installed
 
 .venv-bench/.installed: benchmarks/peers.txt
 .venv-bench-dedupe/.installed: benchmarks/peers-dedupe.txt
-.venv-bench/.installed .venv-bench-dedupe/.installed:
+.venv-bench-evaluation/.installed: benchmarks/peers-evaluation.txt
+.venv-bench/.installed .venv-bench-dedupe/.installed .venv-bench-evaluation/.installed:
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
 	  --requirement $<
