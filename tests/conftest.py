@@ -3,10 +3,12 @@
 `FLYWHEEL_TEST_POSTGRES_URL` names a server to use; without it the embedded one starts.
 """
 
+import asyncio
 import os
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -20,6 +22,18 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_loop_left() -> Iterator[None]:
+    """Close the event loop that a library's `get_event_loop` left behind in this thread.
+
+    The next `asyncio.run` would drop it unclosed, and a test of another file would get the blame.
+    """
+    yield
+    with suppress(RuntimeError):  # none is set
+        asyncio.get_event_loop_policy().get_event_loop().close()
+    asyncio.set_event_loop_policy(None)
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +93,13 @@ def close_broker() -> None:
 
 
 @pytest.fixture
+def broker_afresh() -> Iterator[None]:
+    """Let the next test connect to the broker anew: this one ends connections."""
+    yield
+    close_broker()
+
+
+@pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
     """Settings of a home of its own; the database is the test one where `database` is used too."""
     from foundation.settings import get_settings
@@ -94,11 +115,16 @@ def database(migrated: str, settings: object) -> str:
     """An empty database of the present schema; its URL."""
     from foundation.database import get_engine
 
-    stored = [t for t in SQLModel.metadata.sorted_tables if not t.info.get("is_view")]
-    tables = ", ".join(f'"{table.name}"' for table in stored)
+    stored = [t.name for t in SQLModel.metadata.sorted_tables if not t.info.get("is_view")]
+    # To truncate all of them takes 0.15 s, a third of the whole run; to look takes 0.002 s.
+    query = " UNION ALL ".join(
+        f"SELECT '{name}' WHERE EXISTS (SELECT FROM \"{name}\")" for name in stored
+    )
     with get_engine().begin() as connection:
         connection.execute(text("SET LOCAL lock_timeout = '20s'"))  # a leaked session, not a hang
-        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+        filled = ", ".join(f'"{name}"' for name in connection.execute(text(query)).scalars())
+        if filled:
+            connection.execute(text(f"TRUNCATE {filled} RESTART IDENTITY CASCADE"))
         broker = connection.execute(text("SELECT to_regclass('kombu_message')")).scalar()
         if broker is not None:
             connection.execute(text("DELETE FROM kombu_message"))  # kombu holds locks on both

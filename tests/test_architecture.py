@@ -29,10 +29,13 @@ MEETING_POINTS = {
         *("dead_letters", "erase", "metrics", "reconcile"),
         *("record", "schemas", "scrub", "sender", "spool", "streams", "transport"),
     },
-    "curation": {"tables", "build", "export", "recipe", "decontaminate", "review", "erase"},
-    "trainer": {"tables", "registry", "recipe"},
+    "curation": {
+        *("tables", "build", "export", "recipe", "decontaminate", "review", "erase"),
+        "eval_sets",
+    },
+    "trainer": {"tables", "registry", "recipe", "plan"},
     "serving": {"backends"},
-    "evaluator": {"tables", "run", "compare"},
+    "evaluator": {"tables", "run", "compare", "evidence", "report"},
     "router": {"tables", "experiment", "promote"},
 }
 """What other stages may import of a room: its tables, its front desk and the desk's types.

@@ -15,6 +15,9 @@ from upstream_app import Server, create_upstream_app
 
 import collector.client
 import evaluator.decide
+import evaluator.drift
+import evaluator.forgetting
+import evaluator.roi
 import router.experiment
 import router.guard
 import trainer.plan
@@ -172,6 +175,9 @@ PROFILED = {
     "trainer.choose_method": trainer.plan.CHOOSE_METHOD_PROFILES,
     "trainer.should_retrain": {"standard": trainer.plan.ShouldRetrainThresholds()},
     "evaluator.deploy": {"standard": evaluator.decide.DeployThresholds()},
+    "evaluator.forgetting": {"standard": evaluator.forgetting.ForgettingThresholds()},
+    "evaluator.roi": {"standard": evaluator.roi.RoiThresholds()},
+    "evaluator.drift": {"standard": evaluator.drift.DriftThresholds()},
     "router.experiment": router.experiment.PLANS,
     "router.guard": {"standard": router.guard.GuardThresholds()},
 }

@@ -244,6 +244,7 @@ def filled(session: Session) -> Filled:
             ci_low=rate - 0.1,
             ci_high=rate + 0.1,
             n_samples=4,
+            settings={"seed": 7, "batch_tokens_per_s": [123.25] * 500},
         )
         for version, rate in ((base, 0.25), (model, 0.75))
     ]
@@ -281,8 +282,11 @@ def filled(session: Session) -> Filled:
         role="coder",
         outcome="deploy",
         reasons=[HOSTILE, "It is better."],
-        inputs={"improvement_points": 50.0, "note": HOSTILE, "nested": {"a": None}},
-        rule={"deploy_points": 10},
+        inputs={
+            **{"improvement_points": 50.0, "ci_low": 20.0, "ci_high": 80.0},
+            "evidence": {"note": HOSTILE, "nested": {"a": None}},
+        },
+        rule={"deploy_points": 10, "minimum_points": 5, "speed_ratio": 1.5, "reading": "interval"},
         subject_id=model.id,
     )
     session.add(decision)

@@ -2,7 +2,6 @@ import re
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from fastapi import FastAPI
@@ -88,6 +87,19 @@ def test_a_card_is_a_page_of_its_own_that_runs_and_fetches_nothing(get, filled) 
     for tag, attributes in elements(answer.text):
         assert tag != "script"
         assert not {"src", "href", "onload"} & attributes.keys()
+
+
+@pytest.mark.parametrize("noun", ["evaluations", "verdicts"])
+def test_the_whole_report_is_a_page_of_its_own_that_is_linked(get, filled, noun: str) -> None:
+    path = f"/admin/{noun}/{filled.ids[noun]}"
+    page = get(path).text
+    assert f'href="{path}/report"' in page
+    assert "123.25" not in page, "the rate of each of hundreds of batches"
+    answer = get(f"{path}/report")
+    assert answer.status_code == 200
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "\u202e" not in answer.text
+    assert not {"script", "img"} & {tag for tag, _ in elements(answer.text)}
 
 
 def test_a_version_shows_its_measures_and_pairs_show_both_answers(get, filled) -> None:
@@ -279,7 +291,7 @@ def test_an_open_run_refreshes_itself_until_it_ends(session: Session, get, fille
     ("path", "status"),
     [
         ("/admin/nowhere", 404),
-        (f"/admin/runs/{uuid4()}", 404),
+        ("/admin/runs/52d955db-2ac5-4333-96c2-4e17e9c2d38e", 404),
         ("/admin/interactions/not-an-id", 404),
         ("/admin/interactions?before=not-an-id", 422),
         ("/admin/static/../pages.py", 404),

@@ -222,6 +222,7 @@ def test_a_lost_database_is_named_and_the_build_goes_on_later(
     assert (dataset.number, dataset.content_hash) == (1, expected)
 
 
+@pytest.mark.usefixtures("broker_afresh")
 def test_connections_lost_between_chunks_stop_nobody(session: Session, expected: str) -> None:
     done = []
 

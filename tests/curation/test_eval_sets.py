@@ -59,6 +59,7 @@ def test_the_calls_that_a_prompt_shows(asked, expected):
             ("exact", {"answer": "No.", "last_line": True}),
         ),
         ("Explain it.", {}, "word " * 40, None),
+        ("Refuse politely.", {}, "We are sorry, that time is over.", None),
         ("Is it right?", {}, None, None),
         ("Is it right?", {}, " ", None),
     ],

@@ -47,3 +47,24 @@ def test_no_spread_is_not_certainty():
     assert found.high == 1
     assert found.low is not None
     assert found.low < 0.75
+
+
+def test_tasks_of_one_family_are_one_cluster():
+    rng = np.random.default_rng(4)
+    names = [f"family {number // 12}" for number in range(96)]
+    covered = 0
+    for _ in range(400):
+        rates = np.repeat(rng.beta(1, 1, 8), 12)  # all of a family are as hard
+        found = success_rate((rng.random((96, 3)) < rates[:, None]).tolist(), names)
+        covered += found.low <= 0.5 <= found.high
+    assert 0.92 < covered / 400 < 0.98  # over tasks alone: 0.5
+
+
+def test_families_of_one_task_change_nothing_and_one_family_says_nothing():
+    tasks = [[True, False, True], [True] * 3, [False] * 3, [True, True, False]]
+    assert success_rate(tasks, ["a", "b", "c", "d"]) == success_rate(tasks)
+    alone = success_rate(tasks, ["a"] * 4)
+    assert (alone.low, alone.high) == (0, 1)
+    agree = success_rate([[True]] * 10, ["a"] * 5 + ["b"] * 5)
+    assert (agree.low, agree.high) == wilson(1.0, 2)
+    assert success_rate([[None], *tasks], ["x", "a", "b", "c", "d"]).n_tasks == 4

@@ -126,6 +126,10 @@ def test_from_the_order_to_the_verdict(client, url):
     assert (verdict["outcome"], verdict["improvement_points"]) == ("deploy", 50)
     assert client.get("/v1/verdicts", params={"role": "coder"}).json() == [verdict]
     assert client.get(f"/v1/verdicts/{verdict['id']}").json() == report.json()
+    assert client.get(f"/v1/verdicts/{verdict['id']}/report.json").json() == report.json()
+    page = client.get(f"/v1/verdicts/{verdict['id']}/report.html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "clever against dull: deploy" in page.text
     page = client.get(f"/v1/verdicts/{verdict['id']}/report.md")
     assert page.headers["content-type"].startswith("text/plain")
     assert "# clever against dull: **deploy**" in page.text

@@ -166,4 +166,4 @@ class TestPublicData:
         assert base.disagreements == ()
         # Passes the corrected asserts; the original test of this task reads past the list.
         assert [d.task_id for d in dpo.disagreements] == ["Mbpp/223"]
-        assert compare(session, base.evaluation, dpo.evaluation).outcome == "stay"
+        assert compare(session, base.evaluation, dpo.evaluation).outcome == "undecided"

@@ -82,6 +82,24 @@ def test_bad_suites_are_refused(session):
     assert list_suites(session) == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task_id": " "}, "task id: got ' '"),
+        ({"prompt": []}, "task t0: prompt: .*at least one message"),
+        ({"prompt": ["hi"]}, "task t0: prompt: .*at least one message"),
+        ({"grader": "magic"}, "task t0: grader: got 'magic', expected one of .*'exact'"),
+        ({"prompt": [{"role": "user", "content": "a\0b"}]}, "task t0: .*without NUL"),
+        ({"reference": {"answer": ["\ud800"]}}, "task t0: .*halves of surrogate pairs"),
+        ({"attributes": {"a\0b": 1}}, "task t0: .*without NUL"),
+    ],
+)
+def test_a_task_that_cannot_be_asked_graded_or_stored_is_refused(session, changes, message):
+    with pytest.raises(BadInput, match=message):
+        add_suite(session, "odd", "coder", [replace(TASKS[0], **changes), *TASKS[1:]])
+    assert list_suites(session) == []
+
+
 def test_jsonl_round_trip_plain_and_gzipped(tmp_path):
     path = tmp_path / "suite.jsonl"
     assert write_tasks(path, TASKS) == 3
@@ -102,7 +120,9 @@ def test_a_text_prompt_becomes_a_user_message(tmp_path):
     [
         (b'{"task_id": "a", ', "line 2: got .*expected one JSON object"),
         (b"[1, 2]", "line 2: .*one JSON object"),
-        (b"\xff\xfe", "line 2: .*one JSON object"),
+        (b"\xff\xfe", "line 2: .*one JSON object in UTF-8"),
+        (b"[" * 200_000, "line 2: .*one JSON object"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "line 2: .*one JSON object"),
         (
             b'{"task_id": 7, "prompt": "x", "grader": "g", "reference": {}}',
             "line 2, field 'task_id'",

@@ -16,6 +16,9 @@ import pytest
 from by_hand import PROJECT, Said, python, recorded, write_lines, write_log
 from sqlalchemy import text
 
+from evaluator.suites import READERS
+from evaluator.suites.built_in import BUILT_IN
+from flywheel.cli.suites import FORMATS
 from foundation.database import get_engine
 from foundation.queue import declare_queues
 from foundation.settings import get_settings
@@ -119,18 +122,82 @@ def test_recorded_answers_are_compared_and_the_decision_replayed(
     assert (suite["version"], suite["n_tasks"]) == (1, 20)
     assert command("suite", "add", "sums", "tasks.jsonl", "--json").json["id"] == suite["id"]
     assert [s["name"] for s in command("suite", "list", "--json").json] == ["sums"]
-    compared = ("evaluate", "--suite", "sums", "--answers", "answers.jsonl")
-    report = process(*compared, "--baseline", "old", "--candidate", "new", "--json").json
+    recorded_runs = ("--suite", "sums", "--answers", "answers.jsonl")
+    report = process("compare", "old", "new", *recorded_runs, "--json").json
     assert report["verdict"]["improvement_points"] == pytest.approx(70)
     assert report["verdict"]["outcome"] == "deploy"
     assert [e["agreement"] for e in report["evaluations"]] == [1, 1]
-    refused(command(*compared, "--candidate", "new"), "--baseline")
-    refused(command(*compared, "--baseline", "older", "--candidate", "new"), "older", "new, old")
+    refused(command("compare", "old", "new", "--answers", "answers.jsonl"), "--suite")
+    refused(command("compare", "older", "new", *recorded_runs), "older", "new, old")
     replayed = command("decide", "replay", report["verdict"]["decision_id"], "--json").json
     assert replayed["agrees"] is True
     with get_engine().begin() as connection:
         connection.execute(text("UPDATE decision SET outcome = 'stay'"))
     assert command("decide", "replay", report["verdict"]["decision_id"]).code == 1
+
+
+def test_suites_are_shown_grown_and_frozen(database: str, command: Command, tmp_path: Path) -> None:
+    task = {"task_id": "t", "prompt": "p", "grader": "exact", "reference": {"answer": "a"}}
+    write_lines(tmp_path / "tasks.jsonl", [task | {"attributes": {"difficulty": "easy"}}])
+    assert command("suite", "add", "own", "tasks.jsonl", "--draft", "--json").json["version"] == 1
+    assert "draft" in command("suite", "list").out
+    write_lines(tmp_path / "more.jsonl", [task | {"task_id": "u"}])
+    assert command("suite", "add", "own", "more.jsonl", "--draft", "--json").json["n_tasks"] == 2
+    refused(command("suite", "add", "own", "tasks.jsonl"), "a draft", "flywheel suite freeze own")
+    assert command("suite", "freeze", "own", "--json").json["frozen_at"]
+    shown = command("suite", "show", "own", "--json").json
+    assert shown["counts"]["difficulty"] == {"easy": 1, "–": 1}
+    assert shown["sample_task"]["task_id"] == "t"
+    assert "user: p" in command("suite", "show", "own@1").out
+    refused(command("suite", "grow", "own", "--role", "coder"), "fresh tasks of coder")
+    refused(command("suite", "add", "own"), "--built-in")
+    refused(command("suite", "add", "nothing", "--built-in"), "coder-easy")
+    assert command("suite", "add", "general", "--built-in", "--json").json["role"] == "general"
+    assert "general" in command("suite", "list", "--built-in").out
+
+
+def test_built_in_suites_are_listed_and_stored_all_at_once(database: str, command: Command) -> None:
+    listed = command("suite", "add", "--built-in", "--json").json
+    assert {"name": "safety", "role": "safety", "n_tasks": 129, "stored": None} in listed
+    assert count("suite") == 0
+    refused(
+        command("suite", "add", "generl", "--built-in"), "generl", "general (general, 128 tasks)"
+    )
+    refused(command("suite", "add", "all", "--built-in", "--role", "coder"), "--role")
+    refused(command("suite", "add"), "name of the suite")
+    stored = command("suite", "add", "all", "--built-in", "--json").json
+    assert [suite["name"] for suite in stored] == list(BUILT_IN)
+    said = " ".join(command("suite", "list", "--built-in").out.split())
+    assert "general general 128 general@1" in said
+
+
+def test_the_help_names_every_format_of_tasks() -> None:
+    assert sorted(FORMATS) == sorted(READERS)
+
+
+def test_a_report_is_written_by_its_suffix(database: str, command: Command, tmp_path: Path) -> None:
+    task = {"task_id": "t", "prompt": "p", "grader": "exact", "reference": {"answer": "a"}}
+    hostile = "<script>alert(1)</script>"
+    write_lines(tmp_path / "tasks.jsonl", [task, task | {"task_id": "u"}])
+    answers = [recorded(run, t, text) for run, t, text in (
+        ("old", "t", hostile), ("old", "u", "a"), ("new", "t", "a"), ("new", "u", "a"),
+    )]  # fmt: skip
+    write_lines(tmp_path / "answers.jsonl", answers)
+    command("suite", "add", "own", "tasks.jsonl", "--json")
+    runs = ("--suite", "own", "--answers", "answers.jsonl")
+    asked = ("evaluate", "own", "old", "new", "--answers", "answers.jsonl", "--report", "e.html")
+    graded = command(*asked, "--json").json
+    assert hostile not in (tmp_path / "e.html").read_text()
+    assert [e["success_rate"] for e in graded["evaluations"]] == [0.5, 1]
+    for suffix in ("md", "html", "json"):
+        said = command("compare", "old", "new", *runs, "--report", f"r.{suffix}")
+        assert said.code == 0, said
+    page = (tmp_path / "r.html").read_text()
+    assert "&lt;script&gt;" in page
+    assert hostile not in page
+    assert "# new against old" in (tmp_path / "r.md").read_text()
+    assert json.loads((tmp_path / "r.json").read_text())["differing"][0]["task_id"] == "t"
+    refused(command("compare", "old", "new", *runs, "--report", "r.pdf"), ".md, .html, .json")
 
 
 def test_people_get_tables_and_a_hint_when_there_are_none(database: str, command: Command) -> None:
@@ -240,7 +307,7 @@ def test_beyond_loopback_a_key_is_needed(
         (("train", "--role", "coder", "--recipe", "high.yaml"), ("recipe.lr", "7")),
         (("train", "--role", "coder", "--dataset", "7"), ("dataset: got '7'", "an id")),
         (("train", "--role", "coder", "--dataset", NOBODY, "--base", "b"), (NOBODY, "dataset")),
-        (("evaluate", "--suite", "none", "--candidate", "x"), ("'none'", "flywheel suite add")),
+        (("evaluate", "none", "x"), ("'none'", "flywheel suite add")),
         (("suite", "add", "s", "none.jsonl"), ("'none.jsonl'", "Check the path")),
         (("suite", "add", "s", "bad.jsonl"), ("bad.jsonl line 2", "nothing of the file")),
         (("suite", "add", "s", "bad.jsonl", "--format", "csv"), ("'csv'", "humaneval")),
@@ -419,7 +486,7 @@ def test_help_needs_the_base_install_only(base_install: Path, tmp_path: Path) ->
         ("curate", "--role", "coder"),
         ("train", "--role", "coder"),
         ("suite", "list"),
-        ("evaluate", "--suite", "s", "--candidate", "c"),
+        ("evaluate", "s", "c"),
         ("promote", "v", "--reason", "r"),
         ("decide", "list"),
     ],

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from by_hand import Said, write_log
+from chat_app import Chat, chat
 from sqlalchemy import text, update
 from sqlmodel import Session, col, select
 from tiny_base import QUICK
@@ -19,8 +20,20 @@ from collector.direct import DirectTransport
 from collector.importers.run import run_import
 from collector.record import feedback_record
 from collector.tables import Feedback, Interaction
+from evaluator.suites import Task, add_suite
+from evaluator.tables import DriftWatch, Evaluation
+from evaluator.tasks import EvaluationPlan
 from flywheel import observe
-from flywheel.cycle import JobFailed, RoleTurn, TurnRecipe, explain, turn
+from flywheel.cycle import (
+    JobFailed,
+    RoleTurn,
+    TurnRecipe,
+    benchmark,
+    experiment,
+    explain,
+    require_known,
+    turn,
+)
 from flywheel.observe import (
     observed_success,
     since_training,
@@ -29,7 +42,8 @@ from flywheel.observe import (
 )
 from foundation import runs
 from foundation.database import session_scope
-from foundation.errors import FlywheelError
+from foundation.decisions import record
+from foundation.errors import FlywheelError, NotFound
 from foundation.ids import new_id
 from foundation.queue import declare_queues
 from foundation.tables import QUEUED, Decision, Run
@@ -37,7 +51,7 @@ from router.promote import initial
 from router.tables import Experiment
 from trainer import plan
 from trainer.registry import ensure_base_version
-from trainer.tables import ModelVersion, TrainingRun
+from trainer.tables import QUARANTINED, ModelVersion, TrainingRun
 
 
 @pytest.fixture
@@ -198,6 +212,102 @@ def test_a_role_without_a_suite_is_trained_but_not_promoted(
     assert 0 <= since.months < 1
 
 
+# The benchmark
+
+
+def sums(first: int, last: int) -> list[Task]:
+    return [
+        Task(
+            f"t{n}",
+            [{"role": "user", "content": f"What is {n} + 1?"}],
+            "exact",
+            {"answer": str(n + 1)},
+        )
+        for n in range(first, last)
+    ]
+
+
+@pytest.fixture
+def model_server() -> Iterator[Chat]:
+    """Knows every sum, but as `old` none of the first forty."""
+    with chat() as running:
+        running.special = {("old", number): "no" for number in range(40)}
+        yield running
+
+
+def trained() -> RoleTurn:
+    """A turn in which `new` is the candidate against `old`, who serves."""
+    with session_scope() as session:
+        old, new = (ensure_base_version(session, "coder", name, name) for name in ("old", "new"))
+        initial(session, "coder", old, reason="the first", actor="test")
+    return RoleTurn("coder", old, candidate=new.name)
+
+
+def benchmarked(server: Chat, suites: dict[str, str], general: str | None = None) -> RoleTurn:
+    """Benchmark a trained role and go on from there."""
+    plan = EvaluationPlan(1, base_url=server.url)
+    recipe = TurnRecipe(suites=suites, general=general, evaluation=plan)
+    require_known(recipe)
+    turns = [trained()]
+    benchmark(turns, recipe, lambda *_: None)
+    experiment(turns, recipe)
+    return turns[0]
+
+
+@pytest.mark.parametrize("named", [None, "general@1", "another"])
+def test_what_has_forgotten_is_quarantined_and_leaves_the_turn(
+    worker: None, session: Session, model_server: Chat, named: str | None
+) -> None:
+    add_suite(session, "sums", "coder", sums(0, 40))
+    add_suite(session, (named or "general").partition("@")[0], "general", sums(40, 80))
+    session.commit()
+    model_server.special |= {("new", number): "no" for number in range(40, 60)}
+    done = benchmarked(model_server, {"coder": "sums"}, named)
+    assert done.ended_because.startswith("quarantined: General success 50.0% against 100.0%")
+    assert done.verdict["verdict"]["outcome"] == "stay"
+    assert done.verdict["verdict"]["improvement_points"] == 100
+    version = session.exec(select(ModelVersion).where(ModelVersion.name == "new")).one()
+    assert version.stage == QUARANTINED
+    assert session.exec(select(Experiment)).all() == []
+    asked = session.exec(select(Evaluation.subject)).all()
+    assert sorted(asked) == ["new", "new", "old", "old"]
+    json.dumps(explain(done), default=str)
+
+
+def test_what_has_forgotten_nothing_goes_on(
+    worker: None, session: Session, model_server: Chat
+) -> None:
+    add_suite(session, "sums", "coder", sums(0, 40))
+    add_suite(session, "general", "general", sums(40, 80))
+    session.commit()
+    done = benchmarked(model_server, {"coder": "sums"})
+    assert done.ended_because is None
+    assert done.verdict["forgetting"]["outcome"] == "ok"
+    assert done.experiment_id is not None
+
+
+def test_without_a_general_suite_none_is_asked(
+    worker: None, session: Session, model_server: Chat
+) -> None:
+    add_suite(session, "sums", "coder", sums(0, 40))
+    session.commit()
+    with pytest.raises(NotFound, match="another"):
+        benchmarked(model_server, {"coder": "sums"}, "another")
+    done = benchmarked(model_server, {"coder": "sums"})
+    assert done.verdict["forgetting"] is None
+    assert done.experiment_id is not None
+
+
+def test_a_role_that_is_measured_by_general_tasks_is_not_asked_twice(
+    worker: None, session: Session, model_server: Chat
+) -> None:
+    add_suite(session, "general", "coder", sums(0, 40))
+    session.commit()
+    done = benchmarked(model_server, {"coder": "general"})
+    assert done.verdict["forgetting"] is None
+    assert len(session.exec(select(Evaluation)).all()) == 2
+
+
 def dataset_of(session: Session, dataset_id: UUID):
     from curation.export import get_dataset
 
@@ -245,3 +355,36 @@ def test_drift_is_read_from_both_ends_of_a_versions_service(
     assert success_then_and_now(session, "coder", version.id) == (None, None)
     answered(0.0, 5)
     assert success_then_and_now(session, "coder", version.id) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("n", "n_failed", "since", "has_alarm", "expected"),
+    [
+        (400, 40, (50, 20), False, (0.95, 0.9)),
+        (400, 40, (50, 20), True, (0.95, 0.6)),
+        (400, 40, (0, 0), True, (0.95, 0.9)),
+        (199, 100, (50, 20), False, (None, None)),
+        (199, 100, (50, 20), True, (0.95, 0.6)),
+    ],
+)
+def test_the_watch_over_drift_says_what_success_was_and_is(
+    session: Session,
+    n: int,
+    n_failed: int,
+    since: tuple[int, int],
+    has_alarm: bool,
+    expected: tuple[float | None, float | None],
+) -> None:
+    version = serving_base()
+    watch = DriftWatch(role="coder", model_version_id=version.id, reference_rate=0.95)
+    watch.n_reference, watch.n, watch.n_failed = 300, n, n_failed
+    watch.watermark = {
+        **{"limit": 0.08, "growth": [0.0] * 4},
+        **{"n_since": since[0], "n_failed_since": since[1]},
+    }
+    if has_alarm:
+        watch.alarm_decision_id = record(session, "evaluator.drift", "alarm", []).id
+    session.add(watch)
+    session.commit()
+    assert success_then_and_now(session, "coder", version.id) == pytest.approx(expected)
+    assert success_then_and_now(session, "tester", version.id) == (None, None)

@@ -18,8 +18,10 @@ from sqlmodel import select
 
 from curation.review.cards import card_of
 from curation.review.said import is_swapped
+from curation.review.samples import ShownSample, add_samples
 from curation.tables import ReviewItem, ReviewLabel
 from flywheel.cli.review_keys import edited, show
+from foundation.ids import new_id
 
 Command = Callable[..., Said]
 
@@ -47,6 +49,26 @@ def test_an_item_by_commands(session, command: Command, tmp_path: Path):
     assert command("review", "skip", card["item_id"], "--reviewer", "ann").code == 0
     assert command("review", "agreement", "--json").json["n_items"] == 0
     assert "two people" in command("review", "agreement").out
+
+
+def test_two_answers_of_an_evaluation_by_commands(session, command: Command):
+    prompt = [{"role": "user", "content": "Say x."}]
+    add_samples(session, "coder", [ShownSample(new_id(), new_id(), prompt, "plain", "long")])
+    session.commit()
+    about = ("--kind", "sample", "--reviewer", "ann")
+    card = command("review", "next", *about, "--json")
+    assert card.json["kind"] == "sample"
+    shown = command("review", "next", *about).out
+    assert "plain" in shown
+    assert "long" in shown
+    said = ("compare", "--choice", "tie", "--reviewer", "ann")
+    assert command("review", "label", card.json["item_id"], "accept").code == 2
+    assert command("review", "label", card.json["item_id"], *said, "--json").json["value"] == {
+        "winner": None,
+        "loser": None,
+    }
+    stats = command("review", "stats", "--json").json
+    assert [(row["kind"], row["reason"]) for row in stats["waiting"]] == [("sample", "random")]
 
 
 def test_keys_need_a_terminal(database, command: Command):

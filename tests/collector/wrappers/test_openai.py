@@ -2,6 +2,7 @@ import asyncio
 import gc
 import json
 import time
+import warnings
 from contextlib import suppress
 from uuid import UUID
 
@@ -19,6 +20,14 @@ CUT = "peer closed|incomplete|Connection error"
 
 def ask(text):
     return {"model": "m", "messages": [{"role": "user", "content": text}]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_of_other_files():
+    """Collect what tests before these left open: here a collection would name them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
