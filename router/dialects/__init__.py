@@ -1,0 +1,1 @@
+"""The ways of asking that the gateway understands: chat, completions, embeddings, responses, messages."""

@@ -1,0 +1,1 @@
+"""Which model suits a task: rules, or a small classifier learned from outcomes."""
