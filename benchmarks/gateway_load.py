@@ -1,0 +1,202 @@
+"""A process that asks chats of a server over raw connections and times the answers.
+
+    python -m benchmarks.gateway_load
+
+Each line of stdin asks for a round, a JSON object with the fields of `Round`; each is answered by a
+line of JSON with the fields of `Answered`. Plain sockets and prebuilt bytes, since this process
+shares the cores with what it measures: an ordinary client would cost more than the gateway.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvloop
+
+ID_HEADER = b"x-flywheel-interaction-id:"
+
+
+@dataclass(frozen=True)
+class Round:
+    """What is asked: `n` requests, over `concurrency` connections or at `rate` per second.
+
+    Attributes:
+        url: of the server, without path.
+        path: with `{episode}` where each request's episode goes, if it goes anywhere.
+        model: asked for.
+        headers: sent with each request.
+        n: requests.
+        concurrency: connections that ask one after the other.
+        rate: requests per second, sent when they are due and not when an answer is there, so that
+            a slow server cannot slow its own load; 0: as quick as the answers come.
+        stream: whether answers are streamed.
+        prompt: text of the question; the request's number is put before it.
+        per_episode: requests of one episode.
+        episodes: prefix of the episodes' keys.
+    """
+
+    url: str
+    path: str
+    model: str
+    headers: dict[str, str] = field(default_factory=dict)
+    n: int = 100
+    concurrency: int = 1
+    rate: float = 0.0
+    stream: bool = False
+    prompt: str = "Write a function."
+    per_episode: int = 5
+    episodes: str = "episode"
+
+
+@dataclass
+class Answered:
+    """What came back; times in milliseconds, in the order in which answers ended.
+
+    Attributes:
+        latency_ms: from when the request was due to the last byte.
+        ttft_ms: to the first byte of the body.
+        ids: interaction ids of the answers of status 2xx, as the header says them.
+        arguments: of tool calls, by interaction id, as the answer's text carries them.
+        failed: answers of another status, by status; 0: the connection broke.
+        seconds: from the first request to the last answer.
+    """
+
+    latency_ms: list[float] = field(default_factory=list)
+    ttft_ms: list[float] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    arguments: dict[str, str] = field(default_factory=dict)
+    failed: dict[int, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Connection:
+    """One keep-alive connection."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def ask(self, request: bytes) -> tuple[int, bytes, bytes, float]:
+        """Return status, head, body and the clock (s) at the body's first byte."""
+        if self._writer is None:
+            self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+        assert self._reader is not None
+        self._writer.write(request)
+        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        status = int(head[9:12])
+        if b"transfer-encoding: chunked" in head:
+            body, first = await _chunked(self._reader)
+        else:
+            length = int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
+            body = await self._reader.readexactly(length)
+            first = time.perf_counter()
+        if b"connection: close" in head:
+            self.close()
+        return status, head, body, first
+
+    def close(self) -> None:
+        """Drop the connection; the next request opens another one."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+async def _chunked(reader: asyncio.StreamReader) -> tuple[bytes, float]:
+    pieces: list[bytes] = []
+    first = 0.0
+    while True:
+        size = int(await reader.readuntil(b"\r\n"), 16)
+        piece = await reader.readexactly(size + 2)
+        first = first or time.perf_counter()
+        if not size:
+            return b"".join(pieces), first
+        pieces.append(piece[:-2])
+
+
+async def play(wanted: Round) -> Answered:
+    """Ask a round."""
+    found = Answered()
+    address = urlsplit(wanted.url)
+    numbers = iter(range(wanted.n))
+    started = time.perf_counter()
+
+    async def worker() -> None:
+        connection = Connection(address.hostname or "", address.port or 80)
+        for number in numbers:
+            due = time.perf_counter()
+            if wanted.rate:
+                due = started + number / wanted.rate
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            await _one(connection, _request(wanted, number), due, found)
+        connection.close()
+
+    await asyncio.gather(*(worker() for _ in range(wanted.concurrency)))
+    found.seconds = time.perf_counter() - started
+    return found
+
+
+async def _one(connection: Connection, request: bytes, due: float, found: Answered) -> None:
+    try:
+        status, head, body, first = await connection.ask(request)
+    except (OSError, asyncio.IncompleteReadError):
+        connection.close()
+        found.failed[0] = found.failed.get(0, 0) + 1
+        return
+    found.latency_ms.append((time.perf_counter() - due) * 1000)
+    found.ttft_ms.append((first - due) * 1000)
+    if not 200 <= status < 300:
+        found.failed[status] = found.failed.get(status, 0) + 1
+        return
+    if ID_HEADER in head:
+        said = head.split(ID_HEADER, 1)[1].split(b"\r\n", 1)[0].strip().decode()
+        found.ids.append(said)
+        if b'"arguments"' in body:
+            found.arguments[said] = _arguments(body)
+
+
+def _arguments(body: bytes) -> str:
+    """Return the arguments of the only tool call of an answer, whole or streamed."""
+    if not body.startswith(b"data:"):
+        message = json.loads(body)["choices"][0]["message"]
+        return str(message["tool_calls"][0]["function"]["arguments"])
+    parts = []
+    for line in body.split(b"\n"):
+        if line.startswith(b"data: {"):
+            for choice in json.loads(line[6:])["choices"]:
+                for call in choice["delta"].get("tool_calls") or []:
+                    parts.append(call["function"].get("arguments", ""))
+    return "".join(parts)
+
+
+def _request(wanted: Round, number: int) -> bytes:
+    question = {"role": "user", "content": f"Task {number}. {wanted.prompt}"}
+    asked: dict[str, Any] = {"model": wanted.model, "messages": [question], "temperature": 0.2}
+    if wanted.stream:
+        asked["stream"] = True
+    body = json.dumps(asked).encode()
+    episode = f"{wanted.episodes}-{number // wanted.per_episode}"
+    lines = [
+        f"POST {wanted.path.format(episode=episode)} HTTP/1.1",
+        "host: bench",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        *(f"{name}: {value}" for name, value in wanted.headers.items()),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def main() -> None:
+    """Answer rounds until stdin ends."""
+    for line in sys.stdin:
+        answered = uvloop.run(play(Round(**json.loads(line))))
+        sys.stdout.write(json.dumps(asdict(answered)) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""The processes that the router's benchmarks run: mock upstream, gateway, LiteLLM's proxy, load.
+
+The gateway runs as a user would run it: `flywheel gateway`, on a PostgreSQL of its own, with
+durable logging on and an experiment under way, so that each episode is assigned an arm.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import psutil
+import psycopg
+
+from benchmarks.gateway_load import Answered, Round
+from flywheel.processes import Processes, free_port
+from foundation.embedded import start_embedded
+
+PEER = Path(__file__).resolve().parent.parent / ".venv-bench-router"
+"""Where `make bench-venv` puts LiteLLM's proxy."""
+
+KEY = "sk-bench"
+PROMPT = (
+    "Rewrite this function so that it keeps the order of its keys and refuses what it cannot read. "
+    "def parse(text): return dict(part.split('=') for part in text.split())  # see the tests. "
+) * 5
+"""About 900 characters."""
+
+
+class Load:
+    """The process that asks; see `benchmarks.gateway_load`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.gateway_load"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def begin(self, wanted: Round) -> None:
+        """Start a round; `end` returns what came back."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(asdict(wanted)) + "\n")
+        self._process.stdin.flush()
+
+    def end(self) -> Answered:
+        """Wait for the round's end."""
+        assert self._process.stdout is not None
+        return Answered(**json.loads(self._process.stdout.readline()))
+
+    def play(self, wanted: Round) -> Answered:
+        """Ask a round and return what came back."""
+        self.begin(wanted)
+        return self.end()
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Return the CPU seconds of a process, its children and those that have ended."""
+    total = 0.0
+    for one in [process, *process.children(recursive=True)]:
+        times = one.cpu_times()
+        total += times.user + times.system
+        if one == process:
+            total += times.children_user + times.children_system
+    return total
+
+
+def rss_mib(process: psutil.Process) -> float:
+    """Return the memory of a process and its children in MiB, shared pages counted once."""
+    family = [process, *process.children(recursive=True)]
+    return float(sum(one.memory_full_info().pss for one in family) / 2**20)
+
+
+@contextmanager
+def mock_upstream(port: int | None = None) -> Iterator[str]:
+    """Serve the mock from a process of its own; yield its URL without path."""
+    port = port or free_port()
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.mock_upstream", str(port)])
+    try:
+        wait_for(f"http://127.0.0.1:{port}/", any_status=True)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_for(
+    url: str, any_status: bool = False, timeout_s: float = 90.0, **headers: str
+) -> httpx.Response:
+    """Return the first answer of `url`; raises RuntimeError after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            answer = httpx.get(url, timeout=2.0, headers=headers)
+            if any_status or answer.status_code == 200:
+                return answer
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise RuntimeError(f"{url}: no answer after {timeout_s:.0f} s")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server under test."""
+
+    url: str
+    process: psutil.Process
+
+
+@dataclass(frozen=True)
+class RunningGateway(Running):
+    """The gateway, its database and its processes."""
+
+    database: str
+    postmaster: psutil.Process
+    processes: Processes
+    home: Path
+
+    def rows(self, ids: list[str]) -> dict[str, Any]:
+        """Return the stored response of each id that has exactly one row."""
+        with psycopg.connect(self.database) as log:
+            found = log.execute(
+                "SELECT i.id::text, p.response FROM interaction i "
+                "JOIN interaction_payload p USING (id) WHERE i.id = ANY(%s::uuid[])",
+                (ids,),
+            ).fetchall()
+        return dict(found)
+
+    def wait_stored(self, n_rows: int, timeout_s: float = 120.0) -> float:
+        """Wait until the log has `n_rows`; return the seconds it took."""
+        started = time.monotonic()
+        with psycopg.connect(self.database, autocommit=True) as log:
+            while time.monotonic() < started + timeout_s:
+                if self._count(log) >= n_rows:
+                    return time.monotonic() - started
+                time.sleep(0.05)
+            raise RuntimeError(f"{self._count(log)} of {n_rows} rows stored in {timeout_s:.0f} s")
+
+    def count(self) -> int:
+        """Return how many calls the log has."""
+        with psycopg.connect(self.database) as log:
+            return self._count(log)
+
+    def _count(self, log: psycopg.Connection[Any]) -> int:
+        (n,) = log.execute("SELECT count(*) FROM interaction").fetchone() or (0,)
+        return int(n)
+
+
+@contextmanager
+def gateway(
+    upstreams: dict[str, dict[str, Any]],
+    workers: int = 1,
+    models: tuple[str, str] = ("mock-a", "mock-b"),
+    environment: dict[str, str] | None = None,
+) -> Iterator[RunningGateway]:
+    """Serve a fresh gateway whose role `coder` is in an experiment between two models."""
+    with tempfile.TemporaryDirectory(prefix="bench-gateway-") as folder:
+        home = Path(folder)
+        url = start_embedded(home)
+        variables = {
+            "FLYWHEEL_HOME": str(home),
+            "FLYWHEEL_DATABASE_URL": url,
+            "FLYWHEEL_LOG_LEVEL": "WARNING",
+            "FLYWHEEL_UPSTREAMS": json.dumps(upstreams),
+            **(environment or {}),
+        }
+        _python("-m", "flywheel", "db", "upgrade", "--json", **variables)
+        _python("-m", "benchmarks.router_hosts", *models, **variables)
+        port = free_port()
+        postmaster = psutil.Process(int((home / "postgres/postmaster.pid").read_text().split()[0]))
+        with Processes(home, variables) as processes:
+            arguments = ("gateway", "--port", str(port), "--workers", str(workers))
+            child = processes.start("gateway", *arguments)
+            address = f"http://127.0.0.1:{port}"
+            processes.wait_for_http(f"{address}/healthz")
+            yield RunningGateway(
+                address, psutil.Process(child.pid), url, postmaster, processes, home
+            )
+
+
+@contextmanager
+def litellm_proxy(upstream: str, workers: int = 1) -> Iterator[Running]:
+    """Serve LiteLLM's proxy in front of the mock, as its documentation says; no database.
+
+    Raises:
+        RuntimeError: it is not installed.
+    """
+    command = PEER / "bin" / "litellm"
+    if not command.is_file():
+        raise RuntimeError("LiteLLM's proxy is not installed: make bench-venv")
+    with tempfile.TemporaryDirectory(prefix="bench-litellm-") as folder:
+        config = Path(folder) / "config.yaml"
+        connection = {"model": "openai/mock", "api_base": f"{upstream}/v1", "api_key": "none"}
+        listed = [{"model_name": "mock", "litellm_params": connection}]
+        config.write_text(  # JSON is YAML
+            json.dumps({"model_list": listed, "general_settings": {"master_key": KEY}})
+        )
+        port = free_port()
+        arguments = ("--config", str(config), "--host", "127.0.0.1", "--port", str(port))
+        with (Path(folder) / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [str(command), *arguments, "--num_workers", str(workers), "--telemetry", "False"],
+                env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            wait_for(f"http://127.0.0.1:{port}/health/liveliness")
+            yield Running(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
+        finally:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.terminate()
+            process.terminate()
+            process.wait()
+
+
+def _python(*arguments: str, **environment: str) -> None:
+    subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **environment},
+        check=True,
+        capture_output=True,
+    )
+
+
+def start_experiment(control: str, treatment: str) -> None:
+    """Let `control` serve the coder and compare `treatment` with it; in a process of its own."""
+    from foundation.database import session_scope
+    from router.experiment import plan_from, start
+    from router.promote import initial
+    from trainer.tables import ModelVersion
+
+    with session_scope() as session:
+        versions = [
+            ModelVersion(
+                role="coder", number=n, kind="external", base_model=name, name=f"coder-{name}"
+            )
+            for n, name in enumerate((control, treatment), 1)
+        ]
+        session.add_all(versions)
+        session.flush()
+        initial(session, "coder", versions[0])
+        start(session, "coder", versions[1], plan_from("default"), "benchmark")
+
+
+if __name__ == "__main__":
+    start_experiment(*sys.argv[1:3])
