@@ -153,6 +153,21 @@ class RoleServing(SQLModel, table=True):
     updated_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
 
 
+class GuardWatch(SQLModel, table=True):
+    """What the guard has seen of one promotion, and up to where it has read the log."""
+
+    __tablename__ = "guard_watch"
+
+    promotion_id: UUID = Field(foreign_key="promotion.id", primary_key=True)
+    state: dict[str, Any] = Field(
+        default_factory=dict, sa_type=JSON, description="Limits, counts and evidence by check."
+    )
+    watermark: dict[str, Any] = Field(
+        default_factory=dict, sa_type=JSON, description="Snapshot of transactions last read in."
+    )
+    updated_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+
+
 class RolePolicy(SQLModel, table=True):
     """What the router may do for a role by itself; a role without a row has the defaults."""
 

@@ -114,6 +114,14 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['experiment_id'], ['experiment.id'], name=op.f('fk_experiment_phase_experiment_id_experiment')),
     sa.PrimaryKeyConstraint('experiment_id', 'number', name=op.f('pk_experiment_phase'))
     )
+    op.create_table('guard_watch',
+    sa.Column('promotion_id', sa.Uuid(), nullable=False),
+    sa.Column('state', postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+    sa.Column('watermark', postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['promotion_id'], ['promotion.id'], name=op.f('fk_guard_watch_promotion_id_promotion')),
+    sa.PrimaryKeyConstraint('promotion_id', name=op.f('pk_guard_watch'))
+    )
     op.add_column('assignment', sa.Column('phase', sa.Integer(), nullable=False, server_default='0'))
     op.add_column('assignment', sa.Column('n_refusals', sa.Integer(), nullable=False, server_default='0'))
     op.add_column('assignment', sa.Column('n_tool_calls', sa.Integer(), nullable=False, server_default='0'))
@@ -167,6 +175,7 @@ def downgrade() -> None:
     op.drop_column('assignment', 'n_tool_calls')
     op.drop_column('assignment', 'n_refusals')
     op.drop_column('assignment', 'phase')
+    op.drop_table('guard_watch')
     op.drop_table('experiment_phase')
     op.drop_table('role_policy')
     op.drop_index(op.f('ix_specialist_fit_role'), table_name='specialist_fit')
