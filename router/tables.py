@@ -271,6 +271,12 @@ class UsageDay(SQLModel, table=True):
     n_calls: int = Field(default=0, sa_type=BigInteger)
     n_errors: int = Field(default=0, sa_type=BigInteger)
     n_cached: int = Field(default=0, sa_type=BigInteger, description="Answered by the cache.")
+    n_estimated: int = Field(
+        default=0, sa_type=BigInteger, description="Calls whose tokens nobody stated."
+    )
+    n_unpriced: int = Field(
+        default=0, sa_type=BigInteger, description="Calls with tokens of a model without a price."
+    )
     input_tokens: int = Field(default=0, sa_type=BigInteger)
     output_tokens: int = Field(default=0, sa_type=BigInteger)
     cost_usd: float = 0.0

@@ -76,6 +76,8 @@ def upgrade() -> None:
     sa.Column('n_calls', sa.BigInteger(), nullable=False),
     sa.Column('n_errors', sa.BigInteger(), nullable=False),
     sa.Column('n_cached', sa.BigInteger(), nullable=False),
+    sa.Column('n_estimated', sa.BigInteger(), nullable=False),
+    sa.Column('n_unpriced', sa.BigInteger(), nullable=False),
     sa.Column('input_tokens', sa.BigInteger(), nullable=False),
     sa.Column('output_tokens', sa.BigInteger(), nullable=False),
     sa.Column('cost_usd', sa.Float(), nullable=False),
