@@ -23,6 +23,7 @@ WEIGHTS: Floats = np.array([0.3, 0.3, 0.2, 0.1, 0.1])
 
 _BETS: Floats = np.array([0.1, 0.2, 0.35, 0.5, 0.7, 0.9]) * 0.999
 _LARGEST_LOG = 700.0
+_ROUNDING = 1e-9
 
 
 def log_e_pairs(wins: ArrayLike, losses: ArrayLike) -> Any:
@@ -79,6 +80,35 @@ def log_e_srm(treated: ArrayLike, n: ArrayLike, share: float = 0.5, k: float = 1
     )
 
 
+def log_e_mean_above(differences: ArrayLike, threshold: float = 0.0) -> Floats:
+    """Return log E against 'the differences are `threshold` or less on average', at every moment.
+
+    The mean over six bets of the product of `1 + bet (difference - threshold)`, each bet within
+    what the bounds allow. Exact for any differences in [-1, 1] whose mean, given the past, is at
+    most the threshold.
+
+    Args:
+        differences: in order, [..., n], each in [-1, 1].
+        threshold: above -1 and below 1.
+
+    Returns:
+        [..., n + 1]: before the first difference (0), and after each.
+
+    Raises:
+        ValueError: a difference or the threshold is out of its bounds.
+    """
+    found = np.asarray(differences, dtype=float)
+    if not -1 < threshold < 1:
+        raise ValueError(f"threshold is {threshold}, expected a number between -1 and 1")
+    if found.size and np.abs(found).max() > 1 + _ROUNDING:
+        raise ValueError(f"a difference is {np.abs(found).max()}, expected -1 to 1")
+    stakes = np.zeros((len(_BETS), *found.shape[:-1], found.shape[-1] + 1))
+    for stake, bet in zip(stakes, _BETS / (1 + threshold), strict=True):
+        np.cumsum(np.log1p(bet * (found - threshold)), axis=-1, out=stake[..., 1:])
+    log_e: Floats = logsumexp(stakes, axis=0) - math.log(len(_BETS))
+    return log_e
+
+
 def log_e_noninferior(differences: ArrayLike, margin: float) -> float:
     """Return log E against 'the treatment is worse by at least `margin`'.
 
@@ -86,9 +116,7 @@ def log_e_noninferior(differences: ArrayLike, margin: float) -> float:
         differences: per pair, bad events of control minus those of treatment, in [-1, 1].
         margin: the tolerated loss as a rate, 0 < margin < 1. Below 0.02 it takes > 1,000 pairs.
     """
-    bets = _BETS / (1 - margin)
-    growth = np.log1p(bets[:, None] * (np.asarray(differences, dtype=float) + margin))
-    return float(logsumexp(growth.sum(axis=1)) - math.log(len(bets)))
+    return float(log_e_mean_above(differences, -margin)[-1])
 
 
 def e_noninferior(differences: ArrayLike, margin: float) -> float:
