@@ -22,12 +22,13 @@ def require_key(headers: Mapping[str, str], door: str = "this service") -> None:
     expected = get_settings().api_key
     if expected is None:
         return
-    given = _given_key(headers)
+    given = given_key(headers)
     if not hmac.compare_digest(given.encode(), expected.get_secret_value().encode()):
         raise NotAuthorised(door)
 
 
-def _given_key(headers: Mapping[str, str]) -> str:
+def given_key(headers: Mapping[str, str]) -> str:
+    """Return the key that a request carries, wherever its client puts it; empty without one."""
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()

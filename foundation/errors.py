@@ -51,11 +51,18 @@ class NotAuthorised(FlywheelError):
 
     http_status = 401
 
-    def __init__(self, door: str) -> None:
+    def __init__(
+        self, door: str, remedy: str = "Set FLYWHEEL_API_KEY on both sides to the same value."
+    ) -> None:
         super().__init__(
-            f"{door}: no valid API key given, expected 'Authorization: Bearer <key>'. "
-            "Set FLYWHEEL_API_KEY on both sides to the same value."
+            f"{door}: no valid API key given, expected 'Authorization: Bearer <key>'. {remedy}"
         )
+
+
+class Forbidden(BadInput):
+    """The caller is known, and may not ask for this."""
+
+    http_status = 403
 
 
 class MissingExtra(FlywheelError):
