@@ -12,7 +12,7 @@ TEST_ARGS ?=
 TEST_PROCESSES ?= auto
 EXTRAS := service,train,semantic,scale,evaluate,codebleu,embedded,dev
 
-.PHONY: setup demo test test-clients check format clean bench-capture bench-curation bench-evaluation bench-loss bench-venv
+.PHONY: setup demo test test-clients check format clean bench-capture bench-curation bench-evaluation bench-loss bench-router bench-venv
 
 setup: $(READY)
 
@@ -69,13 +69,17 @@ bench-evaluation: $(READY) bench-venv
 bench-loss: $(READY)
 	$(BIN)/python -m benchmarks.loss $(BENCH_ARGS)
 
+bench-router: $(READY) bench-venv
+	$(BIN)/python -m benchmarks.router $(BENCH_ARGS)
+
 # What our figures are printed beside, apart from this project's requirements.
-bench-venv: .venv-bench/.installed .venv-bench-dedupe/.installed .venv-bench-evaluation/.installed
+bench-venv: .venv-bench/.installed .venv-bench-dedupe/.installed .venv-bench-evaluation/.installed .venv-bench-router/.installed
 
 .venv-bench/.installed: benchmarks/peers.txt
 .venv-bench-dedupe/.installed: benchmarks/peers-dedupe.txt
 .venv-bench-evaluation/.installed: benchmarks/peers-evaluation.txt
-.venv-bench/.installed .venv-bench-dedupe/.installed .venv-bench-evaluation/.installed:
+.venv-bench-router/.installed: benchmarks/peers-router.txt
+.venv-bench/.installed .venv-bench-dedupe/.installed .venv-bench-evaluation/.installed .venv-bench-router/.installed:
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
 	  --requirement $<

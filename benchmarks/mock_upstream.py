@@ -45,10 +45,10 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 
 async def _body(receive: Receive) -> bytes:
-    body = b""
+    body: bytes = b""
     while True:
         event: dict[str, Any] = await receive()
-        body += event.get("body", b"")
+        body += bytes(event.get("body", b""))
         if not event.get("more_body"):
             return body
 

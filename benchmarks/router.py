@@ -9,6 +9,7 @@ from benchmarks.bars import run_parts
 
 PARTS = {
     "gateway": "benchmarks.router_gateway",
+    "switch": "benchmarks.router_switch",
     "statistics": "benchmarks.router_statistics",
     "asos": "benchmarks.router_asos",
 }

@@ -108,7 +108,7 @@ def mock_upstream(port: int | None = None) -> Iterator[str]:
 
 
 def wait_for(
-    url: str, any_status: bool = False, timeout_s: float = 90.0, **headers: str
+    url: str, any_status: bool = False, timeout_s: float = 240.0, **headers: str
 ) -> httpx.Response:
     """Return the first answer of `url`; raises RuntimeError after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
@@ -176,8 +176,9 @@ def gateway(
     workers: int = 1,
     models: tuple[str, str] = ("mock-a", "mock-b"),
     environment: dict[str, str] | None = None,
+    compare: bool = True,
 ) -> Iterator[RunningGateway]:
-    """Serve a fresh gateway whose role `coder` is in an experiment between two models."""
+    """Serve a fresh gateway whose role `coder` has two models, in an experiment if `compare`."""
     with tempfile.TemporaryDirectory(prefix="bench-gateway-") as folder:
         home = Path(folder)
         url = start_embedded(home)
@@ -189,7 +190,8 @@ def gateway(
             **(environment or {}),
         }
         _python("-m", "flywheel", "db", "upgrade", "--json", **variables)
-        _python("-m", "benchmarks.router_hosts", *models, **variables)
+        asked = ("--compare", *models) if compare else models
+        _python("-m", "benchmarks.router_hosts", *asked, **variables)
         port = free_port()
         postmaster = psutil.Process(int((home / "postgres/postmaster.pid").read_text().split()[0]))
         with Processes(home, variables) as processes:
@@ -248,8 +250,8 @@ def _python(*arguments: str, **environment: str) -> None:
     )
 
 
-def start_experiment(control: str, treatment: str) -> None:
-    """Let `control` serve the coder and compare `treatment` with it; in a process of its own."""
+def prepare(control: str, treatment: str, compare: bool) -> None:
+    """Let `control` serve the coder, and `treatment` be compared with it or only there."""
     from foundation.database import session_scope
     from router.experiment import plan_from, start
     from router.promote import initial
@@ -265,8 +267,9 @@ def start_experiment(control: str, treatment: str) -> None:
         session.add_all(versions)
         session.flush()
         initial(session, "coder", versions[0])
-        start(session, "coder", versions[1], plan_from("default"), "benchmark")
+        if compare:
+            start(session, "coder", versions[1], plan_from("default"), "benchmark")
 
 
 if __name__ == "__main__":
-    start_experiment(*sys.argv[1:3])
+    prepare(sys.argv[-2], sys.argv[-1], compare="--compare" in sys.argv)
