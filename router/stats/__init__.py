@@ -36,6 +36,8 @@ from router.stats.pairs import pair_outcomes as pair_outcomes
 from router.stats.pairs import pair_units as pair_units
 from router.stats.planned import Look as Look
 from router.stats.planned import planned_looks as planned_looks
+from router.stats.ramp import RampEvidence as RampEvidence
+from router.stats.ramp import ramp_evidence as ramp_evidence
 from router.stats.sequence import Difference as Difference
 from router.stats.sequence import stratified_difference as stratified_difference
 from router.stats.size import Size as Size

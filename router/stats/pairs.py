@@ -126,6 +126,11 @@ def known_last(units: Sequence[AssignedUnit]) -> tuple[datetime, int]:
     )
 
 
+def succeeded(unit: AssignedUnit, with_late: bool = True) -> bool:
+    """Return whether a unit succeeded; without late feedback, one that had timed out did not."""
+    return bool(unit.outcome) and (with_late or unit.late_at is None)
+
+
 def pair_outcomes(units: Iterable[AssignedUnit], with_late: bool = True) -> list[Pair]:
     """Return the outcomes of the pairs of `pair_units`.
 
@@ -134,15 +139,11 @@ def pair_outcomes(units: Iterable[AssignedUnit], with_late: bool = True) -> list
         with_late: take late feedback for the outcome of a unit that had timed out. Without it such
             a unit stays a failure, and no pair ever changes.
     """
-
-    def succeeded(unit: AssignedUnit) -> bool:
-        return bool(unit.outcome) and (with_late or unit.late_at is None)
-
     return [
         Pair(
             treated.stratum,
-            succeeded(treated),
-            succeeded(control),
+            succeeded(treated, with_late),
+            succeeded(control, with_late),
             *known_last((treated, control)),
         )
         for treated, control in pair_units(units)
