@@ -27,7 +27,7 @@ MEETING_POINTS = {
     "collector": {
         *("tables", "ingest", "client", "partitions", "feedback"),
         *("dead_letters", "erase", "metrics", "reconcile"),
-        *("record", "schemas", "scrub", "sender", "spool", "streams", "transport"),
+        *("record", "schemas", "scrub", "sender", "shapes", "spool", "streams", "transport"),
     },
     "curation": {
         *("tables", "build", "export", "recipe", "decontaminate", "review", "erase"),

@@ -1,6 +1,6 @@
 """Which calls of anthropic's client are recorded: messages, stable and beta alike."""
 
-from collector.wrappers import messages_shape
+from collector.shapes import messages
 from collector.wrappers.operation import Operation
 
 
@@ -10,10 +10,10 @@ def operations(embeddings: bool = False) -> list[Operation]:
         Operation(
             "/v1/messages",
             "chat",
-            messages_shape.tell,
-            messages_shape.speaks,
+            messages.tell,
+            messages.speaks,
             api="anthropic.messages",
-            chat_request=messages_shape.chat_request,
-            chat_response=messages_shape.chat_response,
+            chat_request=messages.chat_request,
+            chat_response=messages.chat_response,
         )
     ]

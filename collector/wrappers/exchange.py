@@ -29,10 +29,10 @@ from uuid import UUID
 from collector.calls import INTERACTION_HEADER
 from collector.context import Episode, current_episode, note_interaction
 from collector.record import CUT, ERROR, SUCCESS, AsSent
-from collector.wrappers import sse
+from collector.shapes import Event, Json, Told, sse
 from collector.wrappers.abandoned import recovery
 from collector.wrappers.announced import taken_above
-from collector.wrappers.operation import Event, Json, Operation, Told
+from collector.wrappers.operation import Operation
 from foundation.errors import BadInput
 from foundation.ids import new_id
 

@@ -26,8 +26,8 @@ from uuid import UUID
 from collector.calls import INTERACTION_HEADER, RECORDED
 from collector.context import note_interaction
 from collector.record import CUT, ERROR, SUCCESS, AsSent, derived_id
+from collector.shapes import responses
 from collector.streams import assemble
-from collector.wrappers import responses_shape
 from collector.wrappers.abandoned import recovery
 from collector.wrappers.announced import taken_above
 from collector.wrappers.exchange import INTERACTION_ATTRIBUTE
@@ -291,8 +291,8 @@ def _told(
         asked = {"model": kwargs.get("model"), "input": kwargs.get("input")}
         exact = answer.model_dump()
         attributes["exact"] = {"api": "openai.responses", "response": exact}
-        columns["request"] = responses_shape.chat_request(asked | _parameters(kwargs))
-        answer = responses_shape.chat_response(exact)
+        columns["request"] = responses.chat_request(asked | _parameters(kwargs))
+        answer = responses.chat_response(exact)
     elif hasattr(answer, "model_dump_json"):
         answer = AsSent(answer.model_dump_json().encode())
     return {**columns, "response": answer, "attributes": attributes or None}

@@ -7,7 +7,7 @@ kept by the provider) is left out here; the record keeps the exact request and a
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from collector.wrappers.operation import Event, Json, Told
+from collector.shapes import Event, Json, Told
 
 _RENAMED = {"max_output_tokens": "max_completion_tokens"}
 _TURNED = frozenset({"input", "instructions", "tools", "text", "reasoning", "tool_choice"})

@@ -3,8 +3,8 @@
 import json
 
 from collector.record import AsSent, snapshot
+from collector.shapes import messages, responses, sse
 from collector.streams import assemble
-from collector.wrappers import messages_shape, responses_shape, sse
 from foundation import chat
 
 
@@ -60,11 +60,11 @@ def test_what_curation_reads_of_a_message_is_there():
         {"type": "text", "text": "I write"},
         {"type": "tool_use", "id": "t", "name": "write", "input": {"a": 1}},
     ]
-    answer = messages_shape.chat_response({"content": blocks, "stop_reason": "tool_use"})
+    answer = messages.chat_response({"content": blocks, "stop_reason": "tool_use"})
     assert chat.answer_text(answer) == "I write"
     assert len(chat.tool_calls(answer)) == 1
     assert chat.finish_reason(answer) == "tool_calls"
-    asked = messages_shape.chat_request(
+    asked = messages.chat_request(
         {"system": [{"type": "text", "text": "s"}], "messages": [{"role": "user", "content": "u"}]}
     )
     assert [m["role"] for m in chat.prompt_messages(asked)] == ["system", "user"]
@@ -77,14 +77,12 @@ def test_what_curation_reads_of_a_response_is_there():
         {"type": "message", "content": [{"type": "output_text", "text": "done"}]},
     ]
     details = {"reason": "max_output_tokens"}
-    answer = responses_shape.chat_response(
+    answer = responses.chat_response(
         {"output": output, "status": "incomplete", "incomplete_details": details}
     )
     assert chat.answer_text(answer) == "done"
     assert answer["choices"][0]["message"]["reasoning_content"] == "hm"
     assert chat.finish_reason(answer) == "length"
-    asked = responses_shape.chat_request(
-        {"input": "u", "text": {"format": {"type": "json_object"}}}
-    )
+    asked = responses.chat_request({"input": "u", "text": {"format": {"type": "json_object"}}})
     assert chat.prompt_messages(asked) == [{"role": "user", "content": "u"}]
     assert asked["response_format"] == {"type": "json_object"}

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from collector.wrappers.operation import Event, Json, Told
+from collector.shapes import Event, Json, Told
 
 _RENAMED = {"stop_sequences": "stop"}
 _TURNED = frozenset({"messages", "system", "tools", "tool_choice"})

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from collector.wrappers.operation import Event
+from collector.shapes import Event
 
 DONE = b"[DONE]"
 
