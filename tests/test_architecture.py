@@ -34,7 +34,7 @@ MEETING_POINTS = {
         "eval_sets",
     },
     "trainer": {"tables", "registry", "recipe", "plan"},
-    "serving": {"backends"},
+    "serving": {"backends", "deploy"},
     "evaluator": {"tables", "run", "compare", "evidence", "report"},
     "router": {"tables", "experiment", "promote"},
 }
