@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime
+from typing import Any
 
 import psycopg
 
