@@ -52,6 +52,19 @@ class Settings(BaseSettings):
         default=None,
         description="OpenAI-compatible server of our models (…/v1). Unset: the embedded engine.",
     )
+    engine_kind: Literal["auto", "embedded", "vllm", "ollama", "llama_cpp", "plain"] = Field(
+        default="auto",
+        description="How that server is told what to run; auto: it is asked what it is. "
+        "plain: transformers serve.",
+    )
+    engine_base: str | None = Field(
+        default=None,
+        description="What that server calls the base model, where not as we do (Ollama: qwen3:8b).",
+    )
+    base_gguf: Path | None = Field(
+        default=None,
+        description="GGUF file of the base model (F16, BF16 or Q8_0), for llama.cpp and Ollama.",
+    )
     upstreams: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description='Further OpenAI-compatible servers as JSON: {"name": {"base_url", "api_key", '

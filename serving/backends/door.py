@@ -51,11 +51,15 @@ class Door(ABC):
         base_url: of its OpenAI-compatible API (…/v1).
         api_key: bearer key, if it asks for one.
         base_name: what the server calls the base model, where it does not say so itself.
+        folder: where files are put together for a server that cannot take ours as they are.
+        base_gguf: the base model as a GGUF file, for servers that read those.
     """
 
     base_url: str
     api_key: str | None = None
     base_name: str | None = None
+    folder: Path = Path("served")
+    base_gguf: Path | None = None
 
     kind: ClassVar[str]
 
@@ -75,6 +79,14 @@ class Door(ABC):
         Raises:
             NotServable: this kind of server cannot, or only after something a person does.
         """
+
+    def load_base(self, base_model: str) -> bool:
+        """Have the server answer for the base model by the name we know it by; mostly it does.
+
+        Raises:
+            NotServable: it runs another one, or needs to be told which of its models that is.
+        """
+        return False
 
     @abstractmethod
     def unload(self, name: str) -> None:

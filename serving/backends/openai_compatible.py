@@ -143,8 +143,13 @@ def send(
     except httpx.HTTPError as error:
         raise EngineUnavailable(url, str(error) or type(error).__name__) from error
     if answer.is_error:
-        raise EngineRefused(url, answer.status_code, _reason(answer))
+        raise refusal_of(answer)
     return answer
+
+
+def refusal_of(answer: httpx.Response) -> EngineRefused:
+    """Return an answer with an error status as the error that it is."""
+    return EngineRefused(str(answer.url), answer.status_code, _reason(answer))
 
 
 def _reason(answer: httpx.Response) -> str:
