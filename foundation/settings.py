@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         description='Further OpenAI-compatible servers as JSON: {"name": {"base_url", "api_key", '
         '"models"}}.',
     )
+    gateway_file: Path | None = Field(
+        default=None,
+        description="YAML file of upstreams, models and roles of the gateway, read anew when it "
+        "changes. Unset: FLYWHEEL_UPSTREAMS only.",
+    )
     api_key: SecretStr | None = Field(
         default=None,
         description="Key that every request must carry as a bearer token. Needed off loopback.",

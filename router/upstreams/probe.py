@@ -1,0 +1,42 @@
+"""Is it back: the smallest question that tells, put by the gateway so that no caller has to wait.
+
+A server that could not be reached is asked for its list of models; a model that failed or hung is
+asked for one token. Any answer counts that does not say that the server is in trouble: a refusal
+comes from somebody who is there.
+"""
+
+import aiohttp
+
+from router.upstreams.retry import is_failure
+from router.upstreams.server import Upstream
+
+_QUESTION = [{"role": "user", "content": "ping"}]
+
+
+async def is_back(
+    client: aiohttp.ClientSession, upstream: Upstream, model: str | None, timeout_s: float
+) -> bool:
+    """Return whether a server answers, or a model of it; never raises for its sake.
+
+    Args:
+        client: that asks.
+        upstream: the server.
+        model: None for the server itself.
+        timeout_s: longest wait, in seconds.
+    """
+    headers = {"authorization": f"Bearer {upstream.api_key}"} if upstream.api_key else {}
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
+    proxy = upstream.proxy
+    if model is None:
+        asking = client.get(upstream.models_url, headers=headers, timeout=timeout, proxy=proxy)
+    else:
+        asked = {"model": model, "messages": _QUESTION, "max_tokens": 1}
+        asking = client.post(
+            upstream.chat_url, json=asked, headers=headers, timeout=timeout, proxy=proxy
+        )
+    try:
+        async with asking as answer:
+            await answer.read()
+            return not is_failure(answer.status)
+    except (TimeoutError, aiohttp.ClientError):
+        return False
