@@ -19,7 +19,6 @@ from router.stats.pairs import Floats
 POWER = 0.80
 FEWEST_PER_DAY = 20
 """Tasks a day of a role below which live traffic resolves no difference of a few points."""
-_MOST_DISCORDANT = 6_000
 _LONGEST = 50_000
 _LONG_DAYS = 60
 
@@ -128,9 +127,11 @@ def fixed_size(baseline: float, effect: float, alpha: float, power: float = POWE
 
 def units_per_arm(baseline: float, effect: float, alpha: float, power: float) -> int | None:
     """Return the pairs within which the proof is there with a chance of `power`; None: too many."""
-    if proof_chance(baseline, effect, _LONGEST, alpha) < power:
-        return None
-    low, high = 0, _LONGEST
+    low, high = 0, 64
+    while proof_chance(baseline, effect, high, alpha) < power:
+        low, high = high, 2 * high
+        if low > _LONGEST:
+            return None
     while high - low > 1:
         middle = (low + high) // 2
         if proof_chance(baseline, effect, middle, alpha) >= power:
@@ -143,17 +144,18 @@ def units_per_arm(baseline: float, effect: float, alpha: float, power: float) ->
 def proof_chance(baseline: float, effect: float, n_pairs: int, alpha: float = 0.05) -> float:
     """Return the chance that E reaches 1 / alpha within `n_pairs`, looking after each; exact.
 
-    With `effect` 0 it is the chance of a false promotion. Pairs beyond the first 6,000 that differ
-    are not followed, so it may be too small for longer experiments.
+    With `effect` 0 it is the chance of a false promotion.
     """
     treated = baseline + effect
     won, lost = treated * (1 - baseline), baseline * (1 - treated)
     if won + lost <= 0:
         return 0.0
-    first = _first_proof(won / (won + lost), alpha)  # [discordant pairs]
+    expected = n_pairs * (won + lost)
+    followed = min(n_pairs, math.ceil(expected + 6 * math.sqrt(expected) + 10))
+    first = _first_proof(won / (won + lost), alpha, 2 ** math.ceil(math.log2(followed + 1)))
     at = np.flatnonzero(first)
-    reached = bdtrc(at - 1, n_pairs, won + lost)
-    return float((first[at] * np.where(at <= n_pairs, reached, 0.0)).sum())
+    at = at[at <= n_pairs]
+    return float(first[at] @ bdtrc(at - 1, n_pairs, won + lost))
 
 
 def detectable_effect(
@@ -174,32 +176,31 @@ def detectable_effect(
 
 
 @lru_cache(maxsize=64)
-def fewest_wins(alpha: float) -> Floats:
-    """Return the fewest wins with which E >= 1 / alpha after n pairs that differ, [n]; n + 1: none.
+def fewest_wins(alpha: float, most: int) -> Floats:
+    """Return the fewest wins with which E >= 1 / alpha after n <= `most` pairs that differ, [n].
 
-    E rises with the wins, so each n has one such number.
+    E rises with the wins, so each n has one such number; n + 1 where no number of wins is enough.
     """
-    fewest = np.empty(_MOST_DISCORDANT + 1)
+    fewest = np.empty(most + 1)
     wins = 0
-    for n in range(_MOST_DISCORDANT + 1):
+    for n in range(most + 1):
         while wins <= n and float(log_e_pairs(wins, n - wins)) < -math.log(alpha):
             wins += 1
         fewest[n] = wins
     return fewest
 
 
-@lru_cache(maxsize=64)
-def _first_proof(win: float, alpha: float) -> Floats:
-    """Return the chance that the proof comes with the n-th pair that differs, [n].
+@lru_cache(maxsize=256)
+def _first_proof(win: float, alpha: float, most: int) -> Floats:
+    """Return the chance that the proof comes with the n-th pair that differs, [n] up to `most`.
 
     `win` is the chance that such a pair is won.
     """
-    fewest = fewest_wins(alpha)
-    first = np.zeros(len(fewest))
+    first = np.zeros(most + 1)
     alive = np.ones(1)  # [wins]
-    for n in range(1, len(fewest)):
-        alive = np.append(alive * (1 - win), 0.0) + np.append(0.0, alive * win)
-        proven = int(fewest[n])
+    for n, proven in enumerate(fewest_wins(alpha, most).astype(int).tolist()):
+        if n:
+            alive = np.append(alive * (1 - win), 0.0) + np.append(0.0, alive * win)
         first[n] = alive[proven:].sum()
         alive[proven:] = 0.0
     return first
