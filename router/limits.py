@@ -7,7 +7,6 @@ that the key as a whole still had.
 """
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from typing import ClassVar, Final
@@ -33,7 +32,7 @@ class LimitReached(FlywheelError):
         self.retry_after_s = retry_after_s
         super().__init__(message)
 
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> dict[str, str]:
         """Return what the answer says in its headers: whole seconds until it is worth asking."""
         return {"retry-after": str(max(1, ceil(self.retry_after_s)))}
 
@@ -63,7 +62,7 @@ class TooLargeForLimit(LimitReached):
             SPAN_S,
         )
 
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> dict[str, str]:
         """Tell clients that try again by themselves not to."""
         return {**super().headers(), "x-should-retry": "false"}
 

@@ -1,0 +1,187 @@
+"""Budgets as people set them: how much of a measure a scope may use in one window, and has used.
+
+Scopes are `all`, `role:<role>`, `project:<name>` and `key:<id>`. Every key, every role and all of
+them together have a limit, the default where none is set; a project has one once it is set.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import Session, col, select
+
+from foundation.errors import BadInput, NotFound
+from foundation.settings import get_settings
+from foundation.tables import now
+from router import usage
+from router.keys import get_key
+from router.tables import BudgetLimit, BudgetWindow, GatewayKey
+
+ALL: Final = "all"
+EVERY: Final = "*"
+TOKENS_PER_DAY: Final = "tokens_per_day"
+COST_USD_PER_MONTH: Final = "cost_usd_per_month"
+
+DEFAULTS: Final[Mapping[str, float]] = {TOKENS_PER_DAY: 100e6, COST_USD_PER_MONTH: 100e3}
+"""What a scope without a limit of its own may use; windows are days and months of UTC."""
+
+
+def window_start(measure: str, moment: datetime) -> datetime:
+    """Return when the window of a measure began that `moment` lies in."""
+    midnight = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight if measure == TOKENS_PER_DAY else midnight.replace(day=1)
+
+
+def window_end(measure: str, start: datetime) -> datetime:
+    """Return when the next window begins."""
+    if measure == TOKENS_PER_DAY:
+        return start + timedelta(days=1)
+    return (start + timedelta(days=32)).replace(day=1)
+
+
+def limit_of(limits: Mapping[tuple[str, str], float], scope: str, measure: str) -> float:
+    """Return a scope's limit: its own, that of every scope of its kind, or the default."""
+    own = limits.get((scope, measure))
+    if own is not None:
+        return own
+    kind = scope.partition(":")[0]
+    return limits.get((f"{kind}:{EVERY}", measure), DEFAULTS[measure])
+
+
+def as_said(measure: str, amount: float) -> str:
+    """Return an amount in words: `1,500 tokens`, `$12.50`."""
+    return f"{amount:,.0f} tokens" if measure == TOKENS_PER_DAY else f"${amount:,.2f}"
+
+
+def set_limit(
+    session: Session, scope: str, measure: str, amount: float, actor: str = "flywheel"
+) -> BudgetLimit:
+    """Limit what a scope may use of a measure from now on; the window under way counts.
+
+    `scope` is said with the name of a key: `key:ci`; `role:*` and `key:*` are all that have no
+    limit of their own.
+
+    Raises:
+        BadInput: the scope, measure or amount is not acceptable.
+        NotFound: no such key or role.
+    """
+    if measure not in DEFAULTS:
+        raise BadInput("measure", measure, f"one of {', '.join(DEFAULTS)}", "Choose one of them.")
+    if not (math.isfinite(amount) and amount >= 0):
+        raise BadInput("amount of a budget", amount, "a number from 0 on", "0 refuses every call.")
+    stored = stored_scope(session, scope)
+    row = session.get(BudgetLimit, (stored, measure)) or BudgetLimit(
+        scope=stored, measure=measure, amount=amount
+    )
+    row.amount, row.actor, row.updated_at = amount, actor, now()
+    session.add(row)
+    if stored.startswith("project:"):
+        _open_window(session, stored, measure)
+    session.flush()
+    return row
+
+
+def unset_limit(session: Session, scope: str, measure: str) -> None:
+    """Let the default hold again; raises NotFound where no limit was set."""
+    row = session.get(BudgetLimit, (stored_scope(session, scope), measure))
+    if row is None:
+        raise NotFound(
+            "budget", f"{scope} {measure}", "one that was set", "See: flywheel budget list"
+        )
+    session.delete(row)
+    session.flush()
+
+
+def stored_scope(session: Session, said: str) -> str:
+    """Return a scope as it is stored: keys by their id. Raises BadInput or NotFound."""
+    kind, _, name = said.partition(":")
+    if said == ALL or (kind in ("role", "key") and name == EVERY):
+        return said
+    if kind == "key" and name:
+        return f"key:{get_key(session, name).id}"
+    if kind == "role" and name:
+        if name not in get_settings().roles:
+            known = ", ".join(get_settings().roles)
+            raise NotFound("role", name, f"one of {known}", "Set FLYWHEEL_ROLES.")
+        return said
+    if kind == "project" and name and name != EVERY and name.isprintable():
+        return said
+    raise BadInput(
+        "scope of a budget",
+        said,
+        "all, role:ROLE, project:PROJECT, key:NAME, role:* or key:*",
+        "See docs/budgets.md.",
+    )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How much a scope has used of its limit in the window under way."""
+
+    scope: str
+    """With the name of a key, not its id."""
+    measure: str
+    amount: float
+    is_default: bool
+    used: float
+    promised: float
+    """Handed to gateway processes: calls that run, and what they may start without asking."""
+    resets_at: datetime
+
+
+def standings(session: Session, moment: datetime | None = None) -> list[Standing]:
+    """Return every scope that has a limit or was used in the windows under way, by name."""
+    moment = moment or now()
+    limits = read_limits(session)
+    names = {f"key:{row.id}": f"key:{row.name}" for row in session.exec(select(GatewayKey)).all()}
+    windows = {
+        (row.scope, row.measure): row
+        for measure in DEFAULTS
+        for row in session.exec(
+            select(BudgetWindow).where(
+                BudgetWindow.measure == measure,
+                col(BudgetWindow.starts_at) == window_start(measure, moment),
+            )
+        ).all()
+    }
+    told = []
+    for scope, measure in sorted({*limits, *windows, *((ALL, measure) for measure in DEFAULTS)}):
+        window = windows.get((scope, measure))
+        told.append(
+            Standing(
+                names.get(scope, scope),
+                measure,
+                limit_of(limits, scope, measure),
+                (scope, measure) not in limits,
+                window.used if window else 0.0,
+                window.leased if window else 0.0,
+                window_end(measure, window_start(measure, moment)),
+            )
+        )
+    return told
+
+
+def read_limits(session: Session) -> dict[tuple[str, str], float]:
+    """Return the limits that were set, by scope and measure."""
+    rows = session.execute(text("SELECT scope, measure, amount FROM budget_limit"))
+    return {(scope, measure): amount for scope, measure, amount in rows}
+
+
+def key_scope(key_id: UUID) -> str:
+    """Return the scope of a key."""
+    return f"key:{key_id}"
+
+
+def _open_window(session: Session, scope: str, measure: str) -> None:
+    """Begin a project's window with what was recorded of it: nobody counted until now."""
+    start = window_start(measure, now())
+    used = usage.used_by_project(session, scope.removeprefix("project:"), start.date())
+    values = {"scope": scope, "measure": measure, "starts_at": start, "leased": 0.0}
+    amount = used.tokens if measure == TOKENS_PER_DAY else used.cost_usd
+    statement = insert(BudgetWindow).values(**values, used=amount, updated_at=now())
+    session.execute(statement.on_conflict_do_nothing())
