@@ -132,6 +132,11 @@ class Settings(BaseSettings):
         ge=1024,
         description="Bytes of one record as JSON; a larger one is rejected alone.",
     )
+    max_prompt_bytes: int = Field(
+        default=32 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of one request to the gateway; a larger one is refused.",
+    )
     admin_user: str = Field(default="admin", description="Name written as actor of admin actions.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe log line that is written."

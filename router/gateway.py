@@ -7,49 +7,42 @@ database is done in threads, and never for a call whose unit is known already.
 """
 
 import asyncio
-import json
+import gc
 import logging
+import sys
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import aiohttp
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from collector.metrics import CONTENT_TYPE, exposition, spool_families
-from collector.scrub import scrub_record
 from collector.tables import CUT, ERROR, SUCCESS
 from foundation.access import require_key
 from foundation.database import session_scope
 from foundation.errors import BadInput, FlywheelError, NotFound
-from foundation.ids import keyed_episode_id
 from foundation.settings import get_settings
 from router import roster as rosters
 from router import upstreams
+from router.asgi import Departure, headers_of, read_body, send_json, send_whole
+from router.call import Call, Ending, RawHeaders
 from router.experiment import assign
 from router.guard import REFUSED
+from router.labels import Labels, labels_of
 from router.lanes import Opened, UpstreamFailed, new_client, open_answer
+from router.paths import Place, place_of
 from router.promote import require_role
-from router.recording import SOURCE, Call, Ending, Recorder
+from router.recording import SOURCE, Recorder
+from router.relay import Relay
 from router.roster import LiveExperiment, Roster, Target
-from router.wire import (
-    DONE_EVENT,
-    LONGEST_DONE,
-    ChatBody,
-    as_event,
-    error_body,
-    read_answer,
-    read_chat,
-    upstream_error,
-)
+from router.wire import ChatBody, error_body, read_answer, read_chat, upstream_error
 from serving.backends.openai_compatible import ensure_adapter
 from trainer.registry import get_version, version_folder
 
@@ -59,15 +52,13 @@ ROLE_PREFIX = "role:"
 REFRESH_S = 1.0
 CLIENT_CLOSED_REQUEST = 499
 MAX_KNOWN_UNITS = 100_000
-LONGEST_HEADER = 200
 CALLERS_FAULT = frozenset({400, 413, 422})
 """Statuses by which an upstream says that the request itself is wrong."""
 
-T = TypeVar("T")
+SWITCH_S = 0.0005
+"""Longest time that the thread of the records keeps the interpreter while a call waits for it."""
 
-
-class ClientGone(Exception):
-    """The caller left before its answer was there."""
+CHAT = "/v1/chat/completions"
 
 
 @dataclass
@@ -150,13 +141,15 @@ class Gateway:
         Raises:
             UpstreamFailed: no answer.
         """
-        opened = await open_answer(self.client, call.target, call.chat)
+        assert call.target is not None
+        assert call.asked is not None
+        opened = await open_answer(self.client, call.target, call.asked)
         if opened.status != 404 or not call.target.is_adapter:
             return opened
         refusal = await opened.read()
         if not await run_in_threadpool(_load_adapter, call.target):
             return Opened(404, opened.headers, _once(refusal), opened.aclose)
-        return await open_answer(self.client, call.target, call.chat)
+        return await open_answer(self.client, call.target, call.asked)
 
 
 def _take_roster() -> Roster:
@@ -186,60 +179,130 @@ async def _once(piece: bytes) -> AsyncIterator[bytes]:
     yield piece
 
 
-routes = APIRouter()
+@dataclass(slots=True)
+class Exchange:
+    """One request at the gateway's door: what it says, and the way back to its caller."""
+
+    place: Place
+    headers: Mapping[str, str]
+    receive: Receive
+    send: Send
 
 
-def create_gateway_app() -> FastAPI:
+Handler = Callable[[Gateway, Exchange], Awaitable[None]]
+
+
+class GatewayApp:
+    """The gateway as an ASGI application; `state.gateway` is there while it runs."""
+
+    def __init__(self) -> None:
+        upstreams.configured()
+        self.gateway: Gateway | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; part of ASGI."""
+        if scope["type"] == "lifespan":
+            return await self._live(receive, send)
+        if scope["type"] != "http" or self.gateway is None:
+            return None
+        place = place_of(scope["path"])
+        exchange = Exchange(place, headers_of(scope), receive, send)
+        handler = ENDPOINTS.get((scope["method"], place.path))
+        try:
+            if handler is None:
+                raise _no_endpoint(scope["method"], scope["path"], place)
+            await handler(self.gateway, exchange)
+        except FlywheelError as error:
+            await _refuse(send, error)
+        except ConnectionResetError:
+            pass  # nobody is there to be answered
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            keeper = await self._start()
+        except Exception as error:  # the server says it, and ends
+            log.exception("the gateway cannot start")
+            return await send({"type": "lifespan.startup.failed", "message": str(error)})
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._end(keeper)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _start(self) -> "asyncio.Task[None]":
+        recorder = Recorder(get_settings().home.absolute() / "spool" / "gateway")
+        self.gateway = Gateway(new_client(), recorder)
+        await self.gateway.refresh()
+        recorder.start()
+        return asyncio.create_task(self.gateway.keep_fresh())
+
+    async def _end(self, keeper: "asyncio.Task[None]") -> None:
+        assert self.gateway is not None
+        keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeper
+        await self.gateway.client.close()
+        await run_in_threadpool(self.gateway.recorder.close)
+
+
+def create_gateway_app() -> GatewayApp:
     """Return the gateway's application.
 
     Raises:
         BadSetting: FLYWHEEL_UPSTREAMS is wrong.
     """
-    upstreams.configured()
+    return GatewayApp()
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        recorder = Recorder(get_settings().home.absolute() / "spool" / "gateway")
-        gateway = app.state.gateway = Gateway(new_client(), recorder)
-        await gateway.refresh()
-        recorder.start()
-        keeper = asyncio.create_task(gateway.keep_fresh())
-        yield
-        keeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeper
-        await gateway.client.close()
-        await run_in_threadpool(recorder.close)
 
-    app = FastAPI(title="flywheel gateway", docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.include_router(routes)
-    app.add_exception_handler(FlywheelError, _answer_error)
+def create_process_app() -> GatewayApp:
+    """Return the gateway for a process that does nothing else."""
+    app = create_gateway_app()
+    sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     return app
 
 
-@routes.get("/healthz")
-async def health(request: Request) -> dict[str, Any]:
+def _no_endpoint(method: str, path: str, place: Place) -> NotFound:
+    known = sorted(f"{known} {where}" for known, where in ENDPOINTS)
+    remedy = "Check the base URL: …/v1, …/r/<role>/v1 or …/r/<role>/e/<episode>/v1."
+    return NotFound("endpoint", f"{method} {path}", f"one of {', '.join(known)}", remedy)
+
+
+async def _refuse(send: Send, error: FlywheelError, headers: RawHeaders | None = None) -> None:
+    """Answer one of our errors in OpenAI's shape."""
+    status = error.http_status
+    codes = {401: "invalid_api_key", 404: "not_found"}
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    body = error_body(str(error), kind, codes.get(status))
+    if isinstance(error, BadInput):
+        body["error"]["param"] = error.what
+    await send_json(send, status, body, headers)
+
+
+# What can be asked
+
+
+async def health(gateway: Gateway, exchange: Exchange) -> None:
     """Say that the gateway answers, whether it sees the database, and the counts of its spool."""
-    gateway: Gateway = request.app.state.gateway
-    return {"status": "ok", "database": gateway.fresh, "records": gateway.recorder.counts()}
+    records = gateway.recorder.counts()
+    said = {"status": "ok", "database": gateway.fresh, "records": records}
+    await send_json(exchange.send, 200, said)
 
 
-@routes.get("/metrics", response_class=PlainTextResponse)
-async def metrics(request: Request) -> Response:
+async def metrics(gateway: Gateway, exchange: Exchange) -> None:
     """Tell the books of this process's spool as Prometheus counters."""
-    require_key(request.headers, "the gateway")
-    gateway: Gateway = request.app.state.gateway
-    families = spool_families(SOURCE, gateway.recorder.counts())
-    return Response(exposition(families), media_type=CONTENT_TYPE)
+    require_key(exchange.headers, "the gateway")
+    text = exposition(spool_families(SOURCE, gateway.recorder.counts()))
+    headers = [(b"content-type", CONTENT_TYPE.encode())]
+    await send_whole(exchange.send, 200, headers, text.encode() if isinstance(text, str) else text)
 
 
-@routes.get("/v1/models")
-@routes.get("/r/{role}/v1/models")
-@routes.get("/r/{role}/e/{episode:path}/v1/models")
-async def list_models(request: Request) -> dict[str, Any]:
+async def list_models(gateway: Gateway, exchange: Exchange) -> None:
     """List what can be asked: served roles, models of upstreams, model versions."""
-    require_key(request.headers, "the gateway")
-    picture: Roster = request.app.state.gateway.roster
+    require_key(exchange.headers, "the gateway")
+    picture = gateway.roster
     owners = {f"{ROLE_PREFIX}{role}": "role" for role in picture.serving}
     for upstream in picture.upstreams:
         owners |= {model: upstream.name for model in upstream.models if model != "*"}
@@ -249,95 +312,106 @@ async def list_models(request: Request) -> dict[str, Any]:
         {"id": name, "object": "model", "created": 0, "owned_by": owner}
         for name, owner in owners.items()
     ]
-    return {"object": "list", "data": data}
+    await send_json(exchange.send, 200, {"object": "list", "data": data})
 
 
-@routes.post("/v1/chat/completions")
-@routes.post("/r/{role}/v1/chat/completions")
-@routes.post("/r/{role}/e/{episode:path}/v1/chat/completions")
-async def chat_completions(
-    request: Request, role: str | None = None, episode: str | None = None
-) -> Response:
-    """Answer a chat, whole or as a stream."""
-    require_key(request.headers, "the gateway")
-    gateway: Gateway = request.app.state.gateway
-    chat = read_chat(await request.body())
-    call = await receive_call(gateway, chat, request.headers, role, episode)
+async def converse(gateway: Gateway, exchange: Exchange) -> None:
+    """Answer a call, whole or as a stream."""
+    require_key(exchange.headers, "the gateway")
+    labels = labels_of(exchange.headers, exchange.place)
+    body = await read_body(exchange.receive, exchange.headers, get_settings().max_prompt_bytes)
+    call = await receive_call(gateway, read_chat(body), labels)
+    departure = Departure(exchange.receive)
     try:
-        opened = await _unless_gone(gateway.open(call), request.receive)
-        if opened.status < 400 and chat.stream and opened.is_stream:
-            return Relay(gateway, call, opened)
-        body = await _unless_gone(opened.read(), request.receive)
-    except (ClientGone, asyncio.CancelledError) as error:
-        await gateway.recorder.keep(call, Ending(CUT, error_type="client_gone"))
-        if isinstance(error, asyncio.CancelledError):
+        await _answer(gateway, call, exchange.send, departure)
+    except asyncio.CancelledError:
+        if not departure.happened:
             raise
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+    finally:
+        departure.stop()
+
+
+async def _answer(gateway: Gateway, call: Call, send: Send, departure: Departure) -> None:
+    assert call.asked is not None
+    assert call.target is not None
+    relay: Relay | None = None
+    try:
+        opened = await gateway.open(call)
+        if opened.status < 400 and call.asked.stream and opened.is_stream:
+            relay = Relay(gateway.recorder, call, opened)
+            await relay.pass_on(send)
+            departure.stop()
+            return await send({"type": "http.response.body", "body": b""})
+        body = await opened.read()
+    except asyncio.CancelledError:
+        if relay is None:
+            gateway.recorder.keep(call, Ending(CUT, error_type="client_gone"))
+        else:
+            relay.leave()
+        raise
     except UpstreamFailed as error:
-        return await _failed(gateway, call, error.status, _worded(error))
+        return await _fail(gateway, call, send, error.status, _worded(error))
+    departure.stop()
     if opened.status >= 400:
         shaped, kind = upstream_error(opened.status, body)
-        return await _failed(gateway, call, opened.status, shaped, kind, opened.headers)
+        return await _fail(gateway, call, send, opened.status, shaped, kind, opened.raw_headers())
     if read_answer(body) is None:
         failed = UpstreamFailed(call.target.model, "upstream_garbage", f"{body[:100]!r}")
-        return await _failed(gateway, call, 502, _worded(failed))
+        return await _fail(gateway, call, send, 502, _worded(failed))
     call.ttft_ms = call.elapsed_ms()
-    await gateway.recorder.keep(call, Ending(SUCCESS, [body]))
-    return Response(body, opened.status, {**opened.headers, **call.headers()})
+    gateway.recorder.keep(call, Ending(SUCCESS, [body]))
+    await send_whole(send, opened.status, [*opened.raw_headers(), *call.headers()], body)
 
 
 def _worded(error: UpstreamFailed) -> dict[str, Any]:
     return error_body(str(error), "upstream_error", error.kind)
 
 
-async def _failed(
+async def _fail(
     gateway: Gateway,
     call: Call,
+    send: Send,
     status: int,
     body: dict[str, Any],
     kind: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
+    headers: RawHeaders | None = None,
+) -> None:
     """Record a call that its upstream failed, and pass the error on in OpenAI's shape."""
     error = body["error"]
     kind = kind or str(error.get("code"))
     kind = f"{REFUSED}{kind}" if status in CALLERS_FAULT else kind
-    ending = Ending(ERROR, error_type=kind, error=str(error.get("message")))
-    await gateway.recorder.keep(call, ending)
-    kept = {name: value for name, value in (headers or {}).items() if name != "content-type"}
-    return JSONResponse(body, status, {**kept, **call.headers()})
+    gateway.recorder.keep(call, Ending(ERROR, error_type=kind, error=str(error.get("message"))))
+    kept = [(name, value) for name, value in headers or () if name != b"content-type"]
+    await send_json(send, status, body, [*kept, *call.headers()])
 
 
-async def receive_call(
-    gateway: Gateway,
-    chat: ChatBody,
-    headers: Mapping[str, str],
-    path_role: str | None,
-    path_episode: str | None,
-) -> Call:
+async def receive_call(gateway: Gateway, asked: ChatBody, labels: Labels) -> Call:
     """Find out whose call this is and who answers it; its assignment is written down here.
 
     Raises:
-        BadInput: a header is not acceptable, or a plain model is asked for without a role.
+        BadInput: a plain model is asked for without a role.
         NotFound: nobody knows the role or the model.
     """
-    said = _Said.of(headers, path_role, path_episode)
     live = None
-    if chat.model.startswith(ROLE_PREFIX):
-        role = chat.model.removeprefix(ROLE_PREFIX)
+    if asked.model.startswith(ROLE_PREFIX):
+        role = asked.model.removeprefix(ROLE_PREFIX)
         target, live = await gateway.target_of_role(role)
     else:
-        role = _require_said_role(said.role, chat.model)
-        target = await gateway.target_of_model(chat.model)
+        role = _require_said_role(labels.role, asked.model)
+        target = await gateway.target_of_model(asked.model)
     call = Call(
         role,
         target,
-        chat,
-        project=said.project,
-        task_type=said.task_type,
-        episode_id=said.episode_id,
-        parent_id=said.parent_id,
-        unit=said.unit,
+        asked,
+        project=labels.project,
+        task_type=labels.task_type,
+        difficulty=labels.difficulty,
+        episode_id=labels.episode_id,
+        parent_id=labels.parent_id,
+        unit=labels.unit,
     )
     if live is not None:
         await _join(gateway, call, live)
@@ -347,7 +421,8 @@ async def receive_call(
 async def _join(gateway: Gateway, call: Call, live: LiveExperiment) -> None:
     """Give a call its arm; its unit is the episode, else the sticky unit, else the call itself."""
     unit = str(call.episode_id) if call.episode_id else call.unit or str(call.id)
-    stratum = f"{call.task_type or 'any'}|{datetime.now(UTC):%Y-%m-%d}"
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    stratum = f"{call.task_type or 'any'}|{call.difficulty or 'any'}|{day}"
     arm = await gateway.arm_of(live, unit, stratum)
     if arm is not None:
         call.unit, call.arm, call.experiment_id = unit, arm, live.row.id
@@ -366,155 +441,10 @@ def _require_said_role(role: str | None, model: str) -> str:
     return role
 
 
-@dataclass(frozen=True)
-class _Said:
-    """What a call says about itself in its path and headers, free of personal data."""
-
-    role: str | None
-    project: str | None
-    task_type: str | None
-    unit: str | None
-    episode_id: UUID | None
-    parent_id: UUID | None
-
-    @classmethod
-    def of(cls, headers: Mapping[str, str], role: str | None, episode: str | None) -> "_Said":
-        texts = {
-            "project": _text(headers, "x-flywheel-project"),
-            "task_type": _text(headers, "x-flywheel-task-type"),
-            "unit_id": _text(headers, "x-flywheel-unit"),
-        }
-        clean = scrub_record(texts)
-        return cls(
-            role=role or _text(headers, "x-flywheel-role"),
-            project=clean["project"],
-            task_type=clean["task_type"],
-            unit=clean["unit_id"],
-            episode_id=_episode(episode or headers.get("x-flywheel-episode"), texts["project"]),
-            parent_id=_id("parent", headers.get("x-flywheel-parent")),
-        )
-
-
-def _text(headers: Mapping[str, str], name: str) -> str | None:
-    value = headers.get(name)
-    if value is not None and len(value) > LONGEST_HEADER:
-        raise BadInput(name, value, f"at most {LONGEST_HEADER} characters", "Shorten it.")
-    return value or None
-
-
-def _episode(said: str | None, project: str | None) -> UUID | None:
-    """Return the episode that a path or header names: by its UUID, or by the caller's own key."""
-    if not said:
-        return None
-    if len(said) > LONGEST_HEADER:
-        raise BadInput(
-            "episode",
-            said,
-            f"a UUID, or a key of at most {LONGEST_HEADER} characters",
-            "Shorten it.",
-        )
-    try:
-        return UUID(said)
-    except ValueError:
-        return keyed_episode_id(project or get_settings().project, said)
-
-
-def _id(name: str, value: str | None) -> UUID | None:
-    if not value:
-        return None
-    try:
-        return UUID(value)
-    except ValueError:
-        raise BadInput(name, value, "a UUID", "Send the id of the call before it.") from None
-
-
-class Relay(Response):
-    """Passes a stream on as it arrives, and records it however it ends.
-
-    The part that says `[DONE]` is held back until the record is in the spool. When the caller
-    leaves, the upstream is cancelled and what had arrived is recorded as cut; when the upstream
-    breaks, the caller is sent the error as the last event.
-    """
-
-    def __init__(self, gateway: Gateway, call: Call, opened: Opened) -> None:
-        super().__init__(status_code=opened.status, headers={**opened.headers, **call.headers()})
-        del self.headers["content-length"]
-        self._gateway, self._call, self._opened = gateway, call, opened
-        self._pieces: list[bytes] = []
-        self._recorded = False
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; part of ASGI."""
-        try:
-            await _unless_gone(self._pass_on(send), receive)
-        except (ClientGone, asyncio.CancelledError) as error:
-            await self._record(Ending(CUT, self._pieces, True, error_type="client_gone"))
-            if isinstance(error, asyncio.CancelledError):
-                raise
-
-    async def _pass_on(self, send: Send) -> None:
-        start = {"type": "http.response.start", "status": self.status_code}
-        await send({**start, "headers": self.raw_headers})
-        tail = b"\n"
-        try:
-            async for piece in self._opened.body:
-                if self._call.ttft_ms is None:
-                    self._call.ttft_ms = self._call.elapsed_ms()
-                self._pieces.append(piece)
-                seen = tail + piece
-                tail = seen[-LONGEST_DONE:]
-                if DONE_EVENT.search(seen):
-                    await self._record(Ending(SUCCESS, self._pieces, True))
-                await _send_piece(send, piece)
-        except UpstreamFailed as error:
-            failed = Ending(ERROR, self._pieces, True, error.kind, str(error))
-            await self._record(failed)
-            await _send_piece(send, b"\n\n" + as_event(_worded(error)))
-        finally:
-            await self._opened.aclose()
-        await self._record(Ending(SUCCESS, self._pieces, True))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _record(self, ending: Ending) -> None:
-        if not self._recorded:
-            self._recorded = True
-            await self._gateway.recorder.keep(self._call, ending)
-
-
-async def _send_piece(send: Send, piece: bytes) -> None:
-    await send({"type": "http.response.body", "body": piece, "more_body": True})
-
-
-async def _unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:
-    """Return the result of `work`; cancel it when the caller leaves.
-
-    Raises:
-        ClientGone: the caller left first.
-    """
-    doing = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_gone(receive))
-    try:
-        await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if doing.done():
-            return doing.result()
-        raise ClientGone
-    finally:
-        for task in (doing, leaving):
-            task.cancel()
-        await asyncio.gather(doing, leaving, return_exceptions=True)
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _answer_error(_request: Request, error: Exception) -> Response:
-    """Answer one of our errors in OpenAI's shape."""
-    status = error.http_status if isinstance(error, FlywheelError) else 500
-    codes = {401: "invalid_api_key", 404: "not_found"}
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    body = error_body(str(error), kind, codes.get(status))
-    if isinstance(error, BadInput):
-        body["error"]["param"] = error.what
-    return Response(json.dumps(body), status, media_type="application/json")
+ENDPOINTS: dict[tuple[str, str], Handler] = {
+    ("GET", "/healthz"): health,
+    ("GET", "/metrics"): metrics,
+    ("GET", "/v1/models"): list_models,
+    ("POST", CHAT): converse,
+}
+"""What answers a method and a path without its prefix of role and episode."""

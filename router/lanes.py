@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from foundation import llm
 from foundation.errors import FlywheelError
 from foundation.settings import LOOPBACK
+from router.call import RawHeaders
 from router.guard import UNREACHABLE
 from router.roster import Target
 from router.wire import DONE, ChatBody, as_event
@@ -66,6 +67,10 @@ class Opened:
     def is_stream(self) -> bool:
         """Whether the bytes are server-sent events."""
         return self.headers.get("content-type", "").startswith(EVENT_STREAM)
+
+    def raw_headers(self) -> RawHeaders:
+        """Return the headers to pass on as they go over the wire."""
+        return [(name.encode(), value.encode("latin-1")) for name, value in self.headers.items()]
 
     async def read(self) -> bytes:
         """Return all of the bytes and close."""

@@ -1,193 +1,200 @@
 """What the gateway writes down of each call: into the spool at once, from there into the database.
 
-A record is built and appended by one writer thread, off the event loop, and is in the spool before
-the last byte of the answer leaves: whoever has seen an answer will find its record, also when the
-gateway is killed right after. The spool's own threads scrub it, and ship it through
-`collector.ingest`, which counts the call for its experiment in the same transaction, so a record
-that is sent twice counts once.
+One `write` of the very bytes that were asked and answered puts a call into the spool, before the
+last byte of the answer leaves: whoever has seen an answer will find its record, also when the
+gateway is killed right after. Everything else waits for a thread beside the event loop: a stream is
+put together, the record built, scrubbed and shipped through `collector.ingest`, which counts the
+call for its experiment in the same transaction, so a record that is sent twice counts once.
+
+That thread works in bursts. Both threads share one interpreter, and a thread that wakes for every
+record costs the loop more than its work does.
 """
 
-import asyncio
 import logging
+import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from collector.ingest import DATABASE_AWAY, STORED, store_batch
-from collector.record import interaction_record
-from collector.schemas import IngestBatch
+import orjson
+from sqlmodel import Session
+
+from collector.direct import DirectTransport
+from collector.record import AsSent, plain, snapshot
 from collector.sender import INTERACTION, Sender
 from collector.spool import Spool
+from collector.spool.prepare import Preparer
 from collector.streams import assemble
 from collector.tables import CUT, ERROR, SUCCESS
-from collector.transport import Batch, Result, Unreachable
-from foundation.database import session_scope
-from foundation.errors import DatabaseUnavailable
-from foundation.ids import new_id
+from router.call import Call, Ending
 from router.experiment import record_call
 from router.guard import counts_for_version
-from router.roster import Target
-from router.wire import ChatBody, read_answer, read_stream
+from router.wire import read_stream
 
 log = logging.getLogger(__name__)
 
 SOURCE = "gateway"
-SHIP_EVERY_S = 0.5
+
+SHIP_EVERY_S = 0.25
+"""Seconds between two bursts of the thread that prepares and ships."""
+
+BURST = 256
+"""Records that are prepared before some are shipped."""
+
+BOOKS_EVERY_S = 2.0
+"""Seconds between two times that the books are told while nothing waits."""
+
+SYNC_EVERY_S = 1.0
+"""Seconds between two times that the disk is forced, against a loss of power."""
+
+ANY_SIZE = 1 << 40
+"""A call that was answered is kept whatever its size: prompts are bounded when they come in."""
+
+STREAM = "stream"
+"""Member of a spooled line that holds the text of a stream, where another has its response."""
 
 
-@dataclass
-class Call:
-    """One call on its way through the gateway, and its clock."""
+def line_of(call: Call, ending: Ending, latency_ms: float) -> bytes:
+    """Return the spool's line of a finished call, its request and response as they went by.
 
-    role: str
-    target: Target
-    chat: ChatBody
-    id: UUID = field(default_factory=new_id)
-    project: str | None = None
-    task_type: str | None = None
-    episode_id: UUID | None = None
-    parent_id: UUID | None = None
-    unit: str | None = None
-    experiment_id: UUID | None = None
-    arm: str | None = None
-    ttft_ms: float | None = None
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    started: float = field(default_factory=time.perf_counter)
-
-    def elapsed_ms(self) -> float:
-        """Return the milliseconds since the call came in."""
-        return (time.perf_counter() - self.started) * 1000
-
-    def headers(self) -> dict[str, str]:
-        """Return what the caller is told about its call."""
-        told = {
-            "x-flywheel-interaction-id": str(self.id),
-            "x-flywheel-arm": self.arm,
-            "x-flywheel-model-version": self.target.version_name,
-        }
-        return {name: value for name, value in told.items() if value}
+    A response is known to be JSON; of a stream nothing is known yet.
+    """
+    line: dict[str, Any] = {
+        "kind": INTERACTION,
+        "id": str(call.id),
+        "role": call.role,
+        "at": call.at,
+        "columns": _columns(call, ending, latency_ms),
+    }
+    if call.episode_id is not None:
+        line["episode"] = str(call.episode_id)
+    line["request"] = AsSent(call.asked.text.encode()) if call.asked is not None else {}
+    if ending.is_stream:
+        line[STREAM] = AsSent(orjson.dumps(b"".join(ending.pieces).decode("utf-8", "replace")))
+    else:
+        line["response"] = AsSent(b"".join(ending.pieces)) if ending.pieces else None
+    return snapshot(line)
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How a call ended: the bytes of its answer, and what went wrong if something did."""
+def _columns(call: Call, ending: Ending, latency_ms: float) -> dict[str, Any]:
+    columns = {
+        "project": call.project,
+        "task_type": call.task_type,
+        "episode_id": call.episode_id and str(call.episode_id),
+        "parent_id": call.parent_id and str(call.parent_id),
+        "unit_id": call.unit,
+        "experiment_id": call.experiment_id and str(call.experiment_id),
+        "arm": call.arm,
+        "status": ending.status,
+        "error_type": ending.error_type,
+        "completed": ending.status == SUCCESS,
+        "latency_ms": latency_ms,
+        "ttft_ms": call.ttft_ms,
+        "cost_usd": call.cost_usd,
+        "source": SOURCE,
+        "attributes": _attributes(call, ending),
+    }
+    target = call.target
+    if target is not None:
+        columns["model_version_id"] = target.version_id and str(target.version_id)
+        columns["gen_ai_provider_name"] = target.upstream.name if target.upstream else "litellm"
+        columns["gen_ai_request_model"] = target.model
+    return {name: value for name, value in columns.items() if value is not None}
 
-    status: str
-    pieces: Sequence[bytes] = ()
-    is_stream: bool = False
-    error_type: str | None = None
-    error: str | None = None
+
+def _attributes(call: Call, ending: Ending) -> dict[str, Any] | None:
+    found = call.attributes
+    if call.difficulty is not None:
+        found = {**found, "difficulty": call.difficulty}
+    if ending.error:
+        found = {**found, "error": ending.error}
+    return found or None
 
 
-def record_of(call: Call, ending: Ending, latency_ms: float) -> dict[str, Any]:
-    """Return the wire record of a finished call, unscrubbed; pure.
+class CallPreparer(Preparer):
+    """Builds the records of calls whose answer is still the text of a stream, and scrubs them.
+
+    Any process can: the streams of a killed gateway are put together by the next one.
+    """
+
+    def build(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the record of a raw line; what cannot be read of its answer is left out."""
+        try:
+            return super().build(_assembled(line) if STREAM in line else line)
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            log.exception("call %s: its answer cannot be read and is left out", line["id"])
+            columns = line["columns"] | _ended(ERROR, "unreadable_answer")
+            return super().build({**line, "columns": columns, "response": None})
+
+
+def _assembled(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line with its stream put together.
 
     A stream that did not end as it should is `cut`, and one that says an error is an `error`,
     whatever the bytes around it.
     """
-    response, status, error_type = None, ending.status, ending.error_type
-    if ending.is_stream:
-        read = read_stream(ending.pieces)
-        response = assemble(read.chunks)
-        if read.error is not None:
-            status, error_type = ERROR, str(read.error.get("code") or read.error.get("type"))
-        elif status == SUCCESS and not read.ended:
-            status, error_type = CUT, "upstream_cut"
-    elif ending.pieces:
-        response = read_answer(b"".join(ending.pieces))
-    columns: dict[str, Any] = {
-        "project": call.project,
-        "task_type": call.task_type,
-        "episode_id": call.episode_id,
-        "parent_id": call.parent_id,
-        "unit_id": call.unit,
-        "experiment_id": call.experiment_id,
-        "arm": call.arm,
-        "model_version_id": call.target.version_id,
-        "gen_ai_provider_name": call.target.upstream.name if call.target.upstream else "litellm",
-        "gen_ai_request_model": call.target.model,
-        "status": status,
-        "error_type": error_type,
-        "completed": status == SUCCESS,
-        "latency_ms": latency_ms,
-        "ttft_ms": call.ttft_ms,
-        "source": SOURCE,
-        "attributes": {"error": ending.error} if ending.error else None,
-    }
-    return interaction_record(
-        call.id, call.role, call.chat.values, response, started_at=call.started_at, **columns
-    )
+    read = read_stream([line[STREAM].encode()])
+    columns = line["columns"]
+    if read.error is not None:
+        columns = columns | _ended(ERROR, str(read.error.get("code") or read.error.get("type")))
+    elif columns["status"] == SUCCESS and not read.ended:
+        columns = columns | _ended(CUT, "upstream_cut")
+    return {**line, "columns": columns, "response": plain(assemble(read.chunks))}
 
 
-class IngestTransport:
+def _ended(status: str, error_type: str) -> dict[str, Any]:
+    return {"status": status, "completed": False, "error_type": error_type}
+
+
+class IngestTransport(DirectTransport):
     """Stores batches, and counts their calls for the experiments, in one transaction each."""
 
-    def send(self, batch: Batch) -> list[Result]:
-        """Store a batch; raises Unreachable when the database does not answer."""
-        checked = IngestBatch.model_validate(batch)
-        try:
-            with session_scope() as session:
-                results = store_batch(session, checked)
-                for record, result in zip(batch["interactions"], results, strict=False):
-                    if record.get("source") != SOURCE:
-                        continue
-                    counts = counts_for_version(record["status"], record.get("error_type"))
-                    if counts and result.status == STORED and record.get("experiment_id"):
-                        record_call(
-                            session,
-                            UUID(record["experiment_id"]),
-                            record["unit_id"],
-                            error=record["status"] == ERROR,
-                            latency_ms=record.get("latency_ms"),
-                        )
-        except (*DATABASE_AWAY, DatabaseUnavailable) as error:
-            raise Unreachable(str(error).splitlines()[0]) from error
-        return [result.model_dump() for result in results]
+    def __init__(self) -> None:
+        super().__init__(max_record_bytes=ANY_SIZE)
 
-    def close(self) -> None:
-        """Nothing to release: the engine is the process's."""
+    def note(self, session: Session, records: Sequence[dict[str, Any]]) -> None:
+        """Count the calls that the gateway answered for an experiment."""
+        for record in records:
+            if record.get("source") != SOURCE or not record.get("experiment_id"):
+                continue
+            if counts_for_version(record["status"], record.get("error_type")):
+                record_call(
+                    session,
+                    UUID(record["experiment_id"]),
+                    record["unit_id"],
+                    error=record["status"] == ERROR,
+                    latency_ms=record.get("latency_ms"),
+                )
 
 
 class Recorder:
     """Keeps the calls of one gateway process in a spool and ships them into the database."""
 
     def __init__(self, folder: Path) -> None:
-        self.spool = Spool(folder, source=SOURCE)
+        self.spool = Spool(folder, source=SOURCE, prepare=CallPreparer())
         self._sender = Sender(self.spool, IngestTransport(), interval_s=SHIP_EVERY_S)
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="gateway-records")
+        self._stop = threading.Event()
+        self._resting_until = self._books_at = 0.0
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to ship, also what a killed gateway left."""
-        self._sender.ensure_running()
+        self._thread = threading.Thread(target=self._keep_on, name="gateway-records", daemon=True)
+        self._thread.start()
 
-    async def keep(self, call: Call, ending: Ending) -> None:
-        """Write a finished call into the spool and return when it is there.
+    def keep(self, call: Call, ending: Ending) -> None:
+        """Write a finished call into the spool.
 
         Never raises for the record's sake: what cannot be kept is counted as dropped and logged.
         """
-        latency_ms = call.elapsed_ms()
-        loop = asyncio.get_running_loop()
-        # Shielded: a caller that leaves while its record is being written must not lose it.
-        await asyncio.shield(
-            loop.run_in_executor(self._writer, self._append, call, ending, latency_ms)
-        )
-
-    def _append(self, call: Call, ending: Ending, latency_ms: float) -> None:
         try:
-            record = record_of(call, ending, latency_ms)
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-            log.exception("call %s: its answer cannot be read and is left out", call.id)
-            record = record_of(call, Ending(ERROR, error_type="unreadable_answer"), latency_ms)
-        line: dict[str, Any] = {"kind": INTERACTION, "record": record}
-        if call.episode_id is not None:
-            line["episode"] = str(call.episode_id)
-        self.spool.append(line)
-        self._sender.ensure_running()
+            line = line_of(call, ending, call.elapsed_ms())
+        except (ValueError, TypeError, RecursionError) as error:
+            self.spool.drop("not_json", error)
+            return
+        self.spool.append_line(line)
 
     def counts(self) -> dict[str, Any]:
         """Return what became of the calls of this process."""
@@ -195,7 +202,41 @@ class Recorder:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write and ship what is left; what does not get through waits for the next gateway."""
-        self._writer.shutdown(wait=True)
-        self._sender.flush(timeout_s)
-        self._sender.stop()
-        self.spool.close()
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        until = time.monotonic() + timeout_s
+        while self._sender.ship_once() and time.monotonic() < until:
+            continue
+        self.spool.close(timeout_s)
+
+    # The thread
+
+    def _keep_on(self) -> None:
+        told, synced = "", 0.0
+        while not self._stop.wait(SHIP_EVERY_S):
+            try:
+                self._work_off()
+                if time.monotonic() - synced >= SYNC_EVERY_S:
+                    self.spool.sync()
+                    synced = time.monotonic()
+            except Exception as error:  # whatever it is, the next records must not wait for ever
+                if str(error) != told:
+                    log.exception("records are not shipped; it is tried again, and again")
+                told = str(error)
+
+    def _work_off(self) -> None:
+        """Prepare and ship by turns until nothing is left, or the database is away."""
+        while any([self.spool.prepare(BURST), self._ship()]) and not self._stop.is_set():
+            continue
+
+    def _ship(self) -> bool:
+        """Ship a batch; also now and then if none waits: to tell the books, and to adopt."""
+        now = time.monotonic()
+        due = self._books_at if not self.spool.waiting_bytes() else self._resting_until
+        if now < due:
+            return False
+        shipped = self._sender.ship_once(prepare=False)
+        self._resting_until = now + self._sender.pause_s
+        self._books_at = now + max(BOOKS_EVERY_S, self._sender.pause_s)
+        return shipped

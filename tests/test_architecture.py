@@ -26,7 +26,7 @@ TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "toke
 MEETING_POINTS = {
     "collector": {
         *("tables", "ingest", "client", "partitions", "feedback"),
-        *("dead_letters", "erase", "metrics", "reconcile"),
+        *("dead_letters", "direct", "erase", "metrics", "reconcile"),
         *("record", "schemas", "scrub", "sender", "shapes", "spool", "streams", "transport"),
     },
     "curation": {

@@ -12,6 +12,7 @@ from pathlib import Path
 from collector.sender import Sender
 from collector.spool import Spool
 from collector.spool.inspection import Totals, inspect, total
+from collector.spool.writer import Prepare
 from collector.transport import Transport
 
 PATIENCE_S = 30.0
@@ -28,6 +29,7 @@ def drain(
     follow: bool = False,
     retry_held: bool = False,
     patience_s: float = PATIENCE_S,
+    prepare: Prepare | None = None,
     progress: Callable[[int, int], None] = lambda done, todo: None,
 ) -> Totals:
     """Ship what waits and return what is left.
@@ -37,6 +39,7 @@ def drain(
         transport: where to.
         follow: go on for ever with what living writers add; until interrupted.
         retry_held: scrub and send again what is held back.
+        prepare: builds and scrubs raw lines; by default as a client's spool does.
         patience_s: time without an answer after which it gives up, unless it follows.
         progress: called with the records shipped and those that waited at first.
 
@@ -45,7 +48,7 @@ def drain(
     """
     todo = _totals(folders).waiting
     with ExitStack() as stack:
-        senders = [Sender(Spool(folder), transport) for folder in folders]
+        senders = [Sender(Spool(folder, prepare=prepare), transport) for folder in folders]
         for sender in senders:
             stack.callback(sender.spool.close)
             sender.spool.adopt(live=True)

@@ -40,9 +40,19 @@ class Preparer:
         line = json.loads(payload, parse_constant=_named)
         if any(strange in payload for strange in _STRANGE):
             line = plain(line)
-        record = line["record"] if "record" in line else _built(line)
+        record = line["record"] if "record" in line else self.build(line)
         clean = scrub_record(record, self._scrubber(line.get("episode")))
         return to_json({"kind": line["kind"], "record": clean})
+
+    def build(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the unscrubbed record of a raw line that holds a call."""
+        columns = dict(line["columns"])
+        started = columns.pop("started_at", None)
+        if started is None:
+            started = datetime.fromtimestamp(line["at"], UTC).isoformat()
+        return built_record(
+            line["id"], line["role"], line["request"], line["response"], started, columns
+        )
 
     def _scrubber(self, episode: str | None) -> Scrubber:
         if episode is None:
@@ -53,16 +63,6 @@ class Preparer:
             if len(self._scrubbers) > EPISODES:
                 self._scrubbers.popitem(last=False)
         return scrubber
-
-
-def _built(line: Mapping[str, Any]) -> dict[str, Any]:
-    columns = dict(line["columns"])
-    started = columns.pop("started_at", None)
-    if started is None:
-        started = datetime.fromtimestamp(line["at"], UTC).isoformat()
-    return built_record(
-        line["id"], line["role"], line["request"], line["response"], started, columns
-    )
 
 
 def _named(constant: str) -> str:

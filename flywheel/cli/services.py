@@ -9,6 +9,7 @@ import typer
 
 from flywheel.cli.output import AsJson, console, print_fields, print_json, print_table
 
+Workers = Annotated[int, typer.Option(min=1, help="Processes that share the port.")]
 Port = Annotated[int | None, typer.Option(help="TCP port; default from the settings.")]
 
 
@@ -36,7 +37,7 @@ def _print_addresses(addresses: dict[str, str | None]) -> None:
 
 def serve(
     port: Port = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
+    workers: Workers = 1,
     as_json: AsJson = False,
 ) -> None:
     """Serve the ingest and stage APIs and the admin view."""
@@ -48,15 +49,18 @@ def serve(
     _run_server("serve", "flywheel.app:create_process_app", port, as_json, workers)
 
 
-def gateway(port: Port = None, as_json: AsJson = False) -> None:
+def gateway(port: Port = None, workers: Workers = 1, as_json: AsJson = False) -> None:
     """Serve the OpenAI-compatible gateway that agents talk to."""
     from flywheel.schema import require_current
     from foundation.settings import get_settings
-    from router.gateway import create_gateway_app
+    from router import upstreams
+    from router.connections import server_options
 
     require_current()
+    upstreams.configured()  # what is wrong there is said once, and not by every process
     port = get_settings().gateway_port if port is None else port
-    _run_server("gateway", create_gateway_app(), port, as_json)
+    app = "router.gateway:create_process_app"
+    _run_server("gateway", app, port, as_json, workers, **server_options())
 
 
 def engine(
@@ -182,7 +186,9 @@ def _progress(run: dict[str, Any]) -> str:
     return f"{progress['done']:g}/{progress['total']:g} {progress['unit']}" if progress else "–"
 
 
-def _run_server(name: str, app: Any, port: int, as_json: bool, workers: int = 1) -> None:
+def _run_server(
+    name: str, app: Any, port: int, as_json: bool, workers: int = 1, **options: Any
+) -> None:
     """Run an application, or with its factory's address in `workers` processes, until stopped."""
     import uvicorn
 
@@ -199,4 +205,5 @@ def _run_server(name: str, app: Any, port: int, as_json: bool, workers: int = 1)
         log_level=settings.log_level.lower(),
         factory=isinstance(app, str),
         workers=workers,
+        **options,
     )

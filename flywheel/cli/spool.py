@@ -62,6 +62,7 @@ def drain(
 ) -> None:
     """Ship what waits, each record once; exit code 1 if anything is left."""
     from collector.spool import draining
+    from router.recording import CallPreparer
 
     with progress_bar("shipping", as_json) as update:
         left = draining.drain(
@@ -70,6 +71,7 @@ def drain(
             follow=follow,
             retry_held=retry_held,
             patience_s=patience,
+            prepare=CallPreparer(),
             progress=lambda done, todo: update(done, max(done, todo), "records"),
         )
     print_json(_fields(left)) if as_json else _print_left(left)

@@ -1,0 +1,97 @@
+"""Connections of the gateway's callers, with an end to those who say nothing or never finish.
+
+uvicorn waits for ever for the first byte of a connection and for the last one of a request's head,
+so that a few thousand silent callers (slow-loris) would take every descriptor it has. A request's
+body has its own clock, see `router.asgi`.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_S = 10.0
+"""Seconds in which the head of a request must have come, counted from the connection or from the
+first byte of a later request."""
+
+HEAD_BYTES = 64 << 10
+"""Bytes of a request's head at most."""
+
+KEEP_S = 75
+"""Seconds that an idle connection is kept: longer than clients keep theirs, who would otherwise
+send into a closed one."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a clock and a limit for heads of requests."""
+
+    _clock: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock; part of asyncio."""
+        super().connection_made(transport)
+        self._clock = self.loop.call_later(HEAD_S, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock; part of asyncio."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; part of asyncio."""
+        super().data_received(data)
+        if not self._in_head:
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES:
+            self._end(b"431 Request Header Fields Too Large", b"headers of more than 64 KiB")
+        elif self._clock is None:
+            self._clock = self.loop.call_later(HEAD_S, self._too_slow)
+
+    def on_message_begin(self) -> None:
+        """Begin a head; called by the parser."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """End the head; called by the parser."""
+        self._in_head = False
+        self._stop_clock()
+        super().on_headers_complete()
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _too_slow(self) -> None:
+        self._clock = None
+        if self._head_bytes:
+            self._end(b"408 Request Timeout", b"no whole request within 10 s")
+        else:
+            self.transport.close()
+
+    def _end(self, status: bytes, why: bytes) -> None:
+        """Answer what is no request yet, and close."""
+        self._stop_clock()
+        if self.transport.is_closing():
+            return
+        body = b'{"error":{"message":"%b","type":"invalid_request_error","param":null,' % why
+        body += b'"code":null}}'
+        head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nconnection: close\r\n" % status
+        self.transport.write(head + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        self.transport.close()
+
+
+def server_options() -> dict[str, Any]:
+    """Return what uvicorn is told to serve the gateway with; it keeps its own log of calls."""
+    return {
+        "http": BoundedProtocol,
+        "ws": "none",
+        "lifespan": "on",
+        "access_log": False,
+        "proxy_headers": False,
+        "timeout_keep_alive": KEEP_S,
+    }
