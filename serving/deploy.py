@@ -16,17 +16,18 @@ from uuid import UUID
 from sqlmodel import Session
 
 from foundation.artifacts import hash_tree
-from foundation.errors import FlywheelError, NotFound
+from foundation.errors import BadInput, Conflict, FlywheelError, NotFound
 from serving.backends import probe
 from serving.backends.door import Door, Files, NotServable
 from serving.backends.kinds import engine_door
 from serving.backends.openai_compatible import EngineRefused, EngineUnavailable
 from trainer import registry
-from trainer.tables import ModelVersion
+from trainer.tables import EXPERIMENTAL, PRODUCTION, ModelVersion
 
 log = logging.getLogger(__name__)
 
 _SERVER_ERRORS = (EngineUnavailable, EngineRefused, NotServable)
+_BUSY_STAGES = (PRODUCTION, EXPERIMENTAL)
 
 
 class DeployFailed(FlywheelError):
@@ -45,7 +46,7 @@ class DeployFailed(FlywheelError):
         self.version, self.reason, self.is_server_down = version, reason, is_server_down
         super().__init__(
             f"deployment of {version}: {reason.rstrip('.')}. "
-            f"Nobody was switched. Look again with: flywheel model verify {version}"
+            f"Nobody was switched. Look again with: flywheel model deploy {version}"
         )
 
 
@@ -100,8 +101,8 @@ def prepare(session: Session, version: ModelVersion) -> Prepared:
         )
     try:
         door = engine_door()
-        loaded, found = _load_and_check(door, version)
-    except _SERVER_ERRORS as error:
+        loaded, found = _load_and_check(door, version, model)
+    except (*_SERVER_ERRORS, OSError) as error:  # OSError: no room for a server's own files
         away = isinstance(error, EngineUnavailable)
         raise DeployFailed(version.name, str(error), is_server_down=away) from error
     if found.differs is False:
@@ -123,10 +124,36 @@ def warm(session: Session, version: ModelVersion) -> bool:
         return True
     try:
         engine_door().load(files_of(version))
-    except (DeployFailed, *_SERVER_ERRORS) as error:
+    except (DeployFailed, *_SERVER_ERRORS, OSError) as error:
         log.warning("%s is not loaded: %s", version.name, error)
         return False
     return True
+
+
+def undeploy(session: Session, version: ModelVersion) -> str:
+    """Have the model server forget a version that nobody is sent to; return kind and address.
+
+    Raises:
+        Conflict: it serves, or is in an experiment.
+        BadInput: a base or external model, which was not loaded by us.
+        EngineUnavailable: no answer.
+        EngineRefused: the server's own refusal.
+    """
+    version = registry.get_version(session, version.id)
+    if version.kind in (registry.BASE, registry.EXTERNAL):
+        raise BadInput(
+            "model version", version.name, "an adapter or a whole model of ours", "Stop its server."
+        )
+    if version.stage in _BUSY_STAGES:
+        raise Conflict(
+            "undeployment",
+            f"{version.name} ({version.stage})",
+            "a version that neither serves nor is in an experiment",
+            "Roll it back or stop its experiment first.",
+        )
+    door = engine_door()
+    door.unload(version.name)
+    return f"{door.kind} {door.base_url}"
 
 
 def files_of(version: ModelVersion) -> Files:
@@ -156,22 +183,22 @@ def _require_whole(version: ModelVersion, folder: Path) -> None:
         )
 
 
-def _load_and_check(door: Door, version: ModelVersion) -> tuple[bool, probe.Check]:
+def _load_and_check(door: Door, version: ModelVersion, model: str) -> tuple[bool, probe.Check]:
     if version.kind == registry.BASE:
-        return False, _answers(door, version)
+        return door.load_base(model), _answers(door, model)
     files = files_of(version)
     loaded = door.load(files)
     if not files.is_adapter:
-        return loaded, _answers(door, version)
+        return loaded, _answers(door, model)
     base = door.base_of(files)
     if base is None:
         return loaded, probe.Check(None, "the server does not say what it calls the base model")
     return loaded, probe.check(door, files.name, base)
 
 
-def _answers(door: Door, version: ModelVersion) -> probe.Check:
-    """Ask the server for a short answer; there is nothing to compare a base with."""
-    probe.greedy_texts(door, registry.served_name(version))
+def _answers(door: Door, model: str) -> probe.Check:
+    """Ask the server for short answers; there is nothing to compare a base with."""
+    probe.greedy_texts(door, model)
     return probe.Check(None, "it answers; there is no base to compare it with")
 
 

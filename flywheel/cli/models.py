@@ -21,6 +21,9 @@ def register(app: typer.Typer) -> None:
     versions = typer.Typer(help="Model versions.", no_args_is_help=True)
     versions.command("add")(add_version)
     versions.command("list")(list_all)
+    versions.command("deploy")(deploy)
+    versions.command("undeploy")(undeploy)
+    versions.command("served")(served)
     app.add_typer(versions, name="model")
 
 
@@ -99,4 +102,56 @@ def list_all(
         ("version", "role", "kind", "stage", "base", "made"),
         [(v.name, v.role, v.kind, v.stage, v.base_model, v.created_at) for v in found],
         "No model versions yet: flywheel model add ROLE MODEL",
+    )
+
+
+def deploy(
+    version: Annotated[str, typer.Argument(help="Name or id of the model version.")],
+    as_json: AsJson = False,
+) -> None:
+    """Load a version into the model server and verify that it answers; switches nobody."""
+    from flywheel.schema import require_current
+    from foundation.database import session_scope
+    from serving.deploy import prepare
+    from trainer.registry import get_version
+
+    require_current()
+    with session_scope() as session:
+        ready = prepare(session, get_version(session, version)).as_json()
+    print_json(ready) if as_json else print_fields(ready)
+
+
+def undeploy(
+    version: Annotated[str, typer.Argument(help="Name or id of the model version.")],
+    as_json: AsJson = False,
+) -> None:
+    """Have the model server forget a version that neither serves nor is in an experiment."""
+    from flywheel.schema import require_current
+    from foundation.database import session_scope
+    from serving.deploy import undeploy as forget
+    from trainer.registry import get_version
+
+    require_current()
+    with session_scope() as session:
+        found = get_version(session, version)
+        said = {"version": found.name, "server": forget(session, found)}
+    print_json(said) if as_json else print_fields(said)
+
+
+def served(as_json: AsJson = False) -> None:
+    """List what the model server answers for."""
+    from dataclasses import asdict
+
+    from serving.backends.kinds import engine_door
+
+    door = engine_door()
+    found = door.models()
+    if as_json:
+        models = [asdict(model) for model in found]
+        print_json({"kind": door.kind, "base_url": door.base_url, "models": models})
+        return
+    print_table(
+        ("model", "on", "from"),
+        [(model.name, model.parent or "", model.root or "") for model in found],
+        f"The {door.kind} server at {door.base_url} has no models.",
     )

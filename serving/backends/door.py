@@ -8,10 +8,12 @@ serves a role is one row of the database, and what served before stays loaded.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from foundation.errors import FlywheelError
 from serving.backends.openai_compatible import ServedModel, list_models
+
+Aliases = Literal["none", "one", "many"]
 
 
 class NotServable(FlywheelError):
@@ -62,6 +64,11 @@ class Door(ABC):
     base_gguf: Path | None = None
 
     kind: ClassVar[str]
+    aliases: ClassVar[Aliases] = "none"
+    """Whether the server itself can be told what a role means: for no role, for one, for many."""
+
+    exact: ClassVar[dict[str, Any]] = {}
+    """What a chat request says so that the same one gives the same figures."""
 
     @property
     def root_url(self) -> str:
@@ -112,6 +119,6 @@ class Door(ABC):
     def switch(self, alias: str, name: str) -> bool:
         """Have `alias` (a role) mean the version for those who ask the server directly.
 
-        Returns whether the server keeps aliases at all: most do not, the gateway does.
+        Returns whether that changed anything; of most servers nothing, the gateway keeps the alias.
         """
         return False

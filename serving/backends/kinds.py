@@ -19,7 +19,12 @@ AUTO: Final = "auto"
 OWNERS: Final = {"agent-flywheel": "embedded", "vllm": "vllm", "llamacpp": "llama_cpp"}
 """Kinds of servers by the `owned_by` that they write beside their models."""
 
-_OLLAMA_SAYS: Final = "Ollama is running"
+_WORDS: Final = (
+    ("/", "Ollama is running", "ollama"),
+    ("/props", '"role":"router"', "llama_cpp"),  # with many models, none of them yet
+)
+"""What servers that list no model, or not whose it is, say elsewhere."""
+
 _FILES: Final = "served"
 
 
@@ -79,11 +84,15 @@ def detect(base_url: str, api_key: str | None = None) -> str:
     for owner, kind in OWNERS.items():
         if owner in owners:
             return kind
-    return "ollama" if _is_ollama(base_url.removesuffix("/v1"), api_key) else "vllm"
+    root_url = base_url.removesuffix("/v1")
+    for path, word, kind in _WORDS:
+        if word in _text(f"{root_url}{path}", api_key):
+            return kind
+    return "vllm"
 
 
-def _is_ollama(root_url: str, api_key: str | None) -> bool:
+def _text(url: str, api_key: str | None) -> str:
     try:
-        return _OLLAMA_SAYS in send("GET", root_url, api_key, None).text
+        return send("GET", url, api_key, None).text
     except EngineRefused:
-        return False
+        return ""

@@ -3,9 +3,10 @@
 With many models (`llama-server --models-preset HOME/served/models.ini`): each version is a model of
 its own name, base and adapter, which can be loaded and unloaded while it runs. We write that file.
 
-With one model (`llama-server -m base.gguf --lora a.gguf,b.gguf --lora-init-without-apply`):
-adapters are read when it starts and only switched afterwards, by their scale, for one request or
-for all. A new version then needs a restart, and the refusal says with which words.
+With one model (`llama-server -m base.gguf --lora-scaled a.gguf:0,b.gguf:0`): adapters are read when
+it starts and only switched afterwards, by their scale, for one request or for all. A new version
+then needs a restart, and the refusal says with which words. Not `--lora-init-without-apply`: builds
+of it leave the scale at 1 with it, and the base answers as the adapter.
 Source: `tools/server/README.md` of ggml-org/llama.cpp
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from serving.backends.converted import adapter_gguf, is_gguf_adapter
-from serving.backends.door import Door, Files, NotServable
+from serving.backends.door import Aliases, Door, Files, NotServable
 from serving.backends.openai_compatible import (
     EngineUnavailable,
     ServedModel,
@@ -35,6 +36,8 @@ class LlamaCpp(Door):
     """llama-server: GGUF files, adapters by scale or as models of their own."""
 
     kind: ClassVar[str] = "llama_cpp"
+    aliases: ClassVar[Aliases] = "one"
+    exact: ClassVar[dict[str, Any]] = {"cache_prompt": False}
 
     def models(self) -> list[ServedModel]:
         """Return what can be asked for; of one model, the adapters that it was started with."""
@@ -95,12 +98,13 @@ class LlamaCpp(Door):
     def switch(self, alias: str, name: str) -> bool:
         """Let the only model answer with the version from now on, whoever asks.
 
-        One server can do that for one role. A server with many models needs no switching.
+        A server with many models needs no switching.
         """
-        if self._has_many():
+        adapters = [] if self._has_many() else self._adapters()
+        wanted = [{"id": a["id"], "scale": float(_is(a, name))} for a in adapters]
+        if wanted == [{"id": a["id"], "scale": a["scale"]} for a in adapters]:
             return False
-        scales = [{"id": a["id"], "scale": float(_is(a, name))} for a in self._adapters()]
-        self._send("POST", "/lora-adapters", scales)
+        self._send("POST", "/lora-adapters", wanted)
         return True
 
     def _has_many(self) -> bool:
@@ -116,13 +120,13 @@ class LlamaCpp(Door):
     def _require_started_with(self, files: Files) -> None:
         if any(_is(adapter, files.name) for adapter in self._adapters()):
             return
-        ours = sorted(str(path) for path in self.folder.glob("*.gguf") if is_gguf_adapter(path))
+        ours = sorted(f"{path}:0" for path in self.folder.glob("*.gguf") if is_gguf_adapter(path))
         raise NotServable(
             self.kind,
             files.name,
             "the server was started without it, and with one model it loads none while it runs",
-            f"Start it again with: --lora {','.join(ours)} --lora-init-without-apply; or once with "
-            f"--models-preset {self.folder / PRESET} and no -m, then never again.",
+            f"Start it again with: --lora-scaled {','.join(ours)} or, to need no restart any more, "
+            f"with --models-preset {self.folder / PRESET} in place of -m.",
         )
 
     def _load_model(self, name: str, base_model: str, is_new: bool) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 import httpx
 
 from serving.backends.converted import adapter_gguf, merged_gguf, remember, remembered, sha256
-from serving.backends.door import Door, Files, NotServable
+from serving.backends.door import Aliases, Door, Files, NotServable
 from serving.backends.openai_compatible import (
     EngineRefused,
     EngineUnavailable,
@@ -40,6 +40,7 @@ class Ollama(Door):
     """Ollama: models by name, each with its base and adapter inside."""
 
     kind: ClassVar[str] = "ollama"
+    aliases: ClassVar[Aliases] = "many"
 
     def models(self) -> list[ServedModel]:
         """Return the models that it has, in memory or not."""
@@ -101,6 +102,9 @@ class Ollama(Door):
 
     def switch(self, alias: str, name: str) -> bool:
         """Give the version the role's name too, for those who ask Ollama without the gateway."""
+        digests = {model.name: model.root for model in self.models()}
+        if alias in digests and digests[alias] == digests.get(name):
+            return False
         self._send("POST", "/api/copy", {"source": name, "destination": alias})
         return True
 

@@ -69,14 +69,18 @@ def check(door: Door, name: str, base: str) -> Check:
 
 
 def compare(first: list[Reading], again: list[Reading], other: list[Reading]) -> Check:
-    """Judge three readings of the same texts: the base's, the base's again, the version's. Pure."""
+    """Judge three readings of the same texts: the base's, the base's again, the version's. Pure.
+
+    A gap within what the base differs from itself proves nothing; none at all proves sameness.
+    """
     noise, gap = distance(first, again), distance(first, other)
-    least = max(SMALLEST, 3 * noise)
     said = (
         f"log-probabilities differ from the base's by up to {gap:.3g} nats; "
         f"the base from itself by {noise:.3g}"
     )
-    return Check(gap > least, said)
+    if gap > max(SMALLEST, 3 * noise):
+        return Check(True, said)
+    return Check(False if gap <= SMALLEST else None, said)
 
 
 def compare_texts(first: Sequence[str], again: Sequence[str], other: Sequence[str]) -> Check:
@@ -95,18 +99,24 @@ def distance(one: list[Reading], two: list[Reading]) -> float:
     """Return the largest difference of a token's log-probability where the contexts are the same.
 
     Positions are compared up to the first where the likeliest token differs: after it, the two have
-    read different texts. A token that only one of both names tells nothing.
+    read different texts. A token that only one side names was at most as likely on the other as the
+    least that is named there.
     """
     worst = 0.0
     for mine, theirs in zip(one, two, strict=True):
         for here, there in zip(mine, theirs, strict=False):
-            shared = here.keys() & there.keys()
-            if not shared:
-                return float("inf")
-            worst = max(worst, *(abs(here[token] - there[token]) for token in shared))
+            worst = max(worst, _gap(here, there), _gap(there, here))
             if max(here, key=here.__getitem__) != max(there, key=there.__getitem__):
                 break
     return worst
+
+
+def _gap(here: dict[str, float], there: dict[str, float]) -> float:
+    least = min(there.values())
+    return max(
+        abs(value - there[token]) if token in there else value - least
+        for token, value in here.items()
+    )
 
 
 def read_prompts(door: Door, model: str) -> list[Reading]:
@@ -140,6 +150,7 @@ def _ask(door: Door, model: str, question: str, **options: Any) -> dict[str, Any
         "model": model,
         "messages": [{"role": "user", "content": question}],
         **{"temperature": 0, "seed": 1, "max_tokens": ANSWER_TOKENS},
+        **door.exact,
         **door.fields(model),
         **options,
     }
