@@ -31,6 +31,7 @@ from evaluator.tables import DriftWatch, Evaluation, Suite
 from foundation.decisions import Ruling, decide, load, rule
 from foundation.errors import BadInput
 from foundation.ids import first_id_at, new_id
+from foundation.snapshots import NOW, last_look, watermark
 from foundation.tables import Decision, now
 from trainer import plan
 from trainer.tables import PRODUCTION, ModelVersion, TrainingRun
@@ -42,9 +43,6 @@ FIRST, BENCHMARK = "first", "benchmark"
 _Z_BOUND = 1.2815515655446004
 """Standard normal quantile of 0.90."""
 _MONTH = timedelta(days=30.44)
-_REWRITTEN_AFTER = timedelta(days=1)
-"""A statement that came this long before the last look was counted then; a later transaction that
-wrote it (a rescan of secrets) made it no new one."""
 
 
 @dataclass(frozen=True)
@@ -377,7 +375,7 @@ def _state_of(row: DriftWatch) -> Watched:
 
 def _keep(row: DriftWatch, state: Watched, told: "_Told") -> None:
     """Write the state into its row; a new dictionary, as the ORM does not look inside one."""
-    kept: dict[str, Any] = {"snapshot": told.snapshot, "at": told.at.isoformat()}
+    kept = watermark(told.snapshot, told.at)
     kept["n_failed_reference"] = int(state.n_failed_reference)
     if state.evidence is None:
         row.n_reference = state.n_reference
@@ -408,30 +406,18 @@ class _Told:
     at: datetime
 
 
-def _told_since(session: Session, version: ModelVersion, watermark: dict[str, Any]) -> _Told:
+def _told_since(session: Session, version: ModelVersion, kept: dict[str, Any]) -> _Told:
     """Return whether each newly told task failed, in the order in which they were told."""
-    values: dict[str, Any] = {
+    last = last_look(session, kept)
+    query = _OUTCOMES.format(new=last.is_new(), before=last.was_seen("f"), now=NOW)
+    values = {
         "role": version.role,
         "version": version.id,
         "since": first_id_at(version.created_at),
     }
-    if "snapshot" not in watermark:
-        query = _FIRST
-    else:
-        seen_until = datetime.fromisoformat(watermark["at"])
-        _, seen_xmax, _ = watermark["snapshot"].split(":")
-        if int(seen_xmax) > session.execute(_NEXT_XID).scalar_one():
-            query = _RESTORED
-            values["seen_until"] = seen_until
-        else:
-            query = _LATER
-            values["snapshot"] = watermark["snapshot"]
-            values["not_before"] = seen_until - _REWRITTEN_AFTER
-    failures, snapshot, at = session.execute(query, values).one()
+    failures, snapshot, at = session.execute(text(query), {**values, **last.values}).one()
     return _Told(failures, snapshot, at)
 
-
-_NEXT_XID = text("SELECT CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)")
 
 _OUTCOMES = """
     WITH said AS (
@@ -464,25 +450,9 @@ _OUTCOMES = """
               AND c.model_version_id = :version AND c.id >= :since
               AND f.kind = 'success' AND f.source <> 'judge' AND {before}
         ) ORDER BY created_at, id
-    ), CAST(pg_current_snapshot() AS text), clock_timestamp()
+    ), {now}
 """
 """Outcomes of tasks: `said` is new, `told` is about this version in service (what an experiment
 assigned to its treatment was before that), `first` is what counts of a task, unless something was
 said of it `before`. The snapshot is that of the same statement: what it did not show is new next
 time, however late it commits, and what it showed is not."""
-
-_SEEN = """pg_visible_in_snapshot(
-    CAST(CAST({xid} AS text) AS xid8), CAST(:snapshot AS pg_snapshot))"""
-
-_FIRST = text(_OUTCOMES.format(new="true", before="false"))
-_LATER = text(
-    _OUTCOMES.format(
-        new="written_xid >= CAST(CAST(pg_snapshot_xmin(CAST(:snapshot AS pg_snapshot)) AS text) "
-        f"AS bigint) AND NOT {_SEEN.format(xid='written_xid')} AND ingested_at >= :not_before",
-        before=f"(f.written_xid IS NULL OR {_SEEN.format(xid='f.written_xid')})",
-    )
-)
-_RESTORED = text(
-    _OUTCOMES.format(new="ingested_at > :seen_until", before="f.ingested_at <= :seen_until")
-)
-"""In a database restored from a dump transactions are numbered anew, so that time must do."""

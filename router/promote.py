@@ -4,6 +4,8 @@ The row of `role_serving` is the mutex of its role: every change of who serves, 
 end of an experiment, locks it first (before the experiment's own row, so nothing can deadlock).
 """
 
+from collections.abc import Callable
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -13,12 +15,27 @@ from foundation import decisions
 from foundation.errors import BadInput, Conflict, NotFound
 from foundation.settings import get_settings
 from foundation.tables import Decision, now
-from router.tables import RUNNING, STOPPED, Experiment, Promotion, RoleServing
+from router.tables import (
+    HALTED,
+    HOLD_BACK,
+    ROLLED_BACK,
+    RUNNING,
+    STAYED,
+    STOPPED,
+    Experiment,
+    Promotion,
+    RolePolicy,
+    RoleServing,
+)
 from trainer import registry
 from trainer.tables import CANDIDATE, PRODUCTION, QUARANTINED, RETIRED, ModelVersion
 
 INITIAL, PROMOTE, ROLLBACK = "initial", "promote", "rollback"
 """Kinds of a Promotion."""
+
+Prepare = Callable[[Session, ModelVersion], object]
+"""Makes a version answerable, or raises: `serving.deploy.prepare`. It waits for the model server,
+so it is called before the role is locked."""
 
 
 def serving_version(session: Session, role: str) -> ModelVersion | None:
@@ -58,15 +75,24 @@ def initial(
 
 
 def serve(
-    session: Session, role: str, version: ModelVersion, *, reason: str, actor: str
+    session: Session,
+    role: str,
+    version: ModelVersion,
+    *,
+    reason: str,
+    actor: str,
+    prepare: Prepare | None = None,
 ) -> Promotion:
     """Let `version` serve `role` by a person's word: as its first one, or as `promote` does.
+
+    The first one is not prepared: there is nobody whose calls could suffer, and the model server
+    may come up later.
 
     Raises as `initial` and `promote`.
     """
     if serving_version(session, role) is None:
         return initial(session, role, version, reason=reason, actor=actor)
-    return promote(session, role, version, reason=reason, actor=actor)
+    return promote(session, role, version, reason=reason, actor=actor, prepare=prepare)
 
 
 def promote(
@@ -78,8 +104,11 @@ def promote(
     actor: str,
     experiment: Experiment | None = None,
     decision: Decision | None = None,
+    prepare: Prepare | None = None,
 ) -> Promotion:
     """Let `version` serve `role` from now on; the version that served until now is retired.
+
+    A hold-back of the role ends for it.
 
     Args:
         session: The transaction in which all of it happens.
@@ -89,14 +118,20 @@ def promote(
         actor: Who decided.
         experiment: The running experiment that `version` won, if one was the reason.
         decision: The Decision behind it; without one a `router.promote` Decision is recorded.
+        prepare: Makes the version answerable first; what it raises leaves everything as it was.
 
     Raises:
         NotFound: the role is not configured, or nobody serves it yet.
         BadInput: the version is of another role, a control, or quarantined.
-        Conflict: the version serves already, or another experiment of the role is running.
+        Conflict: the version serves already, another experiment of the role is running, or the role
+            is stopped by an emergency.
     """
     require_servable(role, version)
+    if prepare is not None:
+        prepare(session, version)
     serving = lock_role(session, role)
+    require_servable(role, registry.get_version(session, str(version.id)))
+    require_no_emergency(session, role)
     if serving.model_version_id == version.id:
         raise Conflict(
             "promotion",
@@ -104,14 +139,8 @@ def promote(
             f"a version that does not serve the role {role!r} yet",
             "It serves already: there is nothing to do.",
         )
-    running = running_experiment(session, role)
-    if running is not None and (experiment is None or experiment.id != running.id):
-        raise Conflict(
-            "promotion",
-            version.name,
-            f"no running experiment for the role {role!r}",
-            f"Stop experiment {running.id} first.",
-        )
+    if experiment is None:
+        make_room(session, role, version, "promotion", "Stop experiment {} first.")
     return _change(
         session,
         serving,
@@ -164,7 +193,11 @@ def rollback(
         session, serving, role, target, ROLLBACK, reason=reason, actor=actor, decision=decision
     )
     orphan = running_experiment(session, role)
-    if orphan is not None:
+    if orphan is not None and orphan.kind == HOLD_BACK:
+        ended = session.get(Decision, promotion.decision_id)
+        assert ended is not None
+        end_experiment(session, orphan, ROLLED_BACK, ended)
+    elif orphan is not None:
         stopped = decisions.record(
             session,
             "router.stop",
@@ -227,6 +260,62 @@ def running_experiment(session: Session, role: str) -> Experiment | None:
     ).one_or_none()
 
 
+def make_room(session: Session, role: str, version: ModelVersion, what: str, remedy: str) -> None:
+    """End the hold-back of a locked role for `version`; raises Conflict if an A/B runs.
+
+    Args:
+        session: The transaction that holds the role's lock.
+        role: The agent role.
+        version: Who is to serve, or to be compared.
+        what: `promotion` or `experiment`, for the message.
+        remedy: What to do, with `{}` for the id of the experiment that runs.
+    """
+    running = running_experiment(session, role)
+    if running is None:
+        return
+    if running.kind != HOLD_BACK:
+        raise Conflict(
+            what,
+            version.name,
+            f"no running experiment for the role {role!r}",
+            remedy.format(running.id),
+        )
+    ended = decisions.record(
+        session,
+        "router.stop",
+        STAYED,
+        [f"the hold-back ends for the {what} of {version.name}"],
+        role=role,
+        subject_id=running.id,
+    )
+    end_experiment(session, running, STAYED, ended)
+
+
+def is_stopped(session: Session, role: str) -> bool:
+    """Say whether an emergency stop holds for a role."""
+    policy = session.get(RolePolicy, role, populate_existing=True)
+    return policy is not None and policy.emergency_since is not None
+
+
+def require_no_emergency(session: Session, role: str) -> None:
+    """Check that a role is not stopped; raises Conflict."""
+    if is_stopped(session, role):
+        raise Conflict(
+            "emergency stop",
+            role,
+            "a role that is not stopped",
+            f"Resume it first: flywheel emergency resume --role {role} --reason …",
+        )
+
+
+_STAGES: Final = {
+    ROLLED_BACK: QUARANTINED,
+    STAYED: RETIRED,
+    HALTED: CANDIDATE,
+    STOPPED: CANDIDATE,
+}
+
+
 def end_experiment(
     session: Session, experiment: Experiment, status: str, decision: Decision
 ) -> None:
@@ -234,12 +323,12 @@ def end_experiment(
 
     A promoted treatment has its stage from the promotion. One that was rolled back is quarantined,
     one that showed no gain is retired, and one whose experiment was halted or stopped is a
-    candidate again. A treatment that serves, or is quarantined already, keeps its stage.
+    candidate again; that of a hold-back is retired. A treatment that serves, or is quarantined
+    already, keeps its stage.
     """
     experiment.status, experiment.decision_id, experiment.ended_at = status, decision.id, now()
     session.add(experiment)
-    stage = {"rolled_back": QUARANTINED, "stayed": RETIRED, "halted": CANDIDATE}.get(status)
-    stage = CANDIDATE if status == STOPPED else stage
+    stage = RETIRED if experiment.kind == HOLD_BACK else _STAGES.get(status)
     treatment = registry.get_version(session, str(experiment.treatment_model_version_id))
     if stage is not None and treatment.stage not in (PRODUCTION, QUARANTINED):
         registry.set_stage(session, treatment, stage)

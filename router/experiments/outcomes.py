@@ -1,0 +1,134 @@
+"""Outcomes of units: what feedback says of them, and when waiting ends."""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import text, update
+from sqlmodel import Session, col
+
+from foundation.tables import now
+from router.experiments.plan import SCORE, plan_of
+from router.tables import EPISODE, Assignment, Experiment
+
+_SETTLE = """
+    WITH open AS (
+        SELECT id, unit FROM assignment WHERE experiment_id = :experiment AND {undecided}
+    ), said AS (
+        SELECT *, {value} AS said_value FROM feedback
+        WHERE {kind} AND value IS NOT NULL AND ingested_at >= :since
+    ), found AS (
+        SELECT open.id, 0 AS level, said.said_value, said.created_at, said.id AS said_id
+        FROM open JOIN said ON said.episode_id::text = open.unit
+        WHERE said.interaction_id IS NULL
+        UNION ALL
+        SELECT open.id, 1, said.said_value, said.created_at, said.id
+        FROM said JOIN interaction i ON i.id = said.interaction_id AND i.role = :role
+        JOIN open ON open.unit = i.episode_id::text
+        UNION ALL
+        SELECT open.id, 1, said.said_value, said.created_at, said.id
+        FROM said JOIN interaction i ON i.id = said.interaction_id AND i.role = :role
+        JOIN open ON open.unit = i.unit_id
+    ), first AS (
+        SELECT DISTINCT ON (id) id, said_value FROM found ORDER BY id, level, created_at, said_id
+    )
+    UPDATE assignment SET
+        outcome = first.said_value >= 0.5,
+        score = {score},
+        outcome_at = coalesce(outcome_at, :moment),
+        late_at = CASE WHEN timed_out THEN CAST(:moment AS timestamptz) END
+    FROM first WHERE assignment.id = first.id AND {undecided}
+    """
+"""Feedback on the episode as a whole speaks for it; else the first on one of the role's calls.
+
+A unit that had timed out keeps its `outcome_at`, and so its pair its place in the evidence.
+"""
+
+_SETTLE_SUCCESS = text(
+    _SETTLE.format(
+        value="value",
+        kind="kind = 'success'",
+        score="score",
+        undecided="(outcome IS NULL OR (timed_out AND late_at IS NULL))",
+    )
+)
+_SETTLE_SCORE = text(
+    _SETTLE.format(
+        value="""least(1.0, greatest(0.0,
+            CASE WHEN kind = 'rating' THEN (value - 1) / 4 ELSE value END))""",
+        kind="""(kind = 'metric' AND name = CAST(:name AS text)
+            OR kind = 'rating' AND CAST(:name AS text) = 'rating')""",
+        score="first.said_value",
+        undecided="outcome IS NULL",
+    )
+)
+"""A score that comes after the time-out changes nothing: it stays 0."""
+
+_SETTLE_TASKS = text(
+    """
+    WITH said AS (
+        SELECT * FROM feedback
+        WHERE kind = 'success' AND value IS NOT NULL AND ingested_at >= :since
+    ), told AS (
+        SELECT i.unit_id AS unit, coalesce(i.episode_id, i.id) AS task,
+               said.value, 1 AS level, said.created_at, said.id
+        FROM said JOIN interaction i ON i.id = said.interaction_id
+        WHERE i.experiment_id = :experiment
+        UNION ALL
+        SELECT i.unit_id, i.episode_id, said.value, 0, said.created_at, said.id
+        FROM said JOIN interaction i ON i.episode_id = said.episode_id
+        WHERE said.interaction_id IS NULL AND i.experiment_id = :experiment
+    ), first AS (
+        SELECT DISTINCT ON (unit, task) unit, value FROM told
+        ORDER BY unit, task, level, created_at, id
+    ), counted AS (
+        SELECT unit, count(*) AS tasks, count(*) FILTER (WHERE value >= 0.5) AS successes
+        FROM first GROUP BY unit
+    )
+    UPDATE assignment SET n_tasks = counted.tasks, n_successes = counted.successes,
+                          outcome_at = coalesce(outcome_at, :moment)
+    FROM counted
+    WHERE experiment_id = :experiment AND assignment.unit = counted.unit
+      AND (n_tasks, n_successes) IS DISTINCT FROM (counted.tasks, counted.successes)
+    """
+)
+"""A sticky unit has no outcome of its own: its tasks have, each by the first word on it."""
+
+
+def collect_outcomes(session: Session, experiment: Experiment) -> int:
+    """Settle the open units that have feedback or waited too long; return how many.
+
+    What feedback has settled is never changed. What a time-out has settled changes once, if
+    feedback comes after all; `Evidence.readings` keeps the statistics honest. Feedback about
+    another role's call of the same episode says nothing about this role. Of sticky units the tasks
+    are counted anew; a task that nobody judged is not counted.
+    """
+    plan, moment = plan_of(experiment), now()
+    values: dict[str, Any] = {
+        "experiment": experiment.id,
+        "since": experiment.started_at,
+        "moment": moment,
+    }
+    if experiment.unit_kind != EPISODE:
+        told = session.execute(_SETTLE_TASKS, values)
+        return int(told.rowcount)  # type: ignore[attr-defined]
+    values["role"] = experiment.role
+    if plan.outcome_kind == SCORE:
+        told = session.execute(_SETTLE_SCORE, {**values, "name": plan.score_name})
+    else:
+        told = session.execute(_SETTLE_SUCCESS, values)
+    late = session.execute(
+        update(Assignment)
+        .where(
+            col(Assignment.experiment_id) == experiment.id,
+            col(Assignment.outcome).is_(None),
+            col(Assignment.assigned_at) <= moment - timedelta(seconds=plan.outcome_timeout_s),
+        )
+        .values(
+            outcome=False,
+            outcome_at=moment,
+            timed_out=True,
+            score=0.0 if plan.outcome_kind == SCORE else None,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    return int(told.rowcount) + int(late.rowcount)  # type: ignore[attr-defined]
