@@ -62,6 +62,13 @@ class WatchedConfig:
         log.info("%s: taken over (%s)", path, digest[:12])
         return changed
 
+    def told(self) -> dict[str, str | None] | None:
+        """Return the file as the health page shows it; None without a file."""
+        path = self.settings.gateway_file
+        if path is None:
+            return None
+        return {"name": path.name, "digest": self.config.digest, "problem": self.problem}
+
     def _keep_last(self, problem: str) -> None:
         if problem != self.problem:
             log.error("the last good configuration stays: %s", problem)
