@@ -65,6 +65,36 @@ class Settings(BaseSettings):
         default=None,
         description="GGUF file of the base model (F16, BF16 or Q8_0), for llama.cpp and Ollama.",
     )
+    engine_device: str = Field(
+        default="cpu",
+        description="Where the embedded engine computes: cpu, cuda, cuda:1, or auto.",
+    )
+    engine_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="Numbers of its weights. auto: bfloat16 on a GPU, float32 on a CPU.",
+    )
+    engine_rows: int = Field(
+        default=256, ge=1, description="Answers that the embedded engine makes together."
+    )
+    engine_queue: int = Field(
+        default=1024,
+        ge=0,
+        description="Answers that may wait beside those; who comes then is told to ask later.",
+    )
+    engine_kv_mb: int = Field(
+        default=2048, ge=1, description="MiB of keys and values of answers under way."
+    )
+    engine_prefix_mb: int = Field(
+        default=256,
+        ge=0,
+        description="MiB of keys and values kept of prompts, for those that begin alike.",
+    )
+    engine_adapters_mb: int = Field(
+        default=2048, ge=1, description="MiB of adapters in memory, of one base."
+    )
+    engine_bases_mb: int = Field(
+        default=16384, ge=1, description="MiB of base models in memory; one is held in any case."
+    )
     upstreams: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description='Further OpenAI-compatible servers as JSON: {"name": {"base_url", "api_key", '

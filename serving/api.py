@@ -1,11 +1,10 @@
-"""The engine's door: an OpenAI-compatible API over one base model and its hot-swapped adapters.
+"""The engine's door: an OpenAI-compatible API over base models and their hot-swapped adapters.
 
 Adapters are models of their own name, loaded with `POST /v1/adapters` or, as with vLLM,
 `POST /v1/load_lora_adapter`; loading the same one again changes nothing.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -16,23 +15,28 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from collector.metrics import CONTENT_TYPE
 from foundation.access import require_key
 from foundation.errors import BadInput, FlywheelError
-from serving.answers import echoed, error_body, events, whole
-from serving.batching import Batcher, Row
-from serving.fit import shapes_of
+from serving import metrics
+from serving.answers import echoed, error_body, events, whole_chat, whole_text
+from serving.batching import Batcher, Overloaded
+from serving.requests import Wanted, chat_rows, scored_texts, text_rows
+from serving.rows import Generation, Limits
 from serving.schemas import (
     AdapterAnswer,
     AdapterRequest,
+    BaseAnswer,
+    BaseRequest,
     ChatRequest,
     CompletionRequest,
     LoadLoraRequest,
     UnloadLoraRequest,
 )
-from serving.served import Served, context_tokens, rows_of, texts_of
+from serving.served import Served
 
 if TYPE_CHECKING:
-    from serving.engine import Generation
+    from serving.engine import Engine
 
 CLIENT_CLOSED_REQUEST = 499
 
@@ -41,32 +45,44 @@ def create_engine_app(
     base_path: str | Path,
     threads: int | None = None,
     *,
-    max_batch: int = 256,
+    device: str = "cpu",
+    dtype: str = "auto",
+    limits: Limits | None = None,
+    max_waiting: int = 1024,
+    bases_mb: int = 16384,
     wait_ms: float = 4.0,
 ) -> FastAPI:
-    """Return the engine's application; the base model is loaded when it starts.
+    """Return the engine's application; the first base model is loaded when it starts.
 
     Args:
-        base_path: folder of the base model.
+        base_path: folder of the first base model.
         threads: torch threads; None leaves torch's own number.
-        max_batch: most rows answered together.
-        wait_ms: milliseconds that a batch waits for company.
+        device: as torch names it, or `auto`.
+        dtype: of the weights, or `auto`.
+        limits: of rows and memory of each base.
+        max_waiting: answers that may wait beside those under way.
+        bases_mb: MiB of weights of all bases in memory.
+        wait_ms: milliseconds that the first request waits for company.
     """
+    limits = limits or Limits()
+
+    def load(path: str, adapters: dict[str, Path]) -> "Engine":
+        from serving.engine import Engine
+
+        return Engine.load(
+            path, threads=threads, device=device, dtype=dtype, limits=limits, adapters=adapters
+        )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        from serving.engine import Engine
+        import serving.engine  # its time is not the base's  # noqa: F401
 
-        started = time.perf_counter()
-        engine = Engine.load(base_path, threads=threads)
-        load_s = time.perf_counter() - started
-        batcher = Batcher(engine, max_batch, wait_ms / 1000)
-        folder = Path(base_path)
-        app.state.served = Served(
-            engine, batcher, str(base_path), context_tokens(folder), shapes_of(folder), load_s
-        )
-        yield
-        await run_in_threadpool(batcher.close)
+        batcher = Batcher(limits.rows, max_waiting, wait_ms / 1000)
+        try:
+            app.state.served = Served(str(base_path), load, batcher, bases_mb)
+            yield
+        finally:
+            await run_in_threadpool(batcher.close)
 
     app = FastAPI(title="flywheel engine", lifespan=lifespan)
     app.include_router(routes)
@@ -90,104 +106,148 @@ Model = Annotated[Served, Depends(_served)]
 guarded = [Depends(_guard)]
 
 
+@routes.get("/health")
 @routes.get("/healthz")
-def health(served: Model) -> dict[str, Any]:
+def health(served: Model, response: Response) -> dict[str, Any]:
     """Say that the engine answers, what it did so far, and what it takes to serve."""
-    adapters = list(served.engine.adapters)
+    is_well = served.batcher.is_alive
+    response.status_code = 200 if is_well else 503
     return {
-        "status": "ok",
-        "base": served.base_path,
-        "adapters": adapters,
-        **served.batcher.counters(),
+        "status": "ok" if is_well else "the thread that answers has ended",
+        "base": served.first.path,
+        "bases": [base.name for base in served.bases],
+        "adapters": [name for base in served.bases for name in base.adapters],
+        **served.totals(),
         **served.footprint(),
     }
 
 
+@routes.get("/metrics", dependencies=guarded)
+def show_metrics(served: Model) -> Response:
+    """Show what was done so far, what is held, and how long callers waited, for Prometheus."""
+    body = metrics.text(served.counters(), served.batcher.timings)
+    return Response(body, media_type=CONTENT_TYPE)
+
+
 @routes.get("/v1/models", dependencies=guarded)
 def list_models(served: Model) -> dict[str, Any]:
-    """List the base model and its adapters; `root` is where a model was loaded from."""
-    base = served.base_path
-    entries = [_model(served, base, base, None)]
-    for name in served.engine.adapters:
-        entries.append(_model(served, name, served.adapter_paths.get(name), base))
+    """List the base models and their adapters; `root` is where a model was loaded from."""
+    entries = []
+    for base in served.bases:
+        names = [
+            (base.name, base.path, None),
+            *((n, p, base.name) for n, p in base.adapters.items()),
+        ]
+        for name, root, parent in names:
+            entries.append(
+                {
+                    "id": name,
+                    "object": "model",
+                    "created": base.created,
+                    "owned_by": "agent-flywheel",
+                    "root": root,
+                    "parent": parent,
+                    "max_model_len": base.context_tokens,
+                }
+            )
     return {"object": "list", "data": entries}
 
 
-def _model(served: Served, name: str, root: str | None, parent: str | None) -> dict[str, Any]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": served.started,
-        "owned_by": "agent-flywheel",
-        "root": root,
-        "parent": parent,
-        "max_model_len": served.context_tokens,
-    }
+@routes.post("/v1/bases", dependencies=guarded)
+def load_base(wanted: BaseRequest, served: Model) -> BaseAnswer:
+    """Serve a further base model from a folder of this machine; the same again changes nothing."""
+    base = served.add_base(wanted.name, wanted.path)
+    return BaseAnswer(name=base.name, path=base.path, load_s=base.load_s)
+
+
+@routes.delete("/v1/bases/{name:path}", status_code=204, dependencies=guarded)
+def unload_base(name: str, served: Model) -> None:
+    """Forget a further base model and its adapters."""
+    served.remove_base(name)
 
 
 @routes.post("/v1/adapters", dependencies=guarded)
-async def load_adapter(wanted: AdapterRequest, served: Model) -> AdapterAnswer:
+def load_adapter(wanted: AdapterRequest, served: Model) -> AdapterAnswer:
     """Load an adapter from a folder of this machine; the same one again changes nothing."""
-    now = await asyncio.wrap_future(
-        served.batcher.call(lambda: served.load(wanted.name, wanted.path))
-    )
+    now = served.load(wanted.name, wanted.path, wanted.base)
     return AdapterAnswer(
         name=wanted.name, path=wanted.path, status="loaded" if now else "already loaded"
     )
 
 
 @routes.delete("/v1/adapters/{name:path}", status_code=204, dependencies=guarded)
-async def unload_adapter(name: str, served: Model) -> None:
-    """Forget an adapter."""
-    await asyncio.wrap_future(served.batcher.call(lambda: served.unload(name)))
+def unload_adapter(name: str, served: Model) -> None:
+    """Forget an adapter; answers under way keep it to their end."""
+    served.unload(name)
 
 
 @routes.post("/v1/load_lora_adapter", dependencies=guarded)
-async def load_lora_adapter(wanted: LoadLoraRequest, served: Model) -> Response:
+def load_lora_adapter(wanted: LoadLoraRequest, served: Model) -> Response:
     """Load an adapter, in vLLM's words."""
-    await load_adapter(AdapterRequest(name=wanted.lora_name, path=wanted.lora_path), served)
+    served.load(wanted.lora_name, wanted.lora_path)
     return Response(f"Success: LoRA adapter '{wanted.lora_name}' added successfully.")
 
 
 @routes.post("/v1/unload_lora_adapter", dependencies=guarded)
-async def unload_lora_adapter(wanted: UnloadLoraRequest, served: Model) -> Response:
+def unload_lora_adapter(wanted: UnloadLoraRequest, served: Model) -> Response:
     """Forget an adapter, in vLLM's words."""
-    await unload_adapter(wanted.lora_name, served)
+    served.unload(wanted.lora_name)
     return Response(f"Success: LoRA adapter '{wanted.lora_name}' removed successfully.")
 
 
 @routes.post("/v1/chat/completions", dependencies=guarded)
 async def chat_completions(asked: ChatRequest, request: Request, served: Model) -> Response:
     """Answer a chat, whole or as a stream of server-sent events."""
-    rows = await run_in_threadpool(rows_of, asked, served)
+    wanted = await run_in_threadpool(chat_rows, asked, served)
     if asked.stream:
-        return StreamingResponse(events(asked, rows, served.engine), media_type="text/event-stream")
-    answers = await _unless_gone(request, served, rows)
+        return await _streamed(asked, wanted, served)
+    answers = await _unless_gone(request, served, wanted)
     if answers is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return JSONResponse(whole(asked.model, answers))
+    return JSONResponse(whole_chat(asked.model, answers))
 
 
 @routes.post("/v1/completions", dependencies=guarded)
-async def completions(asked: CompletionRequest, served: Model) -> dict[str, Any]:
-    """Score texts: return them with the log-probability of each of their tokens.
+async def completions(asked: CompletionRequest, request: Request, served: Model) -> Response:
+    """Go on with texts, whole or as a stream, or score them: the log-probability of each token.
 
-    The texts of a request are one batch, which no other request's texts join, so that the same
-    request gives the same figures.
+    The texts that a request has scored are one batch, which no other request's texts join, so that
+    the same request gives the same figures.
     """
-    texts = await run_in_threadpool(texts_of, asked, served)
-    adapter = served.adapter_of(asked.model)
-    scored = await asyncio.wrap_future(
-        served.batcher.call(lambda: served.engine.score(texts, adapter=adapter))
-    )
-    return echoed(asked.model, texts, scored, asked.logprobs or 0)
+    if asked.is_scored:
+        engine, adapter = await run_in_threadpool(scored_texts, asked, served)
+        call = served.batcher.call(lambda: engine.score(asked.texts, adapter=adapter))
+        return JSONResponse(echoed(asked, await asyncio.wrap_future(call)))
+    wanted = await run_in_threadpool(text_rows, asked, served)
+    if asked.stream:
+        return await _streamed(asked, wanted, served)
+    answers = await _unless_gone(request, served, wanted)
+    if answers is None:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return JSONResponse(whole_text(asked, answers))
 
 
-async def _unless_gone(
-    request: Request, served: Served, rows: list[Row]
-) -> "list[Generation] | None":
-    """Return the answers, or None when the client leaves; rows not begun are then dropped."""
-    answer = asyncio.wrap_future(served.batcher.submit(rows))
+async def _streamed(
+    asked: ChatRequest | CompletionRequest, wanted: Wanted, served: Served
+) -> Response:
+    """Answer with a stream, once its first event is there: what refuses it has a status then."""
+    stream = events(asked, wanted, served.batcher)
+    first = await anext(stream)
+
+    async def whole() -> AsyncIterator[str]:
+        try:
+            yield first
+            async for event in stream:
+                yield event
+        finally:
+            await stream.aclose()
+
+    return StreamingResponse(whole(), media_type="text/event-stream")
+
+
+async def _unless_gone(request: Request, served: Served, wanted: Wanted) -> list[Generation] | None:
+    """Return the answers, or None when the client leaves; they are given up then."""
+    answer = asyncio.wrap_future(served.batcher.submit(wanted.engine, wanted.rows))
     gone = asyncio.ensure_future(_disconnected(request))
     either: list[asyncio.Future[Any]] = [answer, gone]
     try:
@@ -207,7 +267,10 @@ async def _disconnected(request: Request) -> None:
 
 async def _known_error(_request: Request, error: Exception) -> Response:
     status = error.http_status if isinstance(error, FlywheelError) else 500
-    return JSONResponse(error_body(error, status), status_code=status)
+    headers = {}
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(error.retry_after_s)
+    return JSONResponse(error_body(error, status), status_code=status, headers=headers)
 
 
 async def _invalid_request(_request: Request, error: Exception) -> Response:
@@ -219,5 +282,4 @@ async def _invalid_request(_request: Request, error: Exception) -> Response:
 
 
 async def _unknown_error(_request: Request, error: Exception) -> Response:
-    text = RuntimeError(f"the engine failed: {type(error).__name__}; see its log")
-    return JSONResponse(error_body(text, 500), status_code=500)
+    return JSONResponse(error_body(error, 500), status_code=500)

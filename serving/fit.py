@@ -28,6 +28,21 @@ def shapes_of(folder: Path) -> Shapes:
     return shapes
 
 
+def require_model(folder: Path) -> None:
+    """Check that a folder holds a base model.
+
+    Raises:
+        NotFound: it does not.
+    """
+    if not (folder / "config.json").is_file():
+        raise NotFound(
+            "base model",
+            str(folder),
+            "a folder with config.json and weights",
+            "Build it (flywheel demo does), or correct the path.",
+        )
+
+
 def require_fit(name: str, adapter: Path, base: Shapes) -> None:
     """Check that a LoRA adapter's matrices belong to layers of the base.
 

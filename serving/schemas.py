@@ -37,6 +37,8 @@ class ChatRequest(BaseModel):
     n: int = Field(default=1, ge=1, le=MAX_CHOICES)
     temperature: float = Field(default=1.0, ge=0, le=100)
     top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=-1)
+    min_p: float = Field(default=0.0, ge=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     seed: int | None = None
@@ -53,36 +55,66 @@ class ChatRequest(BaseModel):
         """Most tokens of an answer, by its new or its old name; None: what the context allows."""
         return self.max_completion_tokens or self.max_tokens
 
-    @property
-    def stop_strings(self) -> tuple[str, ...]:
-        """The stop strings, without empty ones."""
-        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return tuple(stop for stop in stops if stop)
-
 
 class CompletionRequest(BaseModel):
-    """The part of OpenAI's older completion request that scores texts: `echo` and `logprobs`.
+    """The part of OpenAI's older completion request that is honoured: texts go on, or are scored.
 
-    What would have text generated is refused by `serving.served`: chats are what is generated here.
+    They are scored with `echo` and `max_tokens` 0; what asks for half of that is refused by
+    `serving.requests`.
     """
 
     model: str
     prompt: str | list[str]
+    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
+    temperature: float = Field(default=1.0, ge=0, le=100)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=-1)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    max_tokens: int | None = Field(default=16, ge=0)
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
     echo: bool = False
     logprobs: int | None = None
-    max_tokens: int | None = 16
 
     @property
     def texts(self) -> list[str]:
         """The prompts, also where it is one."""
         return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
+    @property
+    def is_scored(self) -> bool:
+        """Whether nothing is to be generated."""
+        return self.max_tokens == 0 or self.echo or self.logprobs is not None
 
-class AdapterRequest(BaseModel):
-    """An adapter to load: what the API calls it, and its folder on the engine's machine."""
+    @property
+    def token_limit(self) -> int | None:
+        """Most tokens of an answer; None: what the context allows."""
+        return self.max_tokens
+
+
+class BaseRequest(BaseModel):
+    """A further base model to serve: what the API calls it, and its folder."""
 
     name: str = Field(min_length=1, max_length=200)
     path: str = Field(min_length=1)
+
+
+class BaseAnswer(BaseModel):
+    """A base model that is served, and the seconds that it took to load."""
+
+    name: str
+    path: str
+    load_s: float
+
+
+class AdapterRequest(BaseModel):
+    """An adapter to load: what the API calls it, its folder, and its base if not the first."""
+
+    name: str = Field(min_length=1, max_length=200)
+    path: str = Field(min_length=1)
+    base: str | None = None
 
 
 class LoadLoraRequest(BaseModel):

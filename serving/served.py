@@ -1,195 +1,240 @@
-"""A loaded base model and its adapters: what each name means, what a request asks of them."""
+"""What the engine serves: base models, their adapters, what each name means.
 
-import hashlib
+Bases are loaded when they are first asked and stay while there is room; one that had to go is
+loaded again from its folder when it is wanted.
+"""
+
 import json
-import secrets
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
-from foundation.chat import text_of
 from foundation.errors import BadInput, Conflict, NotFound
-from serving.batching import Batcher, Row
-from serving.fit import Shapes, require_fit
+from serving.batching import Batcher
+from serving.fit import Shapes, require_fit, require_model, shapes_of
 from serving.footprint import peak_rss_mb
-from serving.schemas import MAX_PROMPTS, ChatRequest, CompletionRequest
 
 if TYPE_CHECKING:
     from serving.engine import Engine
 
+Load = Callable[[str, dict[str, Path]], "Engine"]
+"""A base's folder, and its adapters' by name, to an engine."""
 
-@dataclass
-class Served:
-    """A loaded base model, its adapters, and the thread that answers.
+
+@dataclass(eq=False)
+class Base:
+    """A base model and its adapters, in memory or not.
 
     Attributes:
-        load_s: seconds that the base model took to load, without the imports.
+        name: as it was given; the first base's is its path.
+        path: its folder.
+        context_tokens: of prompt and answer together.
+        shapes: of its weights.
+        adapters: their folders.
+        engine: None while it is not in memory.
+        load_s: seconds that it took to load, without the imports.
         adapter_load_s: the same of each adapter.
+        asked_at: when it was last asked, by the monotonic clock.
     """
 
-    engine: "Engine"
-    batcher: Batcher
-    base_path: str
+    name: str
+    path: str
     context_tokens: int
-    base_shapes: Shapes
-    load_s: float
-    started: int = field(default_factory=lambda: int(time.time()))
-    adapter_paths: dict[str, str] = field(default_factory=dict)
+    shapes: Shapes
+    adapters: dict[str, str] = field(default_factory=dict)
+    engine: "Engine | None" = None
+    load_s: float = 0.0
     adapter_load_s: dict[str, float] = field(default_factory=dict)
+    asked_at: float = 0.0
+    created: int = field(default_factory=lambda: int(time.time()))
+
+
+class Served:
+    """The bases, the first of which is always there, and the thread that answers."""
+
+    def __init__(self, first: str, load: Load, batcher: Batcher, max_mb: int = 16384) -> None:
+        """Load the first base.
+
+        Args:
+            first: its folder.
+            load: loads a base.
+            batcher: the thread.
+            max_mb: MiB of weights of all bases in memory; one is held however large it is.
+        """
+        self.batcher = batcher
+        self._load, self._max_mb = load, max_mb
+        self._first_names = (first, Path(first).name, "base")
+        self._bases: dict[str, Base] = {}
+        self._lock = threading.RLock()
+        self.first = self.add_base(first, first)
 
     @property
-    def base_names(self) -> tuple[str, ...]:
-        """What the base model answers to: its path, its folder's name and `base`."""
-        return (self.base_path, Path(self.base_path).name, "base")
+    def bases(self) -> list[Base]:
+        """All bases, the first one first."""
+        return list(self._bases.values())
 
-    def adapter_of(self, model: str) -> str | None:
-        """Return the adapter that `model` names, None for the base.
+    def find(self, model: str) -> tuple[Base, str | None]:
+        """Return whom `model` names: a base, and its adapter or None.
 
         Raises:
-            NotFound: neither the base nor a loaded adapter.
+            NotFound: neither a base nor a loaded adapter.
         """
-        if model in self.engine.adapters:
-            return model
-        if model in self.base_names:
-            return None
-        known = ", ".join((*self.base_names, *self.engine.adapters))
+        for base in self.bases:
+            if model in base.adapters:
+                return base, model
+        if model in self._bases:
+            return self._bases[model], None
+        if model in self._first_names:
+            return self.first, None
+        names = [name for base in self.bases for name in (base.name, *base.adapters)]
+        known = ", ".join([*self._first_names[1:], *names])
         raise NotFound("model", model, f"one of {known}", "Load it with POST /v1/adapters.")
 
-    def load(self, name: str, path: str) -> bool:
-        """Load an adapter unless it is loaded already; return whether it was loaded now.
+    def engine_of(self, base: Base) -> "Engine":
+        """Return a base's engine, loaded where it is not in memory.
+
+        Others not asked for longest are let go where there is no room; what they have under way
+        is answered all the same.
 
         Raises:
-            Conflict: the name is the base model's.
-            NotFound: the folder holds no safetensors adapter.
+            NotFound: its folder is gone.
+        """
+        with self._lock:
+            base.asked_at = time.monotonic()
+            if base.engine is None:
+                started = time.perf_counter()
+                folders = {name: Path(path) for name, path in base.adapters.items()}
+                base.engine = self._load(base.path, folders)
+                base.load_s = round(time.perf_counter() - started, 4)
+                self._make_room(base)
+            return base.engine
+
+    def add_base(self, name: str, path: str) -> Base:
+        """Serve another base model; the same one again changes nothing.
+
+        Raises:
+            NotFound: no model in that folder.
+            Conflict: the name is taken.
+        """
+        with self._lock:
+            known = self._bases.get(name)
+            if known is not None and Path(known.path).resolve() == Path(path).resolve():
+                return known
+            if known is not None or any(name in base.adapters for base in self.bases):
+                raise Conflict("model name", name, "a name of its own", "Unload the other first.")
+            folder = Path(path)
+            require_model(folder)
+            base = Base(name, path, context_tokens(folder), shapes_of(folder))
+            self.engine_of(base)
+            self._bases[name] = base
+            return base
+
+    def remove_base(self, name: str) -> None:
+        """Forget a base and its adapters; one that is not served changes nothing.
+
+        Raises:
+            Conflict: it is the first one.
+        """
+        with self._lock:
+            if name in self._first_names:
+                raise Conflict("base", name, "another than the first", "Stop the engine instead.")
+            self._bases.pop(name, None)
+
+    def load(self, name: str, path: str, base_name: str | None = None) -> bool:
+        """Load an adapter unless it is loaded already; return whether it was loaded now.
+
+        Args:
+            name: what requests will call it.
+            path: its folder.
+            base_name: of its base; None: the first.
+
+        Raises:
+            Conflict: the name is a base model's.
+            NotFound: the folder holds no safetensors adapter, or the base is not served.
             BadInput: the adapter does not fit the base model.
         """
-        if name in self.base_names:
+        if name in self._bases or name in self._first_names:
             raise Conflict("adapter name", name, "a name of its own", "The base model has it.")
+        base, other = self.find(base_name) if base_name else (self.first, None)
+        if other is not None:
+            raise BadInput("base", base_name, "a base model", "An adapter is none.")
         folder = Path(path)
-        require_fit(name, folder, self.base_shapes)
+        require_fit(name, folder, base.shapes)
         resolved = str(folder.resolve())
-        if name in self.engine.adapters and self.adapter_paths.get(name) == resolved:
-            return False
-        started = time.perf_counter()
-        self.engine.add_adapter(name, folder)
-        self.adapter_load_s[name] = round(time.perf_counter() - started, 4)
-        self.adapter_paths[name] = resolved
-        return True
+        with self._lock:
+            if base.adapters.get(name) == resolved:
+                return False
+            started = time.perf_counter()
+            self.engine_of(base).add_adapter(name, folder)
+            self.unload(name, other_than=base)
+            base.adapter_load_s[name] = round(time.perf_counter() - started, 4)
+            base.adapters[name] = resolved
+            return True
 
-    def unload(self, name: str) -> None:
-        """Forget an adapter; one that is not loaded changes nothing."""
-        if name in self.engine.adapters:
-            self.engine.remove_adapter(name)
-        self.adapter_paths.pop(name, None)
-        self.adapter_load_s.pop(name, None)
+    def unload(self, name: str, other_than: Base | None = None) -> None:
+        """Forget an adapter; one that is not loaded changes nothing.
+
+        Args:
+            name: of the adapter.
+            other_than: a base whose adapter it may stay.
+        """
+        with self._lock:
+            for base in self.bases:
+                if base is other_than or name not in base.adapters:
+                    continue
+                del base.adapters[name]
+                base.adapter_load_s.pop(name, None)
+                if base.engine is not None:
+                    base.engine.remove_adapter(name)
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Return what was done so far, by base; "" is what the thread did for all."""
+        loaded = {base.name: base.engine for base in self.bases if base.engine is not None}
+        return {
+            "": self.batcher.counters(),
+            **{name: engine.counters() for name, engine in loaded.items()},
+        }
+
+    def totals(self) -> dict[str, int]:
+        """Return the same summed over the bases."""
+        totals: dict[str, int] = {}
+        for values in self.counters().values():
+            for name, value in values.items():
+                totals[name] = totals.get(name, 0) + value
+        return totals
 
     def footprint(self) -> dict[str, Any]:
         """Return what it takes to serve: load times, memory (MiB), threads, how adapters work."""
+        engine = self.engine_of(self.first)
         return {
-            "load_s": round(self.load_s, 4),
-            "adapter_load_s": dict(self.adapter_load_s),
+            "load_s": self.first.load_s,
+            "adapter_load_s": {
+                name: seconds for b in self.bases for name, seconds in b.adapter_load_s.items()
+            },
             "merged": False,
-            "threads": self.engine.threads,
+            "threads": engine.threads,
+            "device": engine.device,
             "peak_rss_mb": peak_rss_mb(),
-            "peak_vram_mb": self.engine.peak_vram_mb,
+            "peak_vram_mb": engine.peak_vram_mb,
         }
+
+    def _make_room(self, wanted: Base) -> None:
+        """Let go of bases not asked for longest; never of the first, nor of the one wanted."""
+        held = [base for base in self.bases if base.engine is not None]
+        n_bytes = sum(base.engine.n_bytes for base in {*held, wanted} if base.engine is not None)
+        for base in sorted(held, key=lambda base: base.asked_at):
+            if n_bytes <= self._max_mb * 2**20:
+                return
+            if base is not wanted and base is not self.first and base.engine is not None:
+                n_bytes -= base.engine.n_bytes
+                base.engine = None
 
 
 def context_tokens(base_path: Path) -> int:
     """Return how many tokens prompt and answer may have together, from the model's config."""
     config = json.loads((base_path / "config.json").read_text())
+    config = config.get("text_config", config)
     return int(config["max_position_embeddings"])
-
-
-def rows_of(asked: ChatRequest, served: Served) -> list[Row]:
-    """Return the rows of a request, one per choice, after all that can be refused was checked.
-
-    Raises:
-        NotFound: an unknown model.
-        BadInput: what the engine does not do, or a prompt longer than the context.
-    """
-    adapter = served.adapter_of(asked.model)
-    _refuse_unsupported(asked)
-    messages = [{**m.model_dump(), "content": text_of(m.content)} for m in asked.messages]
-    left = served.context_tokens - _count_tokens(served, messages)
-    if left < 1:
-        raise BadInput(
-            "messages",
-            f"{served.context_tokens - left} tokens",
-            f"fewer than the context of {served.context_tokens} tokens",
-            "Shorten the prompt.",
-        )
-    seed = secrets.randbits(48) if asked.seed is None else asked.seed
-    return [
-        Row(
-            messages=messages,
-            adapter=adapter,
-            max_new_tokens=min(asked.token_limit or left, left),
-            temperature=asked.temperature,
-            top_p=asked.top_p,
-            seed=_seed_of_choice(seed, index),
-            stop=asked.stop_strings,
-        )
-        for index in range(asked.n)
-    ]
-
-
-def texts_of(asked: CompletionRequest, served: Served) -> list[str]:
-    """Return the texts that a request wants scored, after all that can be refused was checked.
-
-    Raises:
-        NotFound: an unknown model.
-        BadInput: anything but scoring, no or too many texts, or one that is too long or empty.
-    """
-    served.adapter_of(asked.model)
-    for name, value, is_right, expected in (
-        ("max_tokens", asked.max_tokens, asked.max_tokens == 0, "0: texts are only scored here"),
-        ("echo", asked.echo, asked.echo, "true: the log-probabilities are the prompt's"),
-        ("logprobs", asked.logprobs, asked.logprobs in (0, 1), "0 or 1"),
-    ):
-        if not is_right:
-            raise BadInput(name, value, expected, "To generate: POST /v1/chat/completions")
-    if not 1 <= len(asked.texts) <= MAX_PROMPTS:
-        raise BadInput("prompt", len(asked.texts), f"1 to {MAX_PROMPTS} texts", "Send several.")
-    for number, ids in enumerate(served.engine.tokenizer(asked.texts)["input_ids"]):
-        if not 1 <= len(ids) <= served.context_tokens:
-            raise BadInput(
-                f"prompt[{number}]",
-                f"{len(ids)} tokens",
-                f"1 to {served.context_tokens} tokens, the context",
-                "Cut the text into parts.",
-            )
-    return asked.texts
-
-
-def _refuse_unsupported(asked: ChatRequest) -> None:
-    response_type = (asked.response_format or {}).get("type", "text")
-    for name, value, is_used in (
-        ("tools", asked.tools, bool(asked.tools)),
-        ("response_format", asked.response_format, response_type != "text"),
-        ("logprobs", asked.logprobs, bool(asked.logprobs)),
-        ("prompt_logprobs", asked.prompt_logprobs, asked.prompt_logprobs is not None),
-    ):
-        if is_used:
-            raise BadInput(name, value, "plain text", "The embedded engine has none of it.")
-
-
-def _count_tokens(served: Served, messages: list[dict[str, Any]]) -> int:
-    tokenizer = served.engine.tokenizer
-    try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except TemplateError as error:
-        raise BadInput(
-            "messages", messages[-1], "messages that the chat template takes", str(error)
-        ) from error
-    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _seed_of_choice(seed: int, index: int) -> int:
-    """Return the seed itself for the first choice, and one of its own for each other."""
-    if index == 0:
-        return abs(seed)
-    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:6], "big")

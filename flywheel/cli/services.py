@@ -74,9 +74,24 @@ def engine(
     from flywheel.up import base_to_serve
     from foundation.settings import get_settings
     from serving.api import create_engine_app
+    from serving.rows import Limits
 
     settings = get_settings()
-    app = create_engine_app(base or base_to_serve(), settings.torch_threads or None)
+    limits = Limits(
+        rows=settings.engine_rows,
+        kv_mb=settings.engine_kv_mb,
+        prefix_mb=settings.engine_prefix_mb,
+        adapters_mb=settings.engine_adapters_mb,
+    )
+    app = create_engine_app(
+        base or base_to_serve(),
+        settings.torch_threads or None,
+        device=settings.engine_device,
+        dtype=settings.engine_dtype,
+        limits=limits,
+        max_waiting=settings.engine_queue,
+        bases_mb=settings.engine_bases_mb,
+    )
     _run_server("engine", app, settings.engine_port if port is None else port, as_json)
 
 

@@ -10,7 +10,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from foundation.errors import BadInput, NotFound
-from serving.engine import Engine, Generation
+from serving.engine import Engine
+from serving.rows import Generation, Limits
 from trainer.pretrain import BaseShape, PretrainRecipe, pretrain
 
 # peft 0.21 asks transformers 5.23 by an attribute's old name.
@@ -78,7 +79,7 @@ def test_greedy_text_is_that_of_transformers(engine: Engine, base: Path) -> None
 
 def test_rows_do_not_depend_on_their_company(engine: Engine) -> None:
     together = engine.generate(PROMPTS, seed=list(range(7)), max_new_tokens=12)
-    engine.max_rows = 2
+    engine.limits = engine._batch.limits = Limits(rows=2)
     assert engine.generate(PROMPTS, seed=list(range(7)), max_new_tokens=12) == together
     alone = [
         engine.generate([prompt], seed=[i], max_new_tokens=12)[0]

@@ -210,7 +210,7 @@ def test_requests_of_a_crowd_share_batches_and_get_their_own_answers(client, ser
     after = httpx.get(f"{server.url}/healthz").json()
     assert together == alone
     assert after["rows"] - before["rows"] == 16
-    assert after["batches"] - before["batches"] < 16
+    assert after["prefills"] - before["prefills"] < 16
     assert after["largest_batch"] > 1
 
 
@@ -235,13 +235,14 @@ def test_a_client_that_left_is_not_answered(server):
 
 def test_an_adapter_unloaded_meanwhile_fails_its_own_rows_only(server, loaded):
     from foundation.errors import NotFound
-    from serving.batching import Row
+    from serving.rows import Row
 
-    batcher = server.app.state.served.batcher
+    served = server.app.state.served
+    batcher, engine = served.batcher, served.engine_of(served.first)
     go_on = threading.Event()
     batcher.call(go_on.wait)
-    rows = [Row(ASK, name, 3, 0.0, 1.0, 0, ()) for name in ("unloaded", None)]
-    lost, kept = (batcher.submit([row]) for row in rows)
+    rows = [Row(engine.encode(ASK), name, 3) for name in ("unloaded", None)]
+    lost, kept = (batcher.submit(engine, [row]) for row in rows)
     go_on.set()
     assert kept.result()[0].output_tokens >= 1
     with pytest.raises(NotFound, match="unloaded"):

@@ -10,10 +10,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import serving.engine
+import serving.engine.scoring
 from foundation.errors import NotFound
 from serving.backends.openai_compatible import ensure_adapter, remove_adapter
 from serving.engine import Engine
+from serving.rows import Limits
 
 TEXTS = [
     "the sum is 7",
@@ -64,10 +65,10 @@ def test_the_loss_is_that_of_transformers(engine, served_base, yes_adapter, adap
 def test_a_score_depends_on_no_batch_padding_or_chunk(engine, monkeypatch, adapter):
     together = engine.score(TEXTS, adapter=adapter)
     alone = [engine.score([text], adapter=adapter)[0] for text in TEXTS]
-    engine.max_rows = 2
+    engine.limits = Limits(rows=2)
     in_pairs = engine.score(TEXTS, adapter=adapter)
-    engine.max_rows = 256
-    monkeypatch.setattr(serving.engine, "LOGITS_AT_ONCE", 1)  # one token at a time
+    engine.limits = Limits()
+    monkeypatch.setattr(serving.engine.scoring, "LOGITS_AT_ONCE", 1)  # one token at a time
     by_token = engine.score(TEXTS, adapter=adapter)
     for other in (alone, in_pairs, by_token):
         for one, two in zip(together, other, strict=True):
