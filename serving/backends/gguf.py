@@ -26,7 +26,8 @@ _SCALARS: Final = {
     **{0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i"},
     **{6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"},
 }
-_STRING, _ARRAY, _FLOAT = 8, 9, 6
+_STRING, _ARRAY = 8, 9
+_KINDS: Final[dict[type, int]] = {str: _STRING, int: 4, float: 6}
 _BLOCK: Final = 32
 """Weights of one Q8_0 block: a 16-bit scale and 32 signed bytes."""
 
@@ -93,14 +94,15 @@ def read_header(path: Path) -> Header:
             raise BadGguf(f"{path}: damaged GGUF ({error or type(error).__name__})") from error
 
 
-def write(path: Path, values: Mapping[str, str | float], tensors: Mapping[str, Matrix]) -> None:
+def write(
+    path: Path, values: Mapping[str, str | int | float], tensors: Mapping[str, Matrix]
+) -> None:
     """Write a small GGUF file of 32-bit tensors (an adapter) at once; no reader sees half of it."""
     parts = [MAGIC, struct.pack("<IQQ", VERSION, len(tensors), len(values))]
     for key, value in values.items():
-        is_text = isinstance(value, str)
-        kind = _STRING if is_text else _FLOAT
+        kind = _KINDS[type(value)]
         parts += [_text(key), struct.pack("<I", kind)]
-        parts.append(_text(value) if isinstance(value, str) else struct.pack("<f", value))
+        parts.append(_text(value) if isinstance(value, str) else struct.pack(_SCALARS[kind], value))
     offset = 0
     for name, tensor in tensors.items():
         dims = tensor.shape[::-1]

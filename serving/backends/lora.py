@@ -128,7 +128,7 @@ def read_adapter(folder: Path, base: Shape) -> Lora:
 
 def write_adapter(lora: Lora, base: Shape, path: Path) -> None:
     """Write an adapter as llama.cpp reads it with `--lora`."""
-    values: dict[str, str | float] = {
+    values: dict[str, str | int | float] = {
         "general.architecture": base.architecture,
         "general.type": "adapter",
         "adapter.type": "lora",

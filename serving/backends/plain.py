@@ -1,8 +1,9 @@
 """The door to Hugging Face's server, `transformers serve`: model folders, loaded when asked for.
 
 It must be started in the folder where they are put together (HOME/served), so that a version's
-name is the path of its model there. A folder is links: the adapter's files beside the base's
-configuration and tokenizer, or a whole model (merged, full) as it is. Nothing is copied or merged.
+name is the path of its model there. A folder is links: the adapter's files beside the base's, which
+transformers reads as a model with an adapter, or a whole model (merged, full) as it is.
+Nothing is copied or merged.
 Source: `transformers serve --help`
 """
 
@@ -21,7 +22,6 @@ LOAD_S: Final = 600.0
 """Longest time a model may take to load, in seconds."""
 
 _CONFIG: Final = "adapter_config.json"
-_WEIGHTS: Final = (".safetensors", ".bin", ".gguf", ".pt")
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,9 @@ class Plain(Door):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         for source in (*_children(files.folder), *_children(base)):
-            is_base_weight = source.parent == base and _is_weight(source.name)
-            if is_base_weight or source.name == _CONFIG or (unfinished / source.name).exists():
-                continue
-            (unfinished / source.name).symlink_to(source.resolve())
+            link = unfinished / source.name
+            if source.name != _CONFIG and not link.is_symlink():  # the adapter's own files win
+                link.symlink_to(source.resolve())
         config = json.loads((files.folder / _CONFIG).read_text())
         config["base_model_name_or_path"] = str(base.resolve())  # training's may be relative
         (unfinished / _CONFIG).write_text(json.dumps(config, indent=2))
@@ -109,7 +108,3 @@ def _is_of(folder: Path, files: Files) -> bool:
 
 def _children(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def _is_weight(name: str) -> bool:
-    return name.endswith(_WEIGHTS) or name.endswith(".safetensors.index.json")
