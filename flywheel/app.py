@@ -14,6 +14,7 @@ import curation.api
 import curation.review.api
 import evaluator.api
 import router.api
+import router.api_keys
 import trainer.api
 from admin.pages import create_admin_app
 from collector.feedback.api import GITHUB_PATH
@@ -42,6 +43,7 @@ def create_app() -> FastAPI:
     for room in (collector.api, curation.api, trainer.api, evaluator.api, router.api):
         app.include_router(room.routes)
     app.include_router(curation.review.api.routes)
+    app.include_router(router.api_keys.routes)
     app.include_router(collector.otel.api.routes)
     app.include_router(collector.feedback.api.routes)
     app.mount("/admin", create_admin_app())

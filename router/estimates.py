@@ -18,7 +18,7 @@ ANSWER_TOKENS: Final = 4096
 MEDIA_TOKENS: Final = 2000
 """Of one image, sound or file within a request."""
 
-_MEDIA: Final = re.compile(rb'"(?:data:[^",]{1,200},)?[A-Za-z0-9+/=]{1000,}"')
+_MEDIA: Final = re.compile(rb'"(?:data:[^",]{1,200},)?[A-Za-z0-9+/=]{1000,}+"')
 _MEDIA_MARKS: Final = (b"base64", b"input_audio")
 
 

@@ -86,6 +86,20 @@ def set_limit(
     return row
 
 
+def limit_key(
+    session: Session,
+    name: str,
+    tokens_per_day: float | None,
+    cost_usd_per_month: float | None,
+    actor: str = "flywheel",
+) -> None:
+    """Set the budgets of a key, of those that are given; raises as `set_limit`."""
+    given = {TOKENS_PER_DAY: tokens_per_day, COST_USD_PER_MONTH: cost_usd_per_month}
+    for measure, amount in given.items():
+        if amount is not None:
+            set_limit(session, f"key:{name}", measure, amount, actor)
+
+
 def unset_limit(session: Session, scope: str, measure: str) -> None:
     """Let the default hold again; raises NotFound where no limit was set."""
     row = session.get(BudgetLimit, (stored_scope(session, scope), measure))
@@ -128,8 +142,9 @@ class Standing:
     measure: str
     amount: float
     is_default: bool
-    used: float
-    promised: float
+    used: float | None
+    """None of `role:*` and `key:*`: each that has no limit of its own may use so much."""
+    promised: float | None
     """Handed to gateway processes: calls that run, and what they may start without asking."""
     resets_at: datetime
 
@@ -152,14 +167,15 @@ def standings(session: Session, moment: datetime | None = None) -> list[Standing
     told = []
     for scope, measure in sorted({*limits, *windows, *((ALL, measure) for measure in DEFAULTS)}):
         window = windows.get((scope, measure))
+        is_one = not scope.endswith(f":{EVERY}")
         told.append(
             Standing(
                 names.get(scope, scope),
                 measure,
                 limit_of(limits, scope, measure),
                 (scope, measure) not in limits,
-                window.used if window else 0.0,
-                window.leased if window else 0.0,
+                (window.used if window else 0.0) if is_one else None,
+                (window.leased if window else 0.0) if is_one else None,
                 window_end(measure, window_start(measure, moment)),
             )
         )

@@ -7,6 +7,7 @@ base install.
 import typer
 
 from flywheel.cli import (
+    budgets,
     campaign,
     data,
     datasets,
@@ -15,6 +16,7 @@ from flywheel.cli import (
     erase,
     evaluation,
     feedback,
+    keys,
     models,
     otel,
     pairs,
@@ -24,6 +26,7 @@ from flywheel.cli import (
     scrub,
     services,
     serving_cost,
+    specialists,
     spool,
     suites,
     templates,
@@ -55,6 +58,9 @@ suites.register(app)
 evaluation.register(app)
 serving_cost.register(app)
 traffic.register(app)
+specialists.register(app)
+keys.register(app)
+budgets.register(app)
 decisions.register(app)
 otel.register(app)
 review.register(app)
