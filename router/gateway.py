@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import aiohttp
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
@@ -36,7 +35,7 @@ from router.call import Call, Ending, RawHeaders
 from router.experiment import assign
 from router.guard import REFUSED
 from router.labels import Labels, labels_of
-from router.lanes import Opened, UpstreamFailed, new_client, open_answer
+from router.lanes import Client, Opened, UpstreamFailed, open_answer
 from router.paths import Place, place_of
 from router.promote import require_role
 from router.recording import SOURCE, Recorder
@@ -65,7 +64,7 @@ CHAT = "/v1/chat/completions"
 class Gateway:
     """One gateway process: its picture of who serves, its connections and its recorder."""
 
-    client: aiohttp.ClientSession
+    client: Client
     recorder: Recorder
     roster: Roster = field(default_factory=Roster)
     fresh: bool = False
@@ -231,7 +230,7 @@ class GatewayApp:
 
     async def _start(self) -> "asyncio.Task[None]":
         recorder = Recorder(get_settings().home.absolute() / "spool" / "gateway")
-        self.gateway = Gateway(new_client(), recorder)
+        self.gateway = Gateway(Client(), recorder)
         await self.gateway.refresh()
         recorder.start()
         return asyncio.create_task(self.gateway.keep_fresh())

@@ -6,8 +6,10 @@ fails before there is an answer is an `UpstreamFailed` with the status the clien
 
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -17,18 +19,16 @@ from starlette.concurrency import run_in_threadpool
 from foundation import llm
 from foundation.errors import FlywheelError
 from foundation.settings import LOOPBACK
+from router import http1
 from router.call import RawHeaders
 from router.guard import UNREACHABLE
+from router.http1 import Timeouts
 from router.roster import Target
 from router.wire import DONE, ChatBody, as_event
 
 log = logging.getLogger(__name__)
 
-CONNECT_S, ANSWER_S = 5.0, 600.0
-"""Longest wait for a connection, and between two parts of an answer, in seconds."""
-
-KEEP_S = 4.0
-"""Seconds that an idle connection is kept: less than the 5 s of uvicorn, ours and vLLM's."""
+WAITS = Timeouts()
 
 PASSED_HEADERS = ("content-type", "x-request-id", "retry-after", "openai-processing-ms")
 
@@ -80,20 +80,29 @@ class Opened:
             await self.aclose()
 
 
-def new_client() -> aiohttp.ClientSession:
-    """Return a client that keeps its connections and waits as long as models take.
+class Client:
+    """The connections of a process to its upstreams; a proxy's, where the environment names one."""
 
-    Not httpx: its pool looks at every open connection for each request, which from 64 callers on
-    was measured to be 70 % of the gateway's time.
-    """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_S),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=ANSWER_S),
-        auto_decompress=False,
-    )
+    def __init__(self) -> None:
+        self.direct = http1.Client()
+        self._proxied: aiohttp.ClientSession | None = None
+
+    def proxied(self) -> aiohttp.ClientSession:
+        """Return the client that goes through a proxy."""
+        if self._proxied is None:
+            self._proxied = aiohttp.ClientSession(auto_decompress=False)
+        return self._proxied
+
+    async def close(self) -> None:
+        """Close what is open."""
+        self.direct.close()
+        if self._proxied is not None:
+            await self._proxied.close()
 
 
-async def open_answer(client: aiohttp.ClientSession, target: Target, chat: ChatBody) -> Opened:
+async def open_answer(
+    client: Client, target: Target, chat: ChatBody, timeouts: Timeouts = WAITS
+) -> Opened:
     """Send a chat request to its target.
 
     Raises:
@@ -101,36 +110,71 @@ async def open_answer(client: aiohttp.ClientSession, target: Target, chat: ChatB
     """
     if target.upstream is None:
         return await _open_litellm(target, chat)
-    headers = {"content-type": "application/json", "accept-encoding": "identity"}
-    if target.upstream.api_key:
-        headers["authorization"] = f"Bearer {target.upstream.api_key}"
-    url = target.upstream.chat_url
-    try:
+    url, body = target.upstream.chat_url, chat.with_model(target.model)
+    proxy = _proxy_for(url)
+    if proxy is not None:
+        return await _open_proxied(client.proxied(), proxy, target, body, timeouts)
+    headers = _headers(target.upstream.api_key)
+    with _said(target.model):
+        answer = await client.direct.post(url, headers, body, timeouts)
+    kept = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
+
+    async def close() -> None:
+        answer.close()
+
+    return Opened(answer.status, kept, _pieces(answer.pieces(), target.model), close)
+
+
+@lru_cache(maxsize=1024)
+def _headers(api_key: str | None) -> bytes:
+    lines = ["content-type: application/json", "accept-encoding: identity"]
+    if api_key:
+        lines.append(f"authorization: Bearer {api_key}")
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+
+
+async def _open_proxied(
+    client: aiohttp.ClientSession, proxy: str, target: Target, body: bytes, timeouts: Timeouts
+) -> Opened:
+    assert target.upstream is not None
+    lines = _headers(target.upstream.api_key).decode("latin-1").splitlines()
+    headers = dict(line.split(": ", 1) for line in lines)
+    waits = aiohttp.ClientTimeout(
+        total=None, sock_connect=timeouts.connect_s, sock_read=timeouts.answer_s
+    )
+    with _said(target.model):
         answer = await client.post(
-            url, data=chat.with_model(target.model), headers=headers, proxy=_proxy_for(url)
+            target.upstream.chat_url, data=body, headers=headers, proxy=proxy, timeout=waits
         )
-    except TimeoutError as error:
-        raise UpstreamFailed(target.model, "upstream_timeout", str(error), 504) from error
-    except aiohttp.ClientError as error:
-        raise UpstreamFailed(target.model, UNREACHABLE, str(error)) from error
     kept = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
 
     async def close() -> None:
         answer.close()  # of an answer read to its end, this leaves the connection open
 
-    return Opened(answer.status, kept, _pieces(answer, target.model), close)
+    pieces = _pieces(answer.content.iter_any(), target.model)
+    return Opened(answer.status, kept, pieces, close)
 
 
-async def _pieces(answer: aiohttp.ClientResponse, model: str) -> AsyncIterator[bytes]:
-    try:
-        async for piece in answer.content.iter_any():
+async def _pieces(pieces: AsyncIterator[bytes], model: str) -> AsyncIterator[bytes]:
+    with _said(model, "upstream_cut"):
+        async for piece in pieces:
             yield piece
-    except TimeoutError as error:
+
+
+@contextmanager
+def _said(model: str, lost: str = UNREACHABLE) -> Iterator[None]:
+    """Turn what a connection raises into what the caller is told."""
+    try:
+        yield
+    except (TimeoutError, http1.TooLong) as error:
         raise UpstreamFailed(model, "upstream_timeout", str(error), 504) from error
-    except aiohttp.ClientError as error:
+    except http1.Cut as error:
         raise UpstreamFailed(model, "upstream_cut", str(error)) from error
+    except (aiohttp.ClientError, http1.Unreachable) as error:
+        raise UpstreamFailed(model, lost, str(error)) from error
 
 
+@lru_cache(maxsize=1024)
 def _proxy_for(url: str) -> str | None:
     """Return the environment's proxy for a URL; calls to this machine never take one."""
     parts = urlsplit(url)
