@@ -31,7 +31,7 @@ MEETING_POINTS = {
     },
     "curation": {
         *("tables", "build", "export", "recipe", "decontaminate", "review", "erase"),
-        "eval_sets",
+        *("eval_sets", "language"),
     },
     "trainer": {"tables", "registry", "recipe", "plan"},
     "serving": {"backends", "deploy"},

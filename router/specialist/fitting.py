@@ -1,0 +1,153 @@
+"""From the log of experiments to a classifier in use: read, fit, judge, decide, keep."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlmodel import Session
+
+from foundation import decisions
+from foundation.decisions import Ruling
+from foundation.errors import BadInput, NotFound
+from router.promote import require_role, serving_version
+from router.specialist.classifier import Fit
+from router.specialist.features import features_of
+from router.specialist.learned import Outcome, Worth, fit, worth
+from router.specialist.store import STAY, USE
+from router.tables import SpecialistFit
+
+
+@dataclass(frozen=True)
+class SpecialistThresholds:
+    """When a classifier is used."""
+
+    min_outcomes: int = 200
+    """Outcomes of experiments needed to begin, held out ones among them."""
+    min_gain: float = 0.0
+    """What the lower 95 % bound of the gain must pass, -1 to 1."""
+
+
+@decisions.rule("router.specialist")
+def rule(inputs: dict[str, Any], thresholds: dict[str, Any]) -> Ruling:
+    """Say whether tasks are sent by the classifier (`use`) or to who serves (`stay`).
+
+    Args:
+        inputs: the fields of `Worth`, and `n_outcomes`.
+        thresholds: the fields of `SpecialistThresholds`.
+    """
+    limits = decisions.load(SpecialistThresholds, thresholds)
+    if inputs["n_outcomes"] < limits.min_outcomes:
+        words = f"{inputs['n_outcomes']} outcomes of experiments, {limits.min_outcomes} are needed"
+        return Ruling(STAY, (words,))
+    gain = inputs["chosen"] - inputs["default"]
+    words = (
+        f"on {inputs['n']} outcomes held out choosing succeeds in {inputs['chosen']:.1%}, the one "
+        f"who serves in {inputs['default']:.1%}: {gain:+.1%} "
+        f"[{inputs['low']:+.1%}, {inputs['high']:+.1%}]"
+    )
+    proven = inputs["low"] > limits.min_gain
+    return Ruling(USE if proven else STAY, (words,))
+
+
+_OUTCOMES = text(
+    """
+    WITH units AS (
+        SELECT a.unit, a.outcome, a.stratum,
+               CASE a.arm WHEN 'treatment' THEN e.treatment_model_version_id
+                          ELSE e.control_model_version_id END AS version_id,
+               e.id AS experiment_id
+        FROM assignment a JOIN experiment e ON e.id = a.experiment_id
+        WHERE e.role = :role AND e.unit_kind = 'episode' AND a.outcome IS NOT NULL
+        ORDER BY a.sequence DESC LIMIT :most
+    )
+    SELECT units.unit, units.outcome, m.name AS model, units.stratum, i.task_type, p.request
+    FROM units
+    JOIN model_version m ON m.id = units.version_id
+    JOIN LATERAL (
+        SELECT id, task_type FROM interaction
+        WHERE episode_id = CAST(units.unit AS uuid) AND role = :role
+          AND experiment_id = units.experiment_id
+        ORDER BY id LIMIT 1
+    ) i ON true
+    JOIN interaction_payload p ON p.id = i.id
+    """
+)
+MOST_OUTCOMES = 5_000
+"""The newest outcomes that are learned from."""
+
+
+def read_outcomes(session: Session, role: str) -> list[Outcome]:
+    """Return how the newest tasks of a role's experiments ended."""
+    rows = session.execute(_OUTCOMES, {"role": role, "most": MOST_OUTCOMES}).all()
+    return [
+        Outcome(
+            row.unit,
+            features_of(row.request, row.task_type, _difficulty(row.stratum)),
+            row.model,
+            bool(row.outcome),
+        )
+        for row in rows
+    ]
+
+
+def _difficulty(stratum: str) -> str | None:
+    """Return the difficulty in a stratum of task type, difficulty and day."""
+    parts = stratum.split("|")
+    return parts[1] if len(parts) == 3 and parts[1] != "any" else None
+
+
+def learn(
+    session: Session,
+    role: str,
+    limits: SpecialistThresholds | None = None,
+    actor: str = "flywheel",
+) -> SpecialistFit:
+    """Fit the role's classifier anew and decide whether it is used; the Decision is its own.
+
+    Raises:
+        NotFound: the role is not configured, or nobody serves it.
+        BadInput: the experiments have not shown enough of two models to learn anything.
+    """
+    require_role(role)
+    serving = serving_version(session, role)
+    if serving is None:
+        raise NotFound("role", role, "a role that somebody serves", "Promote a version first.")
+    outcomes = read_outcomes(session, role)
+    fitted = fit(outcomes, serving.name)
+    judged = worth(fitted, outcomes) if fitted else None
+    if fitted is None or judged is None:
+        raise BadInput(
+            f"outcomes of experiments of the role {role!r}",
+            len(outcomes),
+            f"at least 30 successes and failures of {serving.name} and of another version",
+            "Let experiments run; they are what a choice can be learned from.",
+        )
+    return _keep(session, role, fitted, judged, len(outcomes), limits, actor)
+
+
+def _keep(
+    session: Session,
+    role: str,
+    fitted: Fit,
+    judged: Worth,
+    n_outcomes: int,
+    limits: SpecialistThresholds | None,
+    actor: str,
+) -> SpecialistFit:
+    row = SpecialistFit(
+        role=role, n_outcomes=n_outcomes, fitted=fitted.as_json(), report=asdict(judged)
+    )
+    decision = decisions.decide(
+        session,
+        "router.specialist",
+        {**asdict(judged), "n_outcomes": n_outcomes},
+        limits or SpecialistThresholds(),
+        role=role,
+        subject_id=row.id,
+        actor=actor,
+    )
+    row.decision_id = decision.id
+    row.report = {**row.report, "outcome": decision.outcome, "reasons": list(decision.reasons)}
+    session.add(row)
+    session.flush()
+    return row
