@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import aiohttp
 
+from router import http1
 from router.guard import UNREACHABLE
 from router.lanes import Opened, UpstreamFailed
 from router.roster import Target
@@ -31,7 +32,7 @@ from router.upstreams.retry import (
     retry_after_s,
 )
 from router.upstreams.routes import Route, choose, routes_to
-from router.upstreams.server import ANSWER_S, IDLE_S, LITELLM, Upstream
+from router.upstreams.server import ANSWER_S, LITELLM, Upstream
 
 TIMEOUT = "upstream_timeout"
 """Error type of a server from which nothing came in time."""
@@ -45,7 +46,7 @@ R = TypeVar("R")
 """A request as the sender understands it; the forwarder only hands it on."""
 
 Send = Callable[[Target, R], Awaitable[Opened]]
-"""Opens the answer of one target; raises UpstreamFailed."""
+"""Opens the answer of one target, with the target's time-outs; raises UpstreamFailed."""
 
 
 class Tried(Protocol):
@@ -127,7 +128,6 @@ class Forwarder(Generic[R]):
 
     def __init__(
         self,
-        client: aiohttp.ClientSession,
         send: Send[R],
         config: GatewayConfig,
         *,
@@ -136,7 +136,7 @@ class Forwarder(Generic[R]):
     ) -> None:
         self.config, self.counts, self.clock = config, Counts(), clock
         self.health = Health(config.defaults, clock)
-        self._client, self._send, self._rng = client, send, rng or random.Random()
+        self._send, self._rng = send, rng or random.Random()
         self._budget = self._new_budget()
         self._looking: dict[Circuit, asyncio.Task[None]] = {}
 
@@ -416,7 +416,7 @@ class Forwarder(Generic[R]):
                 started, longest_s = self.clock(), self.config.defaults.cooldown_s
                 if not circuit.try_now(started):
                     continue
-                if await is_back(self._client, upstream, model, longest_s):
+                if await is_back(upstream, model, longest_s):
                     circuit.back()
                 elif circuit.state != UP:
                     circuit.looked_in_vain(started, longest_s)
@@ -445,7 +445,6 @@ class _Body:
     ) -> None:
         self._first, self._rest, self._forwarder = first, rest, forwarder
         self._target, self._circuit = target, circuit
-        self._idle_s = target.upstream.idle_timeout_s if target.upstream else IDLE_S
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -455,15 +454,10 @@ class _Body:
             piece, self._first = self._first, None
             return piece
         try:
-            async with asyncio.timeout(self._idle_s):
-                return await anext(self._rest)
+            return await self._rest.__anext__()
         except StopAsyncIteration:
             self._circuit.ended()
             raise
-        except TimeoutError:
-            self._forwarder.blame(self._target, TIMEOUT)
-            detail = f"nothing more for {self._idle_s:g} s"
-            raise UpstreamFailed(self._target.model, TIMEOUT, detail, 504) from None
         except UpstreamFailed as error:
             self._forwarder.blame(self._target, error.kind)
             raise
@@ -500,6 +494,8 @@ async def _let_go(asked: _Attempts, taken: _Answer | _Failed | None) -> None:
 def _nobody_there(error: UpstreamFailed) -> bool:
     """Return whether not even a connection was made."""
     cause = error.__cause__
+    if isinstance(cause, http1.Unreachable):
+        return isinstance(cause.__cause__, OSError)
     return isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
 
 

@@ -6,9 +6,11 @@ of chat; a limit of tokens is called as the dialect calls it.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from router.dialects import Asked
+from router.dialects.members import members
 from router.upstreams.config import CallRules, Template
 from router.upstreams.server import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 
@@ -21,8 +23,11 @@ _TOKEN_LIMITS = {
 """What a dialect calls the limit of an answer's tokens, the name that is written first."""
 _LIMIT = "max_tokens"
 
-_BLANK = " \t\n\r"
-_DECODER = json.JSONDecoder()
+
+def applied(asked: Asked, rules: CallRules) -> Asked:
+    """Return the request as it is sent: the caller's own where nothing is to change."""
+    changed = changes(asked.values, asked.dialect.name, rules)
+    return asked.dialect.read(edited(asked.text, changed).encode()) if changed else asked
 
 
 def changes(values: Mapping[str, Any], dialect: str, rules: CallRules) -> dict[str, Any]:
@@ -157,7 +162,7 @@ def edited(text: str, changed: Mapping[str, Any]) -> str:
         return text
     pieces: list[str] = []
     position, found = 0, set[str]()
-    for name, start, end in _members(text):
+    for name, _, (start, end) in members(text):
         if name in changed:
             pieces += [text[position:start], _json(changed[name])]
             position, found = end, {*found, name}
@@ -166,26 +171,9 @@ def edited(text: str, changed: Mapping[str, Any]) -> str:
     if not new:
         return whole
     opened = whole.index("{") + 1
-    is_empty = whole[opened:].lstrip(_BLANK).startswith("}")
+    is_empty = whole[opened:].lstrip().startswith("}")
     return whole[:opened] + ", ".join(new) + ("" if is_empty else ", ") + whole[opened:]
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _members(text: str) -> Iterator[tuple[str, int, int]]:
-    """Yield the name of each member of a JSON object, and where its value starts and ends."""
-    position = _skip(text, _skip(text, 0) + 1)
-    while text[position : position + 1] == '"':
-        name, position = _DECODER.raw_decode(text, position)
-        start = _skip(text, _skip(text, position) + 1)
-        _, end = _DECODER.raw_decode(text, start)
-        yield name, start, end
-        position = _skip(text, _skip(text, end) + 1)
-
-
-def _skip(text: str, position: int) -> int:
-    while text[position : position + 1] in (" ", "\t", "\n", "\r"):
-        position += 1
-    return position

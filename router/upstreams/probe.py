@@ -13,30 +13,28 @@ from router.upstreams.server import Upstream
 _QUESTION = [{"role": "user", "content": "ping"}]
 
 
-async def is_back(
-    client: aiohttp.ClientSession, upstream: Upstream, model: str | None, timeout_s: float
-) -> bool:
+async def is_back(upstream: Upstream, model: str | None, timeout_s: float) -> bool:
     """Return whether a server answers, or a model of it; never raises for its sake.
 
+    Over a connection of its own, since a kept one proves nothing.
+
     Args:
-        client: that asks.
         upstream: the server.
         model: None for the server itself.
         timeout_s: longest wait, in seconds.
     """
     headers = {"authorization": f"Bearer {upstream.api_key}"} if upstream.api_key else {}
+    asked = {"model": model, "messages": _QUESTION, "max_tokens": 1}
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     proxy = upstream.proxy
-    if model is None:
-        asking = client.get(upstream.models_url, headers=headers, timeout=timeout, proxy=proxy)
-    else:
-        asked = {"model": model, "messages": _QUESTION, "max_tokens": 1}
-        asking = client.post(
-            upstream.chat_url, json=asked, headers=headers, timeout=timeout, proxy=proxy
-        )
     try:
-        async with asking as answer:
-            await answer.read()
-            return not is_failure(answer.status)
+        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as client:
+            if model is None:
+                asking = client.get(upstream.models_url, proxy=proxy)
+            else:
+                asking = client.post(upstream.chat_url, json=asked, proxy=proxy)
+            async with asking as answer:
+                await answer.read()
+                return not is_failure(answer.status)
     except (TimeoutError, aiohttp.ClientError):
         return False

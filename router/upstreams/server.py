@@ -9,6 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from foundation.errors import BadSetting
 from foundation.settings import LOOPBACK, Settings, get_settings
+from router.http1 import Timeouts
 
 ENGINE = "engine"
 LITELLM = "litellm"
@@ -56,6 +57,11 @@ class Upstream:
     def models_url(self) -> str:
         """Where its models are listed: the cheapest question that it can be asked."""
         return f"{self.base_url}/models"
+
+    @cached_property
+    def timeouts(self) -> Timeouts:
+        """How long its answers are waited for."""
+        return Timeouts(self.connect_timeout_s, self.answer_timeout_s, self.idle_timeout_s)
 
     @cached_property
     def proxy(self) -> str | None:

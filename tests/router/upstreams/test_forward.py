@@ -13,7 +13,7 @@ import pytest
 from odd_server import ANSWER, OddServer
 
 from router.guard import UNREACHABLE
-from router.lanes import Opened, UpstreamFailed, new_client, open_answer
+from router.lanes import Client, Opened, UpstreamFailed, open_answer
 from router.roster import Target
 from router.upstreams.config import CallRules, Defaults, GatewayConfig, TargetEntry
 from router.upstreams.forward import TIMEOUT, UNWANTED_S, Forwarder, NobodyAnswers, Send
@@ -75,18 +75,20 @@ async def stage(
         Upstream(name, server.url, **fields) for name, server in zip("abc", servers, strict=False)
     )
     config = GatewayConfig(upstreams, defaults=defaults or Defaults(cooldown_s=0.4))
-    async with new_client() as client:
+    client = Client()
 
-        async def straight(target: Target, asked: ChatBody) -> Opened:
-            return await open_answer(client, target, asked)
+    async def straight(target: Target, asked: ChatBody) -> Opened:
+        assert target.upstream is not None
+        return await open_answer(client, target, asked, target.upstream.timeouts)
 
-        forwarder = Forwarder(client, send or straight, config, rng=random.Random(1))
-        try:
-            yield Stage(forwarder, servers)
-        finally:
-            await forwarder.aclose()
-            for server in servers:
-                await server.stop()
+    forwarder = Forwarder(send or straight, config, rng=random.Random(1))
+    try:
+        yield Stage(forwarder, servers)
+    finally:
+        await forwarder.aclose()
+        await client.close()
+        for server in servers:
+            await server.stop()
 
 
 def played(scene: Callable[[], Awaitable[None]]) -> None:
@@ -420,30 +422,29 @@ def test_providers_are_tried_by_one_call_after_the_cooldown() -> None:
 
     async def scene() -> None:
         config = GatewayConfig(defaults=Defaults(failures_to_open=1))
-        async with new_client() as client:
-            forwarder = Forwarder(client, provider, config, clock=lambda: now[0])
+        forwarder = Forwarder(provider, config, clock=lambda: now[0])
 
-            async def ask() -> bytes:
-                target = Target("x/y", None)
-                return await (await forwarder.open(Call(), target, CallRules(), ASKED)).read()
+        async def ask() -> bytes:
+            target = Target("x/y", None)
+            return await (await forwarder.open(Call(), target, CallRules(), ASKED)).read()
 
-            with pytest.raises(UpstreamFailed):
-                await ask()
-            with pytest.raises(NobodyAnswers):
-                await ask()
-            assert len(asked) == 1
-            now[0], mood[0] = 10.0, "hang"
-            trial = asyncio.create_task(ask())
-            await until(lambda: len(asked) == 2)
-            with pytest.raises(NobodyAnswers):
-                await ask()
-            trial.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await trial
-            mood[0] = "answer"
-            assert await ask() == b"ok", "a trial whose caller left is the next one's"
-            assert await ask() == b"ok"
-            await forwarder.aclose()
+        with pytest.raises(UpstreamFailed):
+            await ask()
+        with pytest.raises(NobodyAnswers):
+            await ask()
+        assert len(asked) == 1
+        now[0], mood[0] = 10.0, "hang"
+        trial = asyncio.create_task(ask())
+        await until(lambda: len(asked) == 2)
+        with pytest.raises(NobodyAnswers):
+            await ask()
+        trial.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trial
+        mood[0] = "answer"
+        assert await ask() == b"ok", "a trial whose caller left is the next one's"
+        assert await ask() == b"ok"
+        await forwarder.aclose()
 
     played(scene)
 

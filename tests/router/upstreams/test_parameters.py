@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.dialects import CHAT
 from router.upstreams.config import CallRules, Template
-from router.upstreams.parameters import changes, edited
+from router.upstreams.parameters import applied, changes, edited
 
 USER = {"role": "user", "content": "hi"}
 
@@ -177,3 +178,11 @@ JSON = st.recursive(
 def test_an_edited_text_reads_as_the_edited_object(asked, changed, indent, ascii_only) -> None:
     text = json.dumps(asked, indent=indent, ensure_ascii=ascii_only)
     assert json.loads(edited(text, changed)) == {**asked, **changed}
+
+
+def test_a_request_is_sent_as_it_came_unless_something_changes() -> None:
+    asked = CHAT.read(b'{"model":"m", "messages":[], "temperature":1.50}')
+    assert applied(asked, CallRules(parameters={"temperature": 0.2})) is asked
+    sent = applied(asked, CallRules(forced={"top_k": 4}, at_most={"temperature": 1}))
+    assert sent.with_model("x") == (b'{"top_k": 4, "model":"x", "messages":[], "temperature":1}')
+    assert sent.values["top_k"] == 4
