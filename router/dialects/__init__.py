@@ -13,7 +13,7 @@ from router.dialects.dialect import Asked, Dialect, Translator
 from router.dialects.embeddings import EMBEDDINGS
 from router.dialects.errors import UpstreamError, read_error
 from router.dialects.messages import COUNT_PATH, MESSAGES, count_tokens
-from router.dialects.record import Recorded, recorded
+from router.dialects.record import Recorded, recorded_answer, recorded_stream
 from router.dialects.responses import RESPONSES
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -47,5 +47,6 @@ __all__ = [
     "count_tokens",
     "read",
     "read_error",
-    "recorded",
+    "recorded_answer",
+    "recorded_stream",
 ]

@@ -27,9 +27,11 @@ from router.dialects.message_stream import (
 VERSION = "2023-06-01"
 COUNT_PATH = "/v1/messages/count_tokens"
 
-_KEPT = ("messages", "max_tokens", "stop", "stream", "temperature", "top_p", "top_k")
-_KEPT_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
-_BLOCKS = frozenset({"text", "image", "tool_use", "tool_result", "thinking", "redacted_thinking"})
+_KEPT = (
+    *("model", "messages", "max_tokens", "stop", "stream", "temperature", "top_p", "top_k"),
+    *("tools", "tool_choice", "parallel_tool_calls"),
+)
+_BLOCKS = ("text", "image", "tool_use", "tool_result", "thinking", "redacted_thinking")
 _NATIVE_ONLY = ("mcp_servers", "container", "context_management")
 _EFFORT_OF_BUDGET = ((4096, "low"), (16384, "medium"))
 """Most tokens of a thinking budget, and the effort that chats call it; beyond the last: high."""
@@ -51,7 +53,7 @@ def as_chat(values: Json) -> Json:
     """
     _check(values)
     told = messages.chat_request(values)
-    request: Json = {name: told[name] for name in (*_KEPT, *_KEPT_TOOLS) if name in told}
+    request: Json = {name: told[name] for name in _KEPT if told.get(name) is not None}
     for said in request["messages"]:
         said.pop("reasoning_content", None)  # servers of chats refuse it in what they are asked
     if request.get("stream"):
@@ -97,7 +99,7 @@ def _check_content(content: Any, place: str) -> None:
     for i, block in enumerate(content):
         kind = block.get("type") if isinstance(block, Mapping) else block
         if kind not in _BLOCKS:
-            raise _refused(f"{place}[{i}].type", kind, ", ".join(sorted(_BLOCKS)))
+            raise _refused(f"{place}[{i}].type", kind, ", ".join(_BLOCKS))
         if kind == "image" and _mapping(block.get("source")).get("type") not in ("base64", "url"):
             raise _refused(f"{place}[{i}].source", block.get("source"), "base64 or url")
         if kind == "tool_result":
@@ -112,7 +114,7 @@ def _refused(name: str, value: Any, expected: str) -> BadInput:
 def _effort(values: Json) -> str | None:
     """Return how hard a model is to think, in the words of chats; None if nothing is said."""
     said = _mapping(values.get("output_config")).get("effort")
-    if said in _EFFORTS:
+    if isinstance(said, str) and said in _EFFORTS:
         return _EFFORTS[said]
     thinking = _mapping(values.get("thinking"))
     budget = thinking.get("budget_tokens")

@@ -8,8 +8,9 @@ exactly as they were, in the attribute `exact`.
 from typing import Any, NamedTuple
 
 from collector.shapes import Json, sse
+from foundation.errors import BadInput
 from router.dialects.chat import CHAT
-from router.dialects.dialect import Asked
+from router.dialects.dialect import Dialect
 
 
 class Recorded(NamedTuple):
@@ -30,26 +31,53 @@ class Recorded(NamedTuple):
     exact: Json | None
 
 
-def recorded(asked: Asked, body: bytes, *, is_stream: bool, is_native: bool) -> Recorded:
-    """Return the record of a call from the bytes that its upstream answered.
+def recorded_answer(
+    dialect: Dialect, values: Json, answer: Json | None, *, is_native: bool
+) -> Recorded:
+    """Return the record of a call that was answered whole, or not at all.
 
     Args:
-        asked: the caller's request.
-        body: all of the answer that came; empty if none did.
-        is_stream: whether it is a stream of events.
+        dialect: the caller's.
+        values: the caller's request.
+        answer: the upstream's answer, in the dialect if `is_native`, else a chat completion.
         is_native: whether the upstream was asked in the caller's dialect, not by a chat.
     """
-    dialect = asked.dialect if is_native else CHAT
-    if is_stream:
-        told = dialect.tell(list(sse.events(body)))
-        given, ended, error = told.answer, told.ended or sse.is_done(body), told.error
-    else:
-        given, error = dialect.read_answer(body), None
-        ended = given is not None
-    request = asked.dialect.chat_request(asked.values) if is_native else asked.chat
+    return _recorded(dialect, values, answer, answer is not None, None, is_native)
+
+
+def recorded_stream(dialect: Dialect, values: Json, body: bytes, *, is_native: bool) -> Recorded:
+    """Return the record of a call from the bytes of its stream, as far as they came.
+
+    As `recorded_answer` otherwise.
+    """
+    told = (dialect if is_native else CHAT).tell(list(sse.events(body)))
+    ended = told.error is None and (told.ended or sse.is_done(body))
+    return _recorded(dialect, values, told.answer, ended, told.error, is_native)
+
+
+def _recorded(
+    dialect: Dialect,
+    values: Json,
+    answer: Json | None,
+    ended: bool,
+    error: Json | None,
+    is_native: bool,
+) -> Recorded:
     exact: dict[str, Any] | None = None
-    if asked.dialect.api is not None:
-        exact = {"api": asked.dialect.api, "request": asked.values}
-        exact |= {"response": given} if is_native else {}
-    response = dialect.chat_response(given) if given is not None else None
-    return Recorded(request, response, ended and error is None, error, exact)
+    if dialect.api is not None:
+        exact = {"api": dialect.api, "request": values}
+        exact |= {"response": answer} if is_native else {}
+    response = answer
+    if answer is not None and is_native:
+        response = dialect.chat_response(answer)
+    return Recorded(_request(dialect, values, is_native), response, ended, error, exact)
+
+
+def _request(dialect: Dialect, values: Json, is_native: bool) -> Json:
+    """Return the chat that was sent; what comes nearest to it if none could be."""
+    if not is_native:
+        try:
+            return dialect.as_chat(values)
+        except BadInput:
+            pass
+    return dialect.chat_request(values)

@@ -102,7 +102,7 @@ def _usage(usage: Json) -> Json:
     n_reasoned = counts["gen_ai_usage_reasoning_output_tokens"] or 0
     return {
         "input_tokens": n_asked,
-        "input_tokens_details": {"cached_tokens": n_cached},
+        "input_tokens_details": {"cached_tokens": n_cached, "cache_write_tokens": 0},
         "output_tokens": n_said,
         "output_tokens_details": {"reasoning_tokens": n_reasoned},
         "total_tokens": n_asked + n_said,

@@ -18,13 +18,13 @@ from router.dialects.response_items import call_item, message_item, reasoning_it
 from router.dialects.response_stream import ResponseTranslator, error_event
 
 _KEPT = (
-    *("messages", "stream", "temperature", "top_p", "top_k", "user"),
+    *("model", "messages", "stream", "temperature", "top_p", "top_k", "user"),
     *("tools", "tool_choice", "parallel_tool_calls", "reasoning_effort", "response_format"),
 )
 _STATEFUL = ("previous_response_id", "conversation", "background", "store")
 _NATIVE_ONLY = ("prompt", "top_logprobs", "max_tool_calls")
-_ITEMS = frozenset({"message", "function_call", "function_call_output", "reasoning"})
-_PARTS = frozenset({"input_text", "output_text", "text", "refusal", "input_image", "input_file"})
+_ITEMS = ("message", "function_call", "function_call_output", "reasoning")
+_PARTS = ("input_text", "output_text", "text", "refusal", "input_image", "input_file")
 _LAST_EVENT = LastEvent(
     re.compile(rb"[\r\n]event: ?response\.(?:completed|incomplete|failed)"),
     len("\nevent: response.incomplete"),
@@ -79,7 +79,7 @@ def _check(values: Json) -> None:
 def _check_item(item: Any, place: str) -> None:
     kind = (item.get("type") or "message") if isinstance(item, Mapping) else item
     if kind not in _ITEMS:
-        raise _refused(f"{place}.type", kind, ", ".join(sorted(_ITEMS)))
+        raise _refused(f"{place}.type", kind, ", ".join(_ITEMS))
     field = "output" if kind == "function_call_output" else "content"
     if kind in ("function_call", "reasoning"):
         return
@@ -89,7 +89,7 @@ def _check_item(item: Any, place: str) -> None:
     for j, part in enumerate(content if isinstance(content, list) else []):
         kind = part.get("type") if isinstance(part, Mapping) else part
         if kind not in _PARTS:
-            raise _refused(f"{place}.{field}[{j}].type", kind, ", ".join(sorted(_PARTS)))
+            raise _refused(f"{place}.{field}[{j}].type", kind, ", ".join(_PARTS))
         if kind == "input_image" and not isinstance(part.get("image_url"), str):
             raise _refused(f"{place}.{field}[{j}]", part, "an image_url")
 

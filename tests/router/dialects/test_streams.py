@@ -4,13 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from dialect_chats import ARGUMENTS, DONE, STREAMS, asked, call_chunks, chunk, usage
+from dialect_chats import ARGUMENTS, DONE, REQUESTS, STREAMS, asked, call_chunks, chunk, usage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.shapes import sse
 from foundation import chat
-from router.dialects import DIALECTS, recorded
+from router.dialects import DIALECTS, recorded_stream
 from router.dialects.chat import as_event
 
 TRANSLATED = ("completions", "responses", "messages")
@@ -33,10 +33,9 @@ def types(body: bytes) -> list[str]:
 @pytest.mark.parametrize("dialect", ["responses", "messages"])
 def test_read_back_it_is_the_chat(dialect: str, stream: str) -> None:
     body = b"".join(STREAMS[stream])
-    before = recorded(asked("chat", stream=True), body, is_stream=True, is_native=True)
-    one = recorded(
-        asked(dialect, stream=True), translated(dialect, [body]), is_stream=True, is_native=True
-    )
+    before = recorded_stream(DIALECTS["chat"], REQUESTS["chat"], body, is_native=True)
+    own = translated(dialect, [body])
+    one = recorded_stream(DIALECTS[dialect], REQUESTS[dialect], own, is_native=True)
     assert before.ended
     assert one.ended
     for response in (before.response, one.response):  # what chats alone tell apart
@@ -45,7 +44,7 @@ def test_read_back_it_is_the_chat(dialect: str, stream: str) -> None:
     assert chat.finish_reason(one.response) == chat.finish_reason(before.response)
     for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
         assert one.response["usage"][name] == before.response["usage"][name]
-    assert one.response["usage"]["prompt_tokens_details"] == {"cached_tokens": 4}
+    assert one.response["usage"]["prompt_tokens_details"]["cached_tokens"] == 4
     assert one.response["model"] == before.response["model"] == "served"
 
 
