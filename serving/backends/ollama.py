@@ -19,6 +19,7 @@ from serving.backends.openai_compatible import (
     EngineRefused,
     EngineUnavailable,
     ServedModel,
+    certificates,
     refusal_of,
     send,
 )
@@ -157,10 +158,11 @@ class Ollama(Door):
         url = f"{self.root_url}/api/blobs/sha256:{digest}"
         headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         try:
-            if httpx.head(url, headers=headers, timeout=60).is_success:
-                return
-            with path.open("rb") as file:
-                answer = httpx.post(url, headers=headers, content=file, timeout=CREATE_S)
+            with httpx.Client(headers=headers, timeout=CREATE_S, verify=certificates()) as client:
+                if client.head(url).is_success:
+                    return
+                with path.open("rb") as file:
+                    answer = client.post(url, content=file)
         except httpx.HTTPError as error:
             raise EngineUnavailable(url, str(error) or type(error).__name__) from error
         if answer.is_error:
