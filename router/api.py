@@ -1,4 +1,4 @@
-"""Routes of the router: experiments, and who serves each role."""
+"""Routes of the router: experiments, who serves each role, its policy, and the emergency stop."""
 
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from foundation.database import explain_row, session_scope
 from foundation.settings import get_settings
-from router import experiment, promote
+from router import emergency, experiment, policy, promote
+from serving import deploy
 from trainer import registry
 
 routes = APIRouter(prefix="/v1", tags=["router"])
@@ -36,6 +37,15 @@ class Reasoned(BaseModel):
     actor: str | None = None
 
 
+class Accept(BaseModel):
+    """Accept what an experiment proposes: the one click."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = "accepted"
+    actor: str | None = None
+
+
 class Promote(Reasoned):
     """Let `version` (a name or id) serve the role."""
 
@@ -46,6 +56,24 @@ class Rollback(Reasoned):
     """Put the previous version back, or the one named by `to`."""
 
     to: str | None = None
+
+
+class Policy(BaseModel):
+    """Change what is given of a role's policy."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    auto_promote: str | None = Field(default=None, description="off, assisted or on.")
+    hold_back_share: float | None = Field(default=None, description="0-0.5; 0 holds nothing back.")
+    baseline: str | None = Field(default=None, description="Version of an emergency stop.")
+    guard: dict[str, Any] | None = Field(default=None, description="Changed guard thresholds.")
+    actor: str | None = None
+
+
+class Emergency(Reasoned):
+    """Of one `role`, or of all."""
+
+    role: str | None = None
 
 
 @routes.get("/experiments")
@@ -73,12 +101,32 @@ def start_experiment(wanted: StartExperiment) -> dict[str, Any]:
         return explain_row(row)
 
 
+@routes.post("/experiments/{experiment_id}/accept")
+def accept_experiment(experiment_id: UUID, wanted: Accept) -> dict[str, Any]:
+    """Promote what an experiment proposes; the Decision of its end, whichever that was."""
+    with session_scope() as session:
+        row = experiment.get_experiment(session, experiment_id)
+        actor = _actor(wanted.actor)
+        decision = experiment.accept(session, row, actor, wanted.reason, deploy.prepare)
+        return explain_row(decision)
+
+
 @routes.post("/experiments/{experiment_id}/stop")
 def stop_experiment(experiment_id: UUID, wanted: Reasoned) -> dict[str, Any]:
     """Stop an experiment; the Decision of its end, whichever that was."""
     with session_scope() as session:
         row = experiment.get_experiment(session, experiment_id)
         return explain_row(experiment.stop(session, row, wanted.reason, _actor(wanted.actor)))
+
+
+@routes.get("/roles/{role}/outlook")
+def show_outlook(
+    role: str, profile: str = "default", baseline: float | None = None
+) -> dict[str, Any]:
+    """Say what an experiment of a role could show at its traffic, and how soon."""
+    plan = experiment.plan_from(profile)
+    with session_scope() as session:
+        return asdict(experiment.outlook(session, role, plan, baseline))
 
 
 @routes.get("/roles/{role}/serving")
@@ -92,6 +140,7 @@ def show_serving(role: str) -> dict[str, Any]:
             "role": role,
             "model_version": explain_row(version) if version else None,
             "experiment_id": str(running.id) if running else None,
+            "is_stopped": promote.is_stopped(session, role),
         }
 
 
@@ -100,8 +149,15 @@ def promote_version(role: str, wanted: Promote) -> dict[str, Any]:
     """Let a version serve a role: its first one, or in place of the one that serves."""
     with session_scope() as session:
         version = registry.get_version(session, wanted.version)
-        actor = _actor(wanted.actor)
-        return explain_row(promote.serve(session, role, version, reason=wanted.reason, actor=actor))
+        row = promote.serve(
+            session,
+            role,
+            version,
+            reason=wanted.reason,
+            actor=_actor(wanted.actor),
+            prepare=deploy.prepare,
+        )
+        return explain_row(row)
 
 
 @routes.post("/roles/{role}/rollback")
@@ -113,6 +169,41 @@ def rollback_role(role: str, wanted: Rollback) -> dict[str, Any]:
             session, role, reason=wanted.reason, actor=_actor(wanted.actor), to=target
         )
         return explain_row(row)
+
+
+@routes.get("/roles/{role}/policy")
+def show_policy(role: str) -> dict[str, Any]:
+    """Show what the router may do for a role by itself."""
+    promote.require_role(role)
+    with session_scope() as session:
+        return explain_row(policy.policy_of(session, role))
+
+
+@routes.put("/roles/{role}/policy")
+def set_policy(role: str, wanted: Policy) -> dict[str, Any]:
+    """Change what the router may do for a role by itself."""
+    with session_scope() as session:
+        changes = wanted.model_dump(exclude={"actor"})
+        row = policy.set_policy(session, role, actor=_actor(wanted.actor), **changes)
+        return explain_row(row)
+
+
+@routes.post("/emergency/stop")
+def stop_all(wanted: Emergency) -> list[dict[str, Any]]:
+    """Send everything of one role, or of all, to the baseline; the Decisions of those stopped."""
+    with session_scope() as session:
+        actor = _actor(wanted.actor)
+        stopped = emergency.stop(session, wanted.reason, actor, wanted.role)
+        return [explain_row(decision) for decision in stopped]
+
+
+@routes.post("/emergency/resume")
+def resume_all(wanted: Emergency) -> list[dict[str, Any]]:
+    """Serve one role, or all, as before the stop; the Decisions of those resumed."""
+    with session_scope() as session:
+        actor = _actor(wanted.actor)
+        resumed = emergency.resume(session, wanted.reason, actor, wanted.role)
+        return [explain_row(decision) for decision in resumed]
 
 
 def _actor(named: str | None) -> str:

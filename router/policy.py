@@ -13,6 +13,7 @@ from sqlmodel import Session, col, select
 from foundation import decisions
 from foundation.errors import BadInput
 from foundation.tables import now
+from router.guard import GuardThresholds
 from router.promote import require_role, require_servable
 from router.tables import ASSISTED, OFF, ON, RolePolicy
 from trainer import registry
@@ -85,7 +86,7 @@ def set_policy(
         require_servable(role, version)
         policy.baseline_model_version_id = version.id
     if guard is not None:
-        policy.settings = {**policy.settings, "guard": dict(guard)}
+        policy.settings = {**policy.settings, "guard": _guarded(guard)}
     policy.actor, policy.updated_at = actor, now()
     session.add(policy)
     session.flush()
@@ -121,17 +122,19 @@ def _known_mode(wanted: str) -> str:
 
 
 def _held_back(share: float) -> float:
-    if isinstance(share, bool) or not 0 <= share <= MOST_HELD_BACK:
+    if not 0 <= share <= MOST_HELD_BACK:
         raise BadInput(
             "hold-back share", share, f"a share from 0 to {MOST_HELD_BACK}", "Give 0.05 for 5 %."
         )
     return float(share)
 
 
-def fields_of(kind: type, given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Return the given fields of a thresholds dataclass; raises BadInput for one it has not."""
-    known = {one.name for one in fields(kind)}
-    for name in given:
-        if name not in known:
-            raise BadInput(f"{what}, {name}", given[name], f"one of {', '.join(sorted(known))}", "")
+def _guarded(given: Mapping[str, Any]) -> dict[str, Any]:
+    known = {one.name for one in fields(GuardThresholds)}
+    for name, value in given.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name not in known or not is_number:
+            expected = f"a number for one of {', '.join(sorted(known))}"
+            raise BadInput(f"guard, {name}", value, expected, "See docs/decisions.md.")
+    GuardThresholds(**given)
     return dict(given)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlmodel import Session, col, select
 
+from router.emergency import baselines
 from router.experiment import running_experiments
 from router.tables import TREATMENT, Experiment, RoleServing
 from router.upstreams import Upstream, upstream_of
@@ -66,14 +67,18 @@ class Roster:
 
 
 def take(session: Session, engine: Upstream, upstreams: Sequence[Upstream]) -> Roster:
-    """Read the roster; a version is where its kind says: the engine, or an upstream if external."""
+    """Read the roster; a version is where its kind says: the engine, or an upstream if external.
+
+    A role that an emergency has stopped is served by its baseline and has no experiment.
+    """
     versions = {row.id: row for row in session.exec(select(ModelVersion)).all()}
     targets = {key: _target(row, engine, upstreams) for key, row in versions.items()}
     serving = session.exec(select(RoleServing).order_by(col(RoleServing.role))).all()
+    stopped = baselines(session)
     named = {row.name: targets[row.id] for row in versions.values()}
     named |= {targets[key].model: targets[key] for key in versions if not targets[key].is_adapter}
     return Roster(
-        serving={row.role: targets[row.model_version_id] for row in serving},
+        serving={row.role: targets[stopped.get(row.role, row.model_version_id)] for row in serving},
         experiments={
             row.role: LiveExperiment(
                 row,
@@ -81,6 +86,7 @@ def take(session: Session, engine: Upstream, upstreams: Sequence[Upstream]) -> R
                 targets[row.treatment_model_version_id],
             )
             for row in running_experiments(session)
+            if row.role not in stopped
         },
         versions=named,
         upstreams=tuple(upstreams),

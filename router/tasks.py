@@ -7,12 +7,15 @@ from foundation.database import session_scope
 from foundation.errors import FlywheelError
 from foundation.runs import RunHandle, job
 from router import experiment, guard
+from serving import deploy
 
 log = logging.getLogger(__name__)
 
 
 def watch() -> dict[str, Any]:
     """Collect outcomes, decide every running experiment, and guard every served role.
+
+    A version is made ready by its server before it is promoted.
 
     Each experiment and each role is a transaction of its own, and one that fails costs the others
     nothing: it is logged, and the next turn tries again.
@@ -31,7 +34,7 @@ def watch() -> dict[str, Any]:
                 done["outcomes"] += experiment.collect_outcomes(session, row)
             with session_scope() as session:
                 row = experiment.get_experiment(session, experiment_id)
-                decision = experiment.evaluate(session, row)
+                decision = experiment.evaluate(session, row, deploy.prepare)
         except FlywheelError:
             log.exception("experiment %s cannot be decided now", experiment_id)
             continue

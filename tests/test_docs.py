@@ -207,6 +207,10 @@ def test_base_models_are_those_of_the_code() -> None:
 def in_words(value: Any) -> str:
     if value is None:
         return "not asked"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(map(in_words, value)) or "none"
     return value if isinstance(value, str) else f"{value:,g}"
 
 

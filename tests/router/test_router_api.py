@@ -23,7 +23,8 @@ def client(database) -> Iterator[httpx.Client]:
 
 
 def test_from_first_version_to_rollback(client, session, make_version) -> None:
-    make_version(), make_version()
+    for _ in range(2):
+        make_version(kind="external", base_model="gpt")
     session.commit()
     assert client.get("/v1/roles/coder/serving").json()["model_version"] is None
     say = {"reason": "first"}
