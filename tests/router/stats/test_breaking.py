@@ -1,0 +1,55 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from router.stats import RateWatch
+
+PROOF = math.log(20)
+
+
+def requests_until_alarm(watch, pattern):
+    for n in range(1, 2000):
+        watch = watch.after(pattern(n))
+        if float(watch.log_e) >= PROOF:
+            return n
+    raise AssertionError("no alarm")
+
+
+def test_nothing_seen_is_no_evidence():
+    assert float(RateWatch.fresh(0.02).log_e) == pytest.approx(0)
+
+
+def test_a_version_that_fails_every_call_is_seen_at_once():
+    assert requests_until_alarm(RateWatch.fresh(0.02), lambda n: True) == 2
+
+
+def test_a_long_healthy_past_does_not_hide_a_break():
+    past = RateWatch.fresh(0.02).after_all(n % 100 == 0 for n in range(5_000))
+    assert requests_until_alarm(past, lambda n: True) <= 6
+    assert requests_until_alarm(past, lambda n: n % 5 == 0) <= 100
+
+
+def test_the_state_survives_being_stored():
+    watch = RateWatch.fresh(0.05).after_all([True, False, False, True])
+    stored = RateWatch.from_json(json.loads(json.dumps(watch.as_json())))
+    assert stored.n == 4
+    assert float(stored.log_e) == pytest.approx(float(watch.log_e))
+    assert float(stored.after(True).log_e) == pytest.approx(float(watch.after(True).log_e))
+
+
+def test_it_is_a_supermartingale_at_the_limit():
+    for past in ([], [True], [False] * 30, [True, False] * 5):
+        watch = RateWatch.fresh(0.1).after_all(past)
+        bad, good = (math.exp(float(watch.after(event).log_e)) for event in (True, False))
+        assert 0.1 * bad + 0.9 * good <= math.exp(float(watch.log_e)) * (1 + 1e-9)
+
+
+def test_many_lives_are_watched_alike():
+    events = np.random.default_rng(1).random((50, 3)) < 0.2
+    together = RateWatch.fresh(0.1, (3,))
+    for row in events:
+        together = together.after(row)
+    alone = [float(RateWatch.fresh(0.1).after_all(events[:, i]).log_e) for i in range(3)]
+    assert together.log_e == pytest.approx(alone)
