@@ -35,7 +35,7 @@ MEETING_POINTS = {
     },
     "trainer": {"tables", "registry", "recipe", "plan"},
     "serving": {"backends", "deploy"},
-    "evaluator": {"tables", "run", "compare", "evidence", "report"},
+    "evaluator": {"tables", "run", "compare", "evidence", "report", "majority", "sandbox"},
     "router": {"tables", "experiment", "promote"},
 }
 """What other stages may import of a room: its tables, its front desk and the desk's types.
