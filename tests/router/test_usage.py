@@ -14,7 +14,7 @@ from foundation.errors import BadInput, NotFound
 from foundation.ids import first_id_at, new_id
 from foundation.tables import now
 from router import usage, windows
-from router.estimates import ANSWER_TOKENS, MEDIA_TOKENS, estimate, input_tokens
+from router.estimates import ANSWER_TOKENS, MEDIA_TOKENS, Taking, estimate, input_tokens, taken
 from router.keys import create_key
 from router.tables import BudgetWindow, UsageDay
 from router.windows import COST_USD_PER_MONTH, TOKENS_PER_DAY
@@ -156,12 +156,13 @@ def test_windows_are_days_and_months_of_utc(
     [
         (b"x" * 300, 100),
         ("ж".encode() * 150, 150),
-        (b'{"url":"data:image/png;base64,' + b"A" * 90_000 + b'"}', 2 + MEDIA_TOKENS),
-        (b'{"type":"input_audio","data":"' + b"A" * 90_000 + b'"}', 10 + MEDIA_TOKENS),
-        (b'"base64 of ' + b"word " * 600 + b'"', 1004),
+        (b'{"url":"data:image/png;base64,' + b"A" * 90_000 + b'"}', 10 + MEDIA_TOKENS),
+        (b'{"type":"input_audio","data" :"' + b"A" * 90_000 + b'"}', 10 + MEDIA_TOKENS),
+        (b'[{"data":"' + b"A" * 90_000 + b'"},{"data":"abc"}]', 8 + MEDIA_TOKENS),
+        (b'"in ;base64,' + b"word " * 600 + b'"', 1004),
         (b"", 0),
     ],
-    ids=["ascii", "other", "image", "sound", "text about base64", "empty"],
+    ids=["ascii", "other", "image", "sound", "short", "text about base64", "empty"],
 )
 def test_prompts_are_estimated_from_their_bytes(body: bytes, tokens: int) -> None:
     assert input_tokens(body) == tokens
@@ -173,3 +174,41 @@ def test_an_estimate_has_the_longest_answer_and_the_models_price() -> None:
     assert told.cost_usd == pytest.approx(1000 * 2.5e-6 + 1000 * 1e-5)
     unknown = estimate(b"", None, "nobody-sells-it", None)
     assert (unknown.output_tokens, unknown.cost_usd) == (ANSWER_TOKENS, 0)
+
+
+ESTIMATED = Taking(100, 4096, 1.0)
+CHUNK = b'data: {"choices":[{"delta":{"content":"x"}}],"usage":null}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "tokens"),
+    [
+        (b'{"choices":[],"usage": {"prompt_tokens":7,"completion_tokens":3}}', (7, 3)),
+        (CHUNK * 5 + b'data: {"usage":{"prompt_tokens":7,"completion_tokens":3}}\n\n', (7, 3)),
+        (
+            b'data: {"type":"message_start","message":{"usage":{"input_tokens":7,'
+            b'"cache_read_input_tokens":2,"output_tokens":1}}}\n\n'
+            b'data: {"type":"message_delta","usage":{"output_tokens":33}}\n\n',
+            (9, 33),
+        ),
+        (
+            b'data: {"response":{"usage":null}}\n\ndata: {"response":{"usage":'
+            b'{"input_tokens":7,"output_tokens":3}}}\n\n',
+            (7, 3),
+        ),
+        (b'{"data":[],"usage":{"prompt_tokens":7,"total_tokens":7}}', (7, 0)),
+        (CHUNK * 5, (100, 5)),
+        (b'{"choices":[' + b"x" * 88 + b"]}", (100, 25)),
+        (CHUNK * 5 + b'data: {"usage":{"prompt_tok', (100, 6)),
+        (b'{"choices":[{"content":"\\"usage\\":{\\"completion_tokens\\":9}"}]}', (100, 15)),
+        (b"", (0, 0)),
+    ],
+    ids=[
+        *("whole", "stream", "messages", "responses", "embeddings", "stream that says nothing"),
+        *("whole that says nothing", "cut in its usage", "usage in its text", "no answer"),
+    ],
+)
+def test_what_a_call_took_is_read_from_its_answer(answer: bytes, tokens: tuple[int, int]) -> None:
+    took = taken(answer, ESTIMATED, "gpt-4o", "openai")
+    assert (took.input_tokens, took.output_tokens) == tokens
+    assert took.cost_usd == pytest.approx(tokens[0] * 2.5e-6 + tokens[1] * 1e-5, rel=0.3)
