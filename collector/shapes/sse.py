@@ -33,13 +33,18 @@ def is_done(body: bytes) -> bool:
 
 
 def _event(name: str | None, data: list[bytes], end: int) -> Iterator[Event]:
+    """Yield the event of some lines of data; or each line's, of a server that parts none."""
     parsed = _json(b"\n".join(data)) if data else None
     if isinstance(parsed, dict):
         yield Event(name, parsed, end)
+    elif len(data) > 1:
+        for line in data:
+            if isinstance(alone := _json(line), dict):
+                yield Event(name, alone, end)
 
 
 def _json(text: bytes) -> Any:
     try:
         return json.loads(text)
-    except ValueError:  # [DONE], or the last line of a stream that was cut
+    except (ValueError, RecursionError):  # [DONE], or the last line of a stream that was cut
         return None

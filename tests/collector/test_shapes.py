@@ -18,6 +18,11 @@ def test_events_are_read_whatever_the_line_ends_and_wherever_it_is_cut():
     assert not sse.is_done(body)
 
 
+def test_events_that_no_blank_line_parts_are_read_all_the_same():
+    body = b'data: {]\ndata: {"x": 1}\ndata: 3\ndata: {"y": 2}\ndata: [DONE]\n\n'
+    assert [event.data for event in sse.events(body)] == [{"x": 1}, {"y": 2}]
+
+
 def test_json_as_sent_becomes_one_line_of_the_same_meaning():
     pretty = AsSent(json.dumps({"b": [1.50, None], "a": "x\ny"}, indent=2).encode())
     line = snapshot({"kind": "interaction", "request": pretty, "at": 1.5, "response": None})
