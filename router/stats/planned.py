@@ -68,7 +68,10 @@ def spent(alpha: float, fraction: float, spending: str = OBRIEN_FLEMING) -> floa
 
 @lru_cache(maxsize=256)
 def bounds(
-    alpha: float, fractions: tuple[float, ...], spending: str = OBRIEN_FLEMING
+    alpha: float,
+    fractions: tuple[float, ...],
+    spending: str = OBRIEN_FLEMING,
+    ended: bool = False,
 ) -> tuple[float, ...]:
     """Return the bound of z at each look so that the chance of ever crossing one is `alpha`.
 
@@ -79,6 +82,7 @@ def bounds(
         alpha: one-sided, 0-1.
         fractions: of the planned information at each look, rising, the last at most 1.
         spending: `obrien_fleming` (careful at first) or `pocock` (even).
+        ended: the last look is the end though its fraction is below 1, and spends what is left.
 
     Raises:
         BadInput: no such spending function; fractions that do not rise by at least 0.002.
@@ -94,7 +98,8 @@ def bounds(
     found: list[float] = []
     nodes, density, before = np.zeros(1), np.ones(1), 0.0
     for fraction, step in zip(fractions, steps, strict=True):
-        until = spent(alpha, fraction, spending)
+        is_end = ended and fraction == fractions[-1]
+        until = alpha if is_end else spent(alpha, fraction, spending)
         edge = _edge(nodes, density, math.sqrt(step), until - before, math.sqrt(fraction))
         found.append(edge / math.sqrt(fraction))
         nodes, density = _continued(nodes, density, math.sqrt(step), edge, math.sqrt(fraction))
@@ -142,8 +147,12 @@ def planned_looks(
     n_looks: int = 5,
     alpha: float = 0.05,
     spending: str = OBRIEN_FLEMING,
+    ended: bool = False,
 ) -> list[Look]:
     """Return the looks that are due, each after its fixed number of pairs, up to the last one.
+
+    An experiment may reach its planned end with fewer pairs than `n_max`, since not every unit
+    finds a partner. The end is then the last look, for what is left of alpha.
 
     z is the sum of the differences over the root of the sum of their squares: for pairs won and
     lost it is McNemar's (wins - losses) / sqrt(wins + losses).
@@ -154,32 +163,36 @@ def planned_looks(
         n_looks: evenly spaced.
         alpha: one-sided, over all looks.
         spending: as of `bounds`.
+        ended: the planned end has come, by a number of units or a date, not by what they said.
 
     Raises:
         BadInput: as `bounds`.
     """
     found = np.asarray(differences, dtype=float)
+    sizes = [math.ceil(round(fraction * n_max, 6)) for fraction in equal_looks(n_looks)]
     fractions = equal_looks(n_looks)
-    sizes = [math.ceil(round(fraction * n_max, 6)) for fraction in fractions]
-    limits = bounds(alpha, fractions, spending)
+    due = [size for size in sizes if size <= len(found)]
+    ends_early = ended and len(found) < n_max and _is_apart(len(found), due, n_max)
+    if ends_early:
+        due.append(len(found))
+        fractions = (*fractions[: len(due) - 1], len(found) / n_max)
+    limits = bounds(alpha, fractions, spending, ends_early)
     return [
-        Look(
-            number,
-            size,
-            fraction,
-            z_of(float(found[:size].sum()), float((found[:size] ** 2).sum())),
-            bound,
+        Look(number, size, fraction, _z_after(found[:size]), limit)
+        for number, (size, fraction, limit) in enumerate(
+            zip(due, fractions, limits, strict=False), start=1
         )
-        for number, (size, fraction, bound) in enumerate(
-            zip(sizes, fractions, limits, strict=True), start=1
-        )
-        if size <= len(found)
     ]
 
 
-def z_of(total: float, squares: float) -> float:
-    """Return a sum of differences in standard errors, by their squares; 0 where all are 0."""
-    return total / math.sqrt(squares) if squares > 0 else 0.0
+def _is_apart(n: int, due: Sequence[int], n_max: int) -> bool:
+    """Return whether the end is far enough from the last look to be one of its own."""
+    return n - (due[-1] if due else 0) >= max(1, 2 * _LEAST_STEP * n_max)
+
+
+def _z_after(differences: Floats) -> float:
+    squares = float((differences**2).sum())
+    return float(differences.sum()) / math.sqrt(squares) if squares > 0 else 0.0
 
 
 def for_few(bound: float, freedom: float) -> float:

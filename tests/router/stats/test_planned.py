@@ -31,11 +31,12 @@ def test_one_look_is_the_plain_test():
     assert bounds(0.05, (1.0,)) == pytest.approx([norm.isf(0.05)])
 
 
-def test_uneven_looks_keep_alpha():
-    fractions = (0.11, 0.37, 0.6, 1.0)
+@pytest.mark.parametrize("fractions", [(0.11, 0.37, 0.6, 1.0), (0.2, 0.4, 0.6, 0.71)], ids=str)
+def test_uneven_looks_and_an_early_end_keep_alpha(fractions):
     steps = np.sqrt(np.diff((0.0, *fractions)))
     paths = (np.random.default_rng(1).standard_normal((200_000, 4)) * steps).cumsum(axis=1)
-    crossed = (paths / np.sqrt(fractions) >= bounds(0.05, fractions)).any(axis=1)
+    limits = bounds(0.05, fractions, ended=True)
+    crossed = (paths / np.sqrt(fractions) >= limits).any(axis=1)
     assert crossed.mean() == pytest.approx(0.05, abs=0.002)
 
 
@@ -61,6 +62,22 @@ class TestLooks:
         early, late = planned_looks(differences[:61], 100, 5), planned_looks(differences, 100, 5)
         assert late[: len(early)] == early
         assert len(late) == 5
+
+    def test_an_end_with_fewer_pairs_is_the_last_look_and_spends_the_rest(self):
+        differences = np.random.default_rng(3).choice([-1, 0, 1], 92)
+        due, ended = (planned_looks(differences, 100, 5, ended=end) for end in (False, True))
+        assert [look.n for look in due] == [20, 40, 60, 80]
+        assert ended[:4] == due
+        assert (ended[4].n, ended[4].fraction) == (92, 0.92)
+        assert ended[4].bound == bounds(0.05, (0.2, 0.4, 0.6, 0.8, 0.92), ended=True)[4]
+
+    @pytest.mark.parametrize("n", [80, 100, 130])
+    def test_an_end_at_a_look_adds_none(self, n):
+        differences = np.ones(n)
+        assert planned_looks(differences, 100, 5, ended=True) == planned_looks(differences, 100, 5)
+
+    def test_an_end_without_any_pair_has_no_look(self):
+        assert planned_looks([], 100, 5, ended=True) == []
 
     def test_z_is_mcnemars(self):
         differences = [1] * 15 + [-1] * 5 + [0] * 30
