@@ -11,7 +11,7 @@ ANSWER = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "
 class OddServer:
     """Answers chats as `mood` says, and notes what it was asked.
 
-    Moods: `answer`, `hang`, `slow` (after 0.2 s), `stall` (in the middle), `drop` (no byte),
+    Moods: `answer`, `hang`, `held` (once `go` is set), `stall` (in the middle), `drop` (no byte),
     `cut` (in the middle), or a status such as `503`, with `retry_after` in its headers if set.
     """
 
@@ -21,7 +21,7 @@ class OddServer:
         self.chats: list[dict[str, Any]] = []
         self.looks = 0
         self.looking_now, self.looked_at_most = 0, 0
-        self.left = asyncio.Event()
+        self.left, self.go = asyncio.Event(), asyncio.Event()
         self.port = 0
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
@@ -84,8 +84,8 @@ class OddServer:
             await reader.read()
             self.left.set()
             raise ConnectionResetError
-        if mood == "slow":
-            await asyncio.sleep(0.2)
+        if mood == "held":
+            await self.go.wait()
         if mood == "drop":
             raise ConnectionResetError
         if mood.isdigit():

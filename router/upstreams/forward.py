@@ -21,7 +21,7 @@ from router.guard import UNREACHABLE
 from router.lanes import Opened, UpstreamFailed
 from router.roster import Target
 from router.upstreams.config import CallRules, GatewayConfig
-from router.upstreams.health import UP, Circuit, Health
+from router.upstreams.health import TRYING, UP, Circuit, Health
 from router.upstreams.probe import is_back
 from router.upstreams.retry import (
     TOO_MANY,
@@ -199,38 +199,23 @@ class Forwarder(Generic[R]):
 
     def _next(self, run: _Run[R]) -> Route | None:
         """Take the route to ask now: up, not asked yet, of the lowest order, by weight."""
-        if len(run.fresh) == 1:
-            only = run.fresh.pop()
-            return only if self._admits(only) else None
         ready = [route for route in run.fresh if self._admits(route)]
-        calm = [route for route in ready if not self._is_limited(route)]
-        route = choose(calm or ready, self._rng)
-        for other in ready:
-            if other is not route:
-                self._give_back(other)
+        if len(ready) > 1:
+            ready = [route for route in ready if not self._is_limited(route)] or ready
+        route = choose(ready, self._rng)
         if route is not None:
             run.fresh.remove(route)
+            for circuit in self._down(route):
+                circuit.try_now(self.clock())
         return route
 
     def _admits(self, route: Route) -> bool:
-        """Return whether a route may be asked: it is up, or this call is its trial."""
-        upstream, is_up = route.target.upstream, True
-        circuits = self.health.of(upstream, route.target.model)
-        for circuit in circuits:
-            if circuit.state == UP:
-                continue
-            circuit.wanted_at = self.clock()
-            if circuit in self._looking or not circuit.try_now(self.clock()):
-                is_up = False
-        if not is_up:
-            self._give_back(route)
-        return is_up
-
-    def _give_back(self, route: Route) -> None:
-        """Give back the trials that a route took and that come to no end."""
-        for circuit in self.health.of(route.target.upstream, route.target.model):
-            if circuit not in self._looking:
-                circuit.give_back()
+        """Return whether a route may be asked: it is up, or a trial of it is due and no probe's."""
+        now = self.clock()
+        down = self._down(route)
+        for circuit in down:
+            circuit.wanted_at = now
+        return all(one not in self._looking and one.is_due(now) for one in down)
 
     def _is_limited(self, route: Route) -> bool:
         circuits = self.health.of(route.target.upstream, route.target.model)
@@ -267,14 +252,19 @@ class Forwarder(Generic[R]):
         wait = min(backoff if one.wait_s is None else one.wait_s for one in again)
         if wait > self.config.defaults.max_wait_s:
             return False
-        if not self._budget.take():
-            self.counts.over_budget += 1
+        if not self._may_spend():
             return False
         run.retries += 1
         self.counts.retries += 1
         run.fresh = [failed.route for failed in again]
         await asyncio.sleep(wait)
         return True
+
+    def _may_spend(self) -> bool:
+        """Take one more request than there are calls out of the budget, if it has one left."""
+        may = self._budget.take()
+        self.counts.over_budget += not may
+        return may
 
     def _is_worth_asking_again(self, failed: _Failed) -> bool:
         return not failed.is_silence and not self._down(failed.route)
@@ -291,7 +281,7 @@ class Forwarder(Generic[R]):
         taken: _Answer | _Failed | None = None
         try:
             await asyncio.wait(asked, timeout=after_s)
-            if not asked[0].done() and self._budget.take():
+            if not asked[0].done() and self._may_spend():
                 self.counts.hedges += 1
                 second = self._next(run) or route
                 asked.append(asyncio.create_task(self._attempt(run, second, is_hedge=True)))
@@ -308,6 +298,7 @@ class Forwarder(Generic[R]):
         target = route.target
         started = self.clock()
         circuits = self.health.of(target.upstream, target.model)
+        trials = [circuit for circuit in circuits if circuit.state == TRYING]
         for circuit in circuits:
             circuit.n_calls += 1
         note: dict[str, Any] = {"upstream": _name(target.upstream), "model": target.model}
@@ -331,7 +322,8 @@ class Forwarder(Generic[R]):
             failed = await self._without_answer(route, error, opened, circuits, started)
         except BaseException:  # the caller left, or the other of a hedge was faster
             note["error"] = "cancelled"
-            self._give_back(route)
+            for trial in trials:
+                trial.give_back()
             if opened is not None:
                 await opened.aclose()
             raise
@@ -344,6 +336,8 @@ class Forwarder(Generic[R]):
             return _Answer(route, replace(opened, body=body))
         finally:
             note["ms"] = round((self.clock() - started) * 1000, 1)
+        for trial in trials:
+            trial.give_back()
         assert failed.error is not None
         note["error"] = failed.error.kind
         return failed
@@ -380,7 +374,6 @@ class Forwarder(Generic[R]):
         circuit = circuits[0] if _nobody_there(error) else circuits[-1]
         if is_failure(error.status):
             self._note_failure(route.target, circuit, error.kind, started, is_silence)
-        self._give_back(route)
         return _Failed(route, error, is_silence=is_silence)
 
     def _heard_of(self, circuits: Sequence[Circuit]) -> None:

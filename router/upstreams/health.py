@@ -100,9 +100,13 @@ class Circuit:
         self.look_after_s = min(longest_s, self.look_after_s * 2)
         self.look_at = started + self.look_after_s
 
+    def is_due(self, now: float) -> bool:
+        """Return whether there may be a trial now: it is down, and nobody is at it."""
+        return self.state == DOWN and now >= self.look_at
+
     def try_now(self, now: float) -> bool:
-        """Take the one trial that is due; False if it is not due or somebody is at it."""
-        if self.state != DOWN or now < self.look_at:
+        """Take the one trial that is due; False if none is."""
+        if not self.is_due(now):
             return False
         self.state = TRYING
         return True

@@ -20,8 +20,6 @@ CONNECT_S, ANSWER_S, IDLE_S = 5.0, 600.0, 600.0
 
 CHAT, COMPLETIONS, EMBEDDINGS = "chat", "completions", "embeddings"
 RESPONSES, MESSAGES = "responses", "messages"
-DIALECTS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)
-"""Ways of asking that an upstream may understand by itself."""
 EVERYBODYS = (CHAT, COMPLETIONS, EMBEDDINGS)
 """What every OpenAI-compatible server is taken to understand."""
 

@@ -363,9 +363,13 @@ def test_a_hedge_wins_and_the_other_is_cancelled() -> None:
 
 def test_a_hedge_asks_a_sole_server_twice_and_the_first_may_win() -> None:
     async def scene() -> None:
-        async with stage("slow") as on:
-            assert await on.ask(hedge_after_s=0.05) == OK
-            assert on.seen == [2]
+        async with stage("held", answer_timeout_s=30) as on:
+            asking = asyncio.create_task(on.ask(hedge_after_s=0.01))
+            await until(lambda: on.seen == [1])
+            on.servers[0].mood = "hang"
+            await until(lambda: on.seen == [2])
+            on.servers[0].go.set()
+            assert await asking == OK
             assert on.forwarder.counts.hedges_won == 0
 
     played(scene)
@@ -385,10 +389,13 @@ def test_both_of_a_hedge_may_fail() -> None:
 def test_without_a_budget_there_is_no_hedge() -> None:
     async def scene() -> None:
         limits = Defaults(retry_share=0.0, retries_per_s=0.0)
-        async with stage("slow", defaults=limits) as on:
-            await on.ask(hedge_after_s=0.01)
-            await on.ask(hedge_after_s=0.01)
-            assert on.forwarder.counts.hedges == 1, "the one that a process starts with"
+        async with stage("held", defaults=limits, answer_timeout_s=30) as on:
+            asking = [asyncio.create_task(on.ask(hedge_after_s=0.01)) for _ in range(2)]
+            counts = on.forwarder.counts
+            await until(lambda: counts.hedges + counts.over_budget == 2)
+            assert counts.hedges == 1, "the one that a process starts with"
+            on.servers[0].go.set()
+            assert await asyncio.gather(*asking) == [OK, OK]
 
     played(scene)
 
@@ -436,8 +443,9 @@ def test_providers_are_tried_by_one_call_after_the_cooldown() -> None:
         now[0], mood[0] = 10.0, "hang"
         trial = asyncio.create_task(ask())
         await until(lambda: len(asked) == 2)
-        with pytest.raises(NobodyAnswers):
-            await ask()
+        for _ in range(3):
+            with pytest.raises(NobodyAnswers):
+                await ask()
         trial.cancel()
         with pytest.raises(asyncio.CancelledError):
             await trial
@@ -455,6 +463,25 @@ async def _one(piece: bytes) -> AsyncIterator[bytes]:
 
 async def _nothing() -> None:
     return None
+
+
+def test_what_a_provider_will_not_take_is_passed_on() -> None:
+    asked = []
+
+    async def provider(target: Target, request: ChatBody) -> Opened:
+        asked.append(target.model)
+        raise UpstreamFailed(target.model, "BadRequestError", "", 400)
+
+    async def scene() -> None:
+        async with stage("answer", "answer", send=provider) as on:
+            for _ in range(10):
+                with pytest.raises(UpstreamFailed) as caught:
+                    await on.ask(retries=3, **FALLBACK)
+                assert caught.value.status == 400
+            assert asked == ["m"] * 10, "neither again nor somebody else"
+            assert on.states["a", "m"] == UP
+
+    played(scene)
 
 
 def test_nobody_looks_after_what_nobody_wants() -> None:
