@@ -25,6 +25,7 @@ from foundation.database import session_scope
 from foundation.errors import FlywheelError
 from foundation.ids import new_id
 from foundation.prices import price_of
+from foundation.settings import get_settings
 from router.keys import Caller
 from router.leases import LEASE_S, SHARE, Exchange, Lease, Report, exchange, lapse, leave
 from router.limits import Limiter, LimitReached
@@ -254,6 +255,7 @@ class Budgets:
         self._shared: dict[tuple[UUID | None, str, str | None], tuple[list[Account], ...]] = {}
         self._shared_until = 0.0
         self._limited_projects: frozenset[str] = frozenset()
+        self._own_project = get_settings().project
         self._excess: dict[str, float] = {}
         self._running: asyncio.Future[None] | None = None
         self._next: asyncio.Future[None] | None = None
@@ -289,7 +291,7 @@ class Budgets:
         Args:
             caller: who calls; a key's rate limits are asked first.
             role: on whose behalf.
-            project: of the call; it has a budget only if one was set.
+            project: of the call, None: `FLYWHEEL_PROJECT`; it has a budget only if one was set.
             tokens: that it may take, prompt and answer (`router.estimates`).
             cost_usd: that it may cost; 0 where the model has no price: then no budget of money is
                 asked.
@@ -336,6 +338,7 @@ class Budgets:
             self._shared.clear()
             today = window_start(TOKENS_PER_DAY, datetime.fromtimestamp(moment_s, UTC))
             self._shared_until = window_end(TOKENS_PER_DAY, today).timestamp()
+        project = project or self._own_project
         place = (caller.key_id, role, project if project in self._limited_projects else None)
         shared = self._shared.get(place)
         if shared is None:

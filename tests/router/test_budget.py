@@ -180,6 +180,7 @@ def test_a_key_has_its_own_budget_and_a_project_once_it_is_set(database) -> None
         row, _ = create_key(session, "ci")
         set_limit(session, "key:ci", TOKENS_PER_DAY, 100)
         set_limit(session, "project:shop", TOKENS_PER_DAY, 50)
+        set_limit(session, "project:default", TOKENS_PER_DAY, 70)
     caller = Caller(row.id, "ci", AGENT)
 
     async def use(budgets: Budgets) -> None:
@@ -189,6 +190,8 @@ def test_a_key_has_its_own_budget_and_a_project_once_it_is_set(database) -> None
         with pytest.raises(OverBudget, match="budget project:shop, tokens_per_day"):
             await budgets.reserve(LOCAL, "tester", "shop", 60, 0)
         await budgets.reserve(LOCAL, "tester", "other", 60, 0)
+        with pytest.raises(OverBudget, match="budget project:default, tokens_per_day"):
+            await budgets.reserve(LOCAL, "tester", None, 71, 0)
 
     with_budgets(use)
     assert set(windows()) == {"all", "role", "key", "project"}
