@@ -231,7 +231,11 @@ class Batcher:
             if sent < 0 or (len(text) == sent and not answer.finish_reason):
                 continue
             whole = answer.generation if answer.finish_reason else None
-            request.listen(index, text[sent:], whole)
+            try:
+                request.listen(index, text[sent:], whole)
+            except RuntimeError:  # the event loop that it speaks to has ended
+                request.future.cancel()
+                return
             request.sent[index] = len(text) if whole is None else -1
 
     def _is_over(self, request: _Request) -> bool:

@@ -4,6 +4,7 @@ Bases are loaded when they are first asked and stay while there is room; one tha
 loaded again from its folder when it is wanted.
 """
 
+import gc
 import json
 import threading
 import time
@@ -142,6 +143,7 @@ class Served:
             if name in self._first_names:
                 raise Conflict("base", name, "another than the first", "Stop the engine instead.")
             self._bases.pop(name, None)
+            gc.collect()  # models hold themselves in circles
 
     def load(self, name: str, path: str, base_name: str | None = None) -> bool:
         """Load an adapter unless it is loaded already; return whether it was loaded now.
@@ -231,6 +233,7 @@ class Served:
             if base is not wanted and base is not self.first and base.engine is not None:
                 n_bytes -= base.engine.n_bytes
                 base.engine = None
+        gc.collect()  # models hold themselves in circles
 
 
 def context_tokens(base_path: Path) -> int:

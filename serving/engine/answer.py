@@ -75,7 +75,8 @@ class Answer:
     def generation(self) -> Generation:
         """The finished answer."""
         n = len(self.row.prompt)
-        return Generation(self.text, n, len(self.made), self.finish_reason, self.cached_tokens)
+        cached = min(self.cached_tokens, n)
+        return Generation(self.text, n, len(self.made), self.finish_reason, cached)
 
     def advance(self, token: int, ends: Collection[int], spell: Spell) -> None:
         """Append a token, and finish the answer when it is at its end."""

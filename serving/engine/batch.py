@@ -65,6 +65,7 @@ class Batch:
         self.done = Done()
         self.prefixes = Prefixes(limits.prefix_mb * 2**20)
         self.window = Window(adapted.n_layers, limits.kv_mb * 2**20)
+        self._try()
 
     def step(self) -> None:
         """Make the next token of everybody, joining whoever can."""
@@ -85,10 +86,18 @@ class Batch:
         """Forget everybody, also what is kept of prompts: after an error nothing is trusted."""
         self.__init__(self.adapted, self.ends, self.spell, self.limits)  # type: ignore[misc]
 
+    @torch.inference_mode()
+    def _try(self) -> None:
+        """Compute one token, which shows what a token's keys and values take."""
+        self.adapted.select([None])
+        self.window.append([1])
+        self._forward(torch.zeros((1, 1), dtype=torch.long), slice(0, 1), 0)
+        self.window.drop(0)
+
     def _admit(self) -> list[Answer]:
         """Take the first of those who wait, as many as there is room for."""
         joiners: list[Answer] = []
-        columns = self.window.end if self.live else 0
+        columns = self.window.n_seen
         while self.waiting:
             n = len(self.live) + len(joiners) + 1
             columns = max(columns, len(self.waiting[0].tokens))
@@ -162,7 +171,7 @@ class Batch:
 
     def _decode(self) -> None:
         """Make one token for each row under way."""
-        while not self.window.fits(len(self.live), self.window.end + 1) and len(self.live) > 1:
+        while not self.window.fits(len(self.live), self.window.n_seen + 1):
             self.waiting.appendleft(self._drop(len(self.live) - 1))
             self.done.preempted += 1
         self.window.widen()

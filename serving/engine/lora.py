@@ -134,6 +134,8 @@ class AdaptedLinear(nn.Module):
         ranks = functional.linear(x, side.down)
         foreign = self.blend.foreign.get(side.ranks)
         if foreign is not None:
+            if x.dim() != 3:  # experts mix the rows: nobody could say whose token this is
+                raise RuntimeError(f"{self.name}: no rows in {tuple(x.shape)}, expected 3 axes")
             ranks = ranks.masked_fill(foreign, 0)
         wide = out.view(-1, out.shape[-1])
         return wide.addmm_(ranks.view(-1, ranks.shape[-1]), side.up.T).view(out.shape)

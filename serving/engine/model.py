@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from foundation.chat import Message
 from foundation.errors import BadInput, BadSetting, NotFound
-from serving.engine.answer import Answer
+from serving.engine.answer import Answer, Spell
 from serving.engine.batch import Batch
 from serving.engine.lora import Adapted, Lora, read_lora
 from serving.engine.scoring import likelihoods
@@ -43,7 +43,7 @@ class Engine:
         ends = [tokenizer.eos_token_id] if ends is None else ends
         self._adapted = Adapted(model)
         ends = frozenset(ends if isinstance(ends, list) else [ends])
-        self._batch = Batch(self._adapted, ends, self._spell, self.limits)
+        self._batch = Batch(self._adapted, ends, _speller(tokenizer), self.limits)
         self._folders: dict[str, Path] = {}
         self._resident: OrderedDict[str, Lora] = OrderedDict()
         self._turn = threading.RLock()
@@ -71,6 +71,7 @@ class Engine:
 
         Raises:
             NotFound: when the folder holds no model.
+            BadInput: a model that remembers otherwise than by attention to all its tokens.
             BadSetting: a device that is not there.
         """
         require_model(Path(base_path))
@@ -80,6 +81,7 @@ class Engine:
         kind = ("bfloat16" if where.type == "cuda" else "float32") if dtype == "auto" else dtype
         transformers_logging.disable_progress_bar()  # a server's stderr is a log
         model = AutoModelForCausalLM.from_pretrained(base_path, dtype=getattr(torch, kind))
+        _require_attention(str(base_path), model.config.get_text_config())
         engine = cls(model.to(where).eval(), AutoTokenizer.from_pretrained(base_path), limits)
         engine._folders.update(adapters or {})
         return engine
@@ -143,8 +145,8 @@ class Engine:
             self._adapted.prepare(lora)
             if name in self._folders:
                 self.remove_adapter(name)
-            self._folders[name] = Path(path)
-            self._hold(lora)
+            self._folders[name], self._resident[name] = Path(path), lora
+            self._make_room(name)
 
     def remove_adapter(self, name: str) -> None:
         """Forgets an adapter; the base is then as it was before.
@@ -178,23 +180,24 @@ class Engine:
         if name not in self._resident:
             lora = self._read(name, self._folders[name])
             self._adapted.prepare(lora)
-            self._hold(lora)
+            self._resident[name] = lora
         self._resident.move_to_end(name)
+        self._make_room(name)
         return self._resident[name]
 
-    def _hold(self, lora: Lora) -> None:
-        """Keep an adapter's weights; those not asked for longest go where there is no room."""
-        self._resident[lora.name] = lora
+    def _make_room(self, wanted: str) -> None:
+        """Let go of the weights not asked for longest, but for those that rows under way need."""
+        held = sum(lora.n_bytes for lora in self._resident.values())
+        if held <= self.limits.adapters_mb * 2**20:
+            return
         used = {answer.row.adapter for answer in (*self._batch.live, *self._batch.waiting)}
-        idle = [name for name in self._resident if name not in used and name != lora.name]
-        held = sum(one.n_bytes for one in self._resident.values())
-        for name in idle:
-            if held <= self.limits.adapters_mb * 2**20:
-                return
+        for name in [name for name in self._resident if name not in used and name != wanted]:
             gone = self._resident.pop(name)
             self._adapted.forget(gone)
-            held -= gone.n_bytes
             self.evicted += 1
+            held -= gone.n_bytes
+            if held <= self.limits.adapters_mb * 2**20:
+                return
 
     def _known(self, name: str | None) -> None:
         if name is not None and name not in self._folders:
@@ -202,7 +205,7 @@ class Engine:
                 "adapter",
                 name,
                 f"one of {list(self.adapters)} or None",
-                "Load it with add_adapter first.",
+                "Load it first.",
             )
 
     # Answers
@@ -236,10 +239,21 @@ class Engine:
             self._batch.step()
             return bool(self._batch.live or self._batch.waiting)
 
+    def _go_on(self, answers: Sequence[Answer]) -> bool:
+        """Take a step unless all of these are finished; say whether one was needed."""
+        with self._turn:
+            if all(answer.finish_reason for answer in answers):
+                return False
+            if not (self._batch.live or self._batch.waiting):  # another thread cleared them
+                raise RuntimeError("an answer was given up after an error in another thread")
+            self.step()
+            return True
+
     def leave(self, answer: Answer) -> None:
         """Gives up an answer; one that is finished changes nothing."""
-        with self._turn:
-            self._batch.remove(answer)
+        if not answer.finish_reason:
+            with self._turn, torch.inference_mode():
+                self._batch.remove(answer)
 
     def clear(self) -> None:
         """Gives up all answers; after an error of the model nothing that it kept is trusted."""
@@ -289,8 +303,8 @@ class Engine:
             self._known(name)
         answers = [self.start(row) for row in rows]
         try:
-            while not all(answer.finish_reason for answer in answers):
-                self.step()
+            while self._go_on(answers):
+                pass
         finally:
             for answer in answers:
                 self.leave(answer)
@@ -317,14 +331,11 @@ class Engine:
         answer = self.start(Row(self.encode(prompt), adapter, **more), watched=True)
         sent = 0
         try:
-            while True:
-                is_done, safe = bool(answer.finish_reason), answer.certain_text
+            while self._go_on([answer]) or len(answer.certain_text) > sent:
+                safe = answer.certain_text
                 if len(safe) > sent:
                     yield safe[sent:]
                     sent = len(safe)
-                if is_done:
-                    break
-                self.step()  # for all, as others' steps are for this one
         finally:
             self.leave(answer)
         return answer.generation
@@ -367,9 +378,13 @@ class Engine:
             self._adapted.select([self._lora(adapter)] * len(rows))
             return likelihoods(self._adapted.model, rows, self.tokenizer.pad_token_id or 0)
 
-    def _spell(self, tokens: list[int]) -> str:
-        text: str = self.tokenizer.decode(tokens, skip_special_tokens=True)
+
+def _speller(tokenizer: Any) -> Spell:
+    def spell(tokens: list[int]) -> str:
+        text: str = tokenizer.decode(tokens, skip_special_tokens=True)
         return text
+
+    return spell
 
 
 def per_row(value: Any, n: int) -> list[Any]:
@@ -383,6 +398,17 @@ def per_row(value: Any, n: int) -> list[Any]:
     if len(value) != n:
         raise BadInput("values per row", len(value), f"{n}, one per prompt", "Give one, or all.")
     return list(value)
+
+
+def _require_attention(name: str, config: Any) -> None:
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    if kinds - {"sliding_attention"}:
+        raise BadInput(
+            f"base model {name}",
+            ", ".join(sorted(kinds)),
+            "layers of full or sliding attention",
+            "Serve it with vLLM (FLYWHEEL_ENGINE_URL).",
+        )
 
 
 def _device(name: str) -> torch.device:

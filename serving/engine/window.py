@@ -45,6 +45,11 @@ class Window(Cache):  # type: ignore[misc]  # transformers is untyped here
         """Memory taken."""
         return self._n_rows * self._n_columns * self._cell_bytes
 
+    @property
+    def n_seen(self) -> int:
+        """Columns that some row still needs."""
+        return self.end - min(self.starts, default=self.end)
+
     def fits(self, n_rows: int, n_columns: int) -> bool:
         """Say whether so many rows of such a length may be held."""
         cells = _power(n_rows, LEAST_ROWS) * _power(n_columns, LEAST_COLUMNS)

@@ -53,6 +53,12 @@ class RunningServer:
 
 
 @pytest.fixture(scope="session")
+def running():
+    """Runs an application: `with running(app) as server`."""
+    return RunningServer
+
+
+@pytest.fixture(scope="session")
 def server(served_base):
     from serving.api import create_engine_app
 
