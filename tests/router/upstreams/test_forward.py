@@ -70,7 +70,7 @@ async def stage(
     servers = tuple(OddServer(mood) for mood in moods)
     for server in servers:
         await server.start()
-    fields = {"answer_timeout_s": 0.3, "idle_timeout_s": 0.3, **fields}
+    fields = {"answer_timeout_s": 1.0, "idle_timeout_s": 1.0, **fields}
     upstreams = tuple(
         Upstream(name, server.url, **fields) for name, server in zip("abc", servers, strict=False)
     )
@@ -371,6 +371,33 @@ def test_a_hedge_asks_a_sole_server_twice_and_the_first_may_win() -> None:
             on.servers[0].go.set()
             assert await asking == OK
             assert on.forwarder.counts.hedges_won == 0
+
+    played(scene)
+
+
+def test_of_two_answers_at_once_one_is_taken_and_the_other_closed() -> None:
+    go, closed, asked = asyncio.Event(), [], []
+
+    async def provider(target: Target, request: ChatBody) -> Opened:
+        number = len(asked)
+        asked.append(target.model)
+
+        async def body() -> AsyncIterator[bytes]:
+            await go.wait()
+            yield b"%d" % number
+
+        async def aclose() -> None:
+            closed.append(number)
+
+        return Opened(200, {}, body(), aclose)
+
+    async def scene() -> None:
+        async with stage("answer", send=provider, answer_timeout_s=30) as on:
+            asking = asyncio.create_task(on.ask(hedge_after_s=0.01))
+            await until(lambda: len(asked) == 2)
+            go.set()
+            assert await asking == b"0"
+            assert sorted(closed) == [0, 1], "the reader closes its own"
 
     played(scene)
 

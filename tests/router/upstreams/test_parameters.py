@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.dialects import CHAT
@@ -164,17 +164,14 @@ def test_a_member_that_is_there_twice_is_set_twice() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=8,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=4,
 )
+OBJECTS = st.dictionaries(st.text(max_size=4), JSON, max_size=4)
 
 
-@given(
-    st.dictionaries(st.text(), JSON),
-    st.dictionaries(st.text(), JSON),
-    st.sampled_from([None, 1]),
-    st.booleans(),
-)
+@settings(max_examples=60, deadline=None)
+@given(OBJECTS, OBJECTS, st.sampled_from([None, 1]), st.booleans())
 def test_an_edited_text_reads_as_the_edited_object(asked, changed, indent, ascii_only) -> None:
     text = json.dumps(asked, indent=indent, ensure_ascii=ascii_only)
     assert json.loads(edited(text, changed)) == {**asked, **changed}
