@@ -1,6 +1,5 @@
 """Our files as a server's: a version's GGUF, made anew only where it changed."""
 
-import filecmp
 import hashlib
 import json
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from serving.backends import lora
 from serving.backends.door import Door, Files, NotServable
 from serving.backends.gguf import BadGguf, read_header
+from serving.backends.whole import whole_file
 
 _BLOCK = 1 << 20
 
@@ -20,19 +20,14 @@ def adapter_gguf(door: Door, files: Files) -> tuple[Path, bool]:
     Raises:
         NotServable: the adapter or its base cannot be written as GGUF.
     """
-    door.folder.mkdir(parents=True, exist_ok=True)
     path = door.folder / f"{files.name}.gguf"
-    made = path.with_suffix(".made")
+    before = sha256(path) if path.exists() else None
     try:
         shape = _shape(door, files)
-        lora.write_adapter(lora.read_adapter(files.folder, shape), shape, made)
-    except (lora.NotConvertible, BadGguf) as error:
+        lora.write_adapter(lora.read_adapter(files.folder, shape), shape, path)
+    except (lora.NotConvertible, BadGguf, FileNotFoundError) as error:
         raise _not_convertible(door, files, error) from error
-    if path.exists() and filecmp.cmp(made, path, shallow=False):
-        made.unlink()
-        return path, False
-    made.replace(path)
-    return path, True
+    return path, sha256(path) != before
 
 
 def merged_gguf(door: Door, files: Files) -> Path:
@@ -48,7 +43,6 @@ def merged_gguf(door: Door, files: Files) -> Path:
             "the server takes whole models only, and there is no GGUF of the base to merge into",
             "Set FLYWHEEL_BASE_GGUF to an F16, BF16 or Q8_0 file of the base model.",
         )
-    door.folder.mkdir(parents=True, exist_ok=True)
     path = door.folder / f"{files.name}-merged.gguf"
     try:
         shape = _shape(door, files)
@@ -77,9 +71,8 @@ def is_gguf_adapter(path: Path) -> bool:
 
 def remember(path: Path, values: dict[str, str]) -> None:
     """Write a small note beside what was made; no reader sees half of it."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(values))
-    unfinished.replace(path)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(values))
 
 
 def remembered(path: Path) -> dict[str, str]:

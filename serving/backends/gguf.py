@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.backends.whole import whole_file
+
 MAGIC: Final = b"GGUF"
 VERSION: Final = 3
 ALIGNMENT: Final = 32
@@ -109,13 +111,11 @@ def write(
         parts += [_text(name), struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, F32, offset)]
         offset += _padded(tensor.nbytes)
     head = b"".join(parts)
-    unfinished = path.with_suffix(".unfinished")
-    with unfinished.open("wb") as file:
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:
         file.write(head.ljust(_padded(len(head)), b"\0"))
         for tensor in tensors.values():
             raw = np.ascontiguousarray(tensor, dtype="<f4").tobytes()
             file.write(raw.ljust(_padded(len(raw)), b"\0"))
-    unfinished.replace(path)
 
 
 def read_tensor(file: BinaryIO, tensor: Tensor) -> Matrix:

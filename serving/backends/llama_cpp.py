@@ -23,6 +23,7 @@ from serving.backends.openai_compatible import (
     list_models,
     send,
 )
+from serving.backends.whole import whole_file
 
 LOAD_S: Final = 600.0
 """Longest time a model may take to load, in seconds."""
@@ -184,9 +185,8 @@ class LlamaCpp(Door):
         for path in sorted(self.folder.glob("*.gguf")):
             if is_gguf_adapter(path):
                 parts.append(f"[{path.stem}]\n{model}lora = {path.absolute()}\n")
-        unfinished = self.folder / f"{PRESET}.unfinished"
-        unfinished.write_text("\n".join(parts))
-        unfinished.replace(self.folder / PRESET)
+        with whole_file(self.folder / PRESET) as unfinished:
+            unfinished.write_text("\n".join(parts))
 
     def _send(self, method: str, path: str, body: Any) -> Any:
         return send(method, f"{self.root_url}{path}", self.api_key, body)

@@ -17,6 +17,7 @@ import numpy as np
 
 from serving.backends import gguf
 from serving.backends.gguf import Header, Matrix
+from serving.backends.whole import whole_file
 
 MODULES: Final = {
     "self_attn.q_proj": "attn_q",
@@ -153,14 +154,13 @@ def merge(base: Path, lora: Lora, path: Path) -> None:
     header = gguf.read_header(base)
     for target, (a, b) in lora.pairs.items():
         _require_place(header, f"{target}.weight", (b.shape[0], a.shape[1]))
-    unfinished = path.with_suffix(".unfinished")
-    shutil.copyfile(base, unfinished)
-    with unfinished.open("r+b") as file:
-        for target, (a, b) in lora.pairs.items():
-            tensor = header.tensors[f"{target}.weight"]
-            delta = (lora.alpha / a.shape[0]) * (b @ a)  # out x in
-            gguf.write_tensor(file, tensor, gguf.read_tensor(file, tensor) + delta)
-    unfinished.replace(path)
+    with whole_file(path) as unfinished:
+        shutil.copyfile(base, unfinished)
+        with unfinished.open("r+b") as file:
+            for target, (a, b) in lora.pairs.items():
+                tensor = header.tensors[f"{target}.weight"]
+                delta = (lora.alpha / a.shape[0]) * (b @ a)  # out x in
+                gguf.write_tensor(file, tensor, gguf.read_tensor(file, tensor) + delta)
 
 
 def _require_place(header: Header, name: str, shape: tuple[int, int]) -> None:

@@ -17,6 +17,7 @@ import httpx
 
 from serving.backends.door import Door, Files, NotServable
 from serving.backends.openai_compatible import EngineRefused, ServedModel, send
+from serving.backends.whole import unfinished_beside
 
 LOAD_S: Final = 600.0
 """Longest time a model may take to load, in seconds."""
@@ -33,7 +34,11 @@ class Plain(Door):
     def models(self) -> list[ServedModel]:
         """Return the versions put together for it; its own list is of the hub's cache only."""
         send("GET", f"{self.root_url}/health", self.api_key, None)
-        folders = [path for path in _children(self.folder) if (path / "config.json").exists()]
+        folders = [
+            path
+            for path in _children(self.folder)
+            if path.name[0] != "." and (path / "config.json").exists()
+        ]
         return [ServedModel(path.name, str(path.resolve()), None) for path in folders]
 
     def load(self, files: Files) -> bool:
@@ -73,8 +78,7 @@ class Plain(Door):
                 f"its base {files.base_model!r} is no folder on this machine",
                 "Download it, and train or register with the folder as the base model.",
             )
-        unfinished = self.folder / f".{files.name}.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished = unfinished_beside(folder)
         unfinished.mkdir()
         for source in (*_children(files.folder), *_children(base)):
             link = unfinished / source.name
@@ -83,7 +87,12 @@ class Plain(Door):
         config = json.loads((files.folder / _CONFIG).read_text())
         config["base_model_name_or_path"] = str(base.resolve())  # training's may be relative
         (unfinished / _CONFIG).write_text(json.dumps(config, indent=2))
-        unfinished.replace(folder)
+        try:
+            unfinished.replace(folder)
+        except OSError:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            if not _is_of(folder, files):  # otherwise another process was faster
+                raise
 
     def _load(self, model: str) -> None:
         """Ask for a model and read its progress to the end; raises EngineRefused."""

@@ -5,12 +5,14 @@ names, shapes and bytes of all tensors were equal. Here the same is asked of the
 """
 
 import json
+import os
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from serving.backends import gguf, lora
+from serving.backends.whole import whole_file
 
 RANK, OUT, IN, HEADS, KV = 4, 64, 32, 4, 2
 Q, DOWN = "self_attn.q_proj", "mlp.down_proj"
@@ -184,3 +186,25 @@ def test_weights_of_sixteen_bits_are_read(adapter, tmp_path):
     folder, _ = adapter(dtype=np.float16)
     a, b = lora.read_adapter(folder, QWEN).pairs["blk.0.attn_q"]
     assert a.dtype == b.dtype == np.float32
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "some.file"
+
+    def fail_halfway():
+        with whole_file(path) as unfinished:
+            unfinished.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
+    assert list(tmp_path.iterdir()) == []
+    left, young = (tmp_path / f".some.file.{name}.unfinished" for name in ("old", "young"))
+    left.write_text("of a killed process")
+    young.write_text("of a living one")
+    os.utime(left, (0, 0))
+    with whole_file(path) as one, whole_file(path) as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert {p.name for p in tmp_path.iterdir()} == {"some.file", young.name}
