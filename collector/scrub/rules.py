@@ -93,6 +93,7 @@ TOKEN_RULES: tuple[Rule, ...] = (
     _token("aws_access_key", "AKIA ASIA ABIA ACCA A3T", r"[A-Z0-9]{16,17}" + _END),
     _token("aws_bedrock_key", "ABSK", r"[A-Za-z0-9+/]{100,300}={0,2}"),
     _token("anthropic_key", "sk-ant-", r"[\w-]{20,255}"),
+    _token("flywheel_key", "fw_", r"[\w-]{43}" + _END_WORD),
     _token("openai_key", "sk-", r"[\w-]{20,255}", _mixed, 3),
     _token("github_token", "ghp_ gho_ ghu_ ghs_ ghr_", r"[A-Za-z0-9]{36,255}"),
     _token("github_token", "github_pat_", r"[A-Za-z0-9_]{22,255}"),

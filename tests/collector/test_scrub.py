@@ -32,6 +32,7 @@ SECRETS = {
     "aws_access_key": "AKIA" + "Q3EGZ7XKTPLM4WDA",
     "github_token": "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8",
     "openai_key": "sk-" + "proj-Ab12Cd34Ef56Gh78Ij90Kl12",
+    "flywheel_key": "fw_" + "QVzczejkiLRnWAnEOOqPwXFqQ7SdRwxK-AMVnpJ_2NQ",
     "anthropic_key": "sk-ant-" + "api03-Ab12Cd34Ef56Gh78Ij90Kl12",
     "slack_token": "xoxb-" + "123456789012-abcdefABCDEF",
     "google_key": "AIza" + "SyA1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q",
