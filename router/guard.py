@@ -154,7 +154,8 @@ def _shared(check: _Check, seen: Vitals, limits: GuardThresholds) -> bool:
     n = seen.beside.get("calls", 0)
     if check.name == FAILURES or n < limits.min_predecessor or not check.n:
         return False
-    return check.bad / check.n <= wilson(seen.beside[check.name] / n, n)[1]
+    rate = seen.beside[check.name] / n
+    return check.bad / check.n <= max(rate, wilson(rate, n)[1])
 
 
 def tolerated_failures(seen: Vitals, limits: GuardThresholds) -> float | None:

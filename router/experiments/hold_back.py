@@ -1,8 +1,8 @@
 """The hold-back: after a promotion a few units stay with the version before, so that both are seen.
 
 It is an experiment like another: its control is who serves, which was promoted, and its treatment,
-with a small share, the version before. That stays loaded and may come back at once. The hold-back
-asks whether what was promoted is still no worse, and ends by itself or for the next A/B.
+with a small share, the version before. It asks whether what was promoted is still no worse, and
+ends by itself or for the next A/B.
 """
 
 import secrets
@@ -16,7 +16,7 @@ from router.experiments.ramp import begin_phase
 from router.policy import policy_of
 from router.tables import HOLD_BACK, RUNNING, Experiment
 from trainer import registry
-from trainer.tables import EXPERIMENTAL, QUARANTINED
+from trainer.tables import QUARANTINED
 
 
 def begin_hold_back(session: Session, won: Experiment) -> Experiment | None:
@@ -42,7 +42,6 @@ def begin_hold_back(session: Session, won: Experiment) -> Experiment | None:
     session.add(held)
     session.flush()
     begin_phase(session, held, 0, f"after experiment {won.id}")
-    registry.set_stage(session, before, EXPERIMENTAL)
     decisions.record(
         session,
         "router.hold_back_start",

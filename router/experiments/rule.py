@@ -157,6 +157,9 @@ def _harm(seen: Evidence, plan: ExperimentPlan, watched: str = TREATMENT) -> tup
     return tuple(reasons)
 
 
+ENOUGH_BESIDE = 50
+"""Calls of the other arm from which it tells what both suffer."""
+
 Check = tuple[float, str]
 """Log E of a harm, and the harm in words."""
 
@@ -180,8 +183,10 @@ def _limit_checks(seen: Evidence, plan: ExperimentPlan, watched: str) -> list[Ch
         (f"calls took over {plan.slow_limit_ms:g} ms", seen.slow, plan.slow_share),
     ):
         n, theirs = seen.calls[watched], seen.calls[other]
-        if theirs and n and bad[watched] / n <= wilson(bad[other] / theirs, theirs)[1]:
-            continue
+        if n and theirs >= ENOUGH_BESIDE:
+            rate = bad[other] / theirs
+            if bad[watched] / n <= max(rate, wilson(rate, theirs)[1]):
+                continue
         log_e = float(stats.log_e_rate(bad[watched], n, limit))
         checks.append((log_e, f"{bad[watched]} of {n} {words}, the limit is {limit:.1%}"))
     return checks

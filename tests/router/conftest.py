@@ -1,10 +1,16 @@
 """Rows that the tests of the router start from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from sqlmodel import Session
+from upstream_app import Server
 
+from flywheel.app import answer_error
+from foundation.errors import FlywheelError
+from router.api import routes
 from trainer.tables import ModelVersion
 
 MakeVersion = Callable[..., ModelVersion]
@@ -23,3 +29,13 @@ def make_version(session: Session) -> MakeVersion:
         return version
 
     return make
+
+
+@pytest.fixture
+def client(database) -> Iterator[httpx.Client]:
+    """A client of the router's routes, over a real port."""
+    app = FastAPI()
+    app.include_router(routes)
+    app.add_exception_handler(FlywheelError, answer_error)
+    with Server(app) as server, httpx.Client(base_url=server.url) as open_client:
+        yield open_client

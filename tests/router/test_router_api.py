@@ -1,25 +1,12 @@
 """The router's routes: a person starts, stops, promotes and rolls back, each with a reason."""
 
-from collections.abc import Iterator
+from uuid import UUID
 
-import httpx
 import pytest
-from fastapi import FastAPI
-from upstream_app import Server
 
-from flywheel.app import answer_error
-from foundation.errors import FlywheelError
-from router.api import routes
+from foundation.tables import now
+from router.experiment import get_experiment
 from router.promote import initial
-
-
-@pytest.fixture
-def client(database) -> Iterator[httpx.Client]:
-    app = FastAPI()
-    app.include_router(routes)
-    app.add_exception_handler(FlywheelError, answer_error)
-    with Server(app) as server, httpx.Client(base_url=server.url) as open_client:
-        yield open_client
 
 
 def test_from_first_version_to_rollback(client, session, make_version) -> None:
@@ -78,3 +65,33 @@ def test_unknown_ids_are_not_found(client) -> None:
     assert client.get("/v1/roles/painter/serving").status_code == 404
     missing = "/v1/experiments/01890000-0000-7000-8000-000000000000"
     assert client.get(missing).status_code == 404
+
+
+def test_what_is_proposed_is_accepted_by_one_call(client, session, make_version) -> None:
+    initial(session, "coder", make_version(kind="external"))
+    make_version(kind="external")
+    session.commit()
+    policy = client.put("/v1/roles/coder/policy", json={"auto_promote": "assisted", "actor": "ada"})
+    assert (policy.json()["auto_promote"], policy.json()["actor"]) == ("assisted", "ada")
+    assert client.get("/v1/roles/coder/policy").json() == policy.json()
+    wanted = {"role": "coder", "treatment": "coder-v2", "profile": "demo"}
+    identifier = client.post("/v1/experiments", json=wanted).json()["id"]
+    early = client.post(f"/v1/experiments/{identifier}/accept", json={})
+    assert early.status_code == 409
+    running = get_experiment(session, UUID(identifier))
+    running.proposed_at = now()
+    session.add(running)
+    session.commit()
+    accepted = client.post(f"/v1/experiments/{identifier}/accept", json={"actor": "ada"}).json()
+    assert (accepted["outcome"], accepted["actor"]) == ("promoted", "ada")
+    assert client.get("/v1/roles/coder/serving").json()["model_version"]["name"] == "coder-v2"
+
+
+def test_an_outlook_says_what_could_be_shown(client, session, make_version) -> None:
+    initial(session, "coder", make_version())
+    session.commit()
+    said = client.get("/v1/roles/coder/outlook?baseline=0.85").json()
+    assert [size["effect"] for size in said["sizes"]] == [0.02, 0.05, 0.1]
+    assert any("offline replay" in sentence for sentence in said["advice"])
+    assert client.get("/v1/roles/coder/outlook?baseline=7").status_code == 400
+    assert client.get("/v1/roles/painter/outlook").status_code == 404
