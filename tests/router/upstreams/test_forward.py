@@ -402,6 +402,28 @@ def test_of_two_answers_at_once_one_is_taken_and_the_other_closed() -> None:
     played(scene)
 
 
+def test_a_failure_at_the_same_moment_does_not_hide_an_answer() -> None:
+    go, asked = asyncio.Event(), []
+
+    async def provider(target: Target, request: ChatBody) -> Opened:
+        asked.append(target.model)
+        is_first = len(asked) == 1
+        await go.wait()
+        if is_first:
+            raise UpstreamFailed(target.model, "http_503", "", 503)
+        return Opened(200, {}, _one(b"the second"), _nothing)
+
+    async def scene() -> None:
+        async with stage("answer", send=provider, answer_timeout_s=30) as on:
+            asking = asyncio.create_task(on.ask(hedge_after_s=0.01))
+            await until(lambda: len(asked) == 2)
+            go.set()
+            assert await asking == b"the second"
+            assert on.forwarder.counts.hedges_won == 1
+
+    played(scene)
+
+
 def test_both_of_a_hedge_may_fail() -> None:
     async def scene() -> None:
         async with stage("hang", "503") as on:
