@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from foundation.ids import new_id
+from router.dialects import Asked
 from router.roster import Target
-from router.wire import ChatBody
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -18,15 +18,20 @@ class Call:
     """A call, and its clock.
 
     Attributes:
-        target: who answers; None if it was refused before that was known.
-        asked: what was asked; None if it could not be read.
-        attributes: what is kept of it beside the columns of its record.
+        target: who was chosen to answer; None if it was refused before that was known.
+        asked: what was asked, as it is sent; None if it could not be read.
+        key: name of the caller's key; empty without one.
+        attempts: whom the forwarder asked, and what became of it.
+        fallback_of: the version or model that was chosen, if another one answered in its stead.
+        answered_by: who answered, once somebody has.
+        cached: whether the answer was given before.
     """
 
     role: str
     target: Target | None = None
-    asked: ChatBody | None = None
+    asked: Asked | None = None
     id: UUID = field(default_factory=new_id)
+    key: str = ""
     project: str | None = None
     task_type: str | None = None
     difficulty: str | None = None
@@ -35,6 +40,10 @@ class Call:
     unit: str | None = None
     experiment_id: UUID | None = None
     arm: str | None = None
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    fallback_of: str | None = None
+    answered_by: Target | None = None
+    cached: bool = False
     ttft_ms: float | None = None
     cost_usd: float | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -50,17 +59,24 @@ class Call:
         told = [(b"x-flywheel-interaction-id", str(self.id).encode())]
         if self.arm is not None:
             told.append((b"x-flywheel-arm", self.arm.encode()))
-        if self.target is not None and self.target.version_name is not None:
-            told.append((b"x-flywheel-model-version", self.target.version_name.encode()))
+        answering = self.answered_by or self.target
+        if answering is not None and answering.version_name is not None:
+            told.append((b"x-flywheel-model-version", answering.version_name.encode()))
         return told
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a call ended: the bytes of its answer, and what went wrong if something did."""
+    """How a call ended: the bytes of its answer, and what went wrong if something did.
+
+    Attributes:
+        pieces: what the upstream said.
+        is_native: whether it said that in the dialect of the call, not in that of chats.
+    """
 
     status: str
     pieces: Sequence[bytes] = ()
     is_stream: bool = False
     error_type: str | None = None
     error: str | None = None
+    is_native: bool = True

@@ -1,34 +1,37 @@
 """The two lanes to a model: bytes straight to an OpenAI-compatible server, or through litellm.
 
-Both give an `Opened` answer: a status, headers, and bytes in OpenAI's shape as they arrive. What
-fails before there is an answer is an `UpstreamFailed` with the status the client will see.
+Both give an `Opened` answer: a status, headers, and bytes as they arrive: in the dialect that was
+asked where the upstream speaks it, else those of a chat. What fails before there is an answer is an
+`UpstreamFailed` with the status the client will see.
 """
 
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from types import MappingProxyType
 
 import aiohttp
 from starlette.concurrency import run_in_threadpool
 
 from foundation import llm
 from foundation.errors import FlywheelError
-from foundation.settings import LOOPBACK
 from router import http1
 from router.call import RawHeaders
+from router.dialects import CHAT, Asked, Dialect
+from router.dialects.chat import as_event
 from router.guard import UNREACHABLE
-from router.http1 import Timeouts
 from router.roster import Target
-from router.wire import DONE, ChatBody, as_event
 
 log = logging.getLogger(__name__)
 
-WAITS = Timeouts()
+DONE_EVENT = b"data: [DONE]\n\n"
+
+Headers = tuple[tuple[str, str], ...]
+
+SENT_HEADERS: Headers = (("content-type", "application/json"), ("accept-encoding", "identity"))
 
 PASSED_HEADERS = ("content-type", "x-request-id", "retry-after", "openai-processing-ms")
 
@@ -56,12 +59,16 @@ class UpstreamFailed(FlywheelError):
 
 @dataclass
 class Opened:
-    """An answer that has begun: its status, the headers to pass on, and its bytes."""
+    """An answer that has begun: its status, the headers to pass on, and its bytes.
+
+    `is_native` says that they are in the dialect that was asked, not those of a chat.
+    """
 
     status: int
     headers: dict[str, str]
     body: AsyncIterator[bytes]
     aclose: Callable[[], Awaitable[None]]
+    is_native: bool = True
 
     @property
     def is_stream(self) -> bool:
@@ -101,58 +108,73 @@ class Client:
 
 
 async def open_answer(
-    client: Client, target: Target, chat: ChatBody, timeouts: Timeouts = WAITS
+    client: Client, target: Target, asked: Asked, given: Mapping[str, str] = MappingProxyType({})
 ) -> Opened:
-    """Send a chat request to its target.
+    """Send a request to its target, as a chat where it does not speak the request's dialect.
+
+    Args:
+        client: of this process.
+        target: who is asked.
+        asked: what.
+        given: the caller's headers; the dialect says which are the upstream's to read.
 
     Raises:
         UpstreamFailed: no answer.
+        BadInput: it asks for what a chat cannot do.
     """
-    if target.upstream is None:
-        return await _open_litellm(target, chat)
-    url, body = target.upstream.chat_url, chat.with_model(target.model)
-    proxy = _proxy_for(url)
-    if proxy is not None:
-        return await _open_proxied(client.proxied(), proxy, target, body, timeouts)
-    headers = _headers(target.upstream.api_key)
+    upstream = target.upstream
+    if upstream is None:
+        return await _open_litellm(target, asked)
+    is_native = asked.dialect.name in upstream.dialects
+    dialect = asked.dialect if is_native else CHAT
+    body = asked.with_model(target.model) if is_native else asked.as_chat(target.model)
+    url = f"{upstream.base_url}{dialect.native_path}"
+    headers = _head(_headers(dialect, upstream.api_key, given))
+    if upstream.proxy is not None:
+        return await _open_proxied(client.proxied(), target, url, headers, body, is_native)
     with _said(target.model):
-        answer = await client.direct.post(url, headers, body, timeouts)
+        answer = await client.direct.post(url, headers, body, upstream.timeouts)
     kept = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
 
     async def close() -> None:
         answer.close()
 
-    return Opened(answer.status, kept, _pieces(answer.pieces(), target.model), close)
+    pieces = _pieces(answer.pieces(), target.model)
+    return Opened(answer.status, kept, pieces, close, is_native)
+
+
+def _headers(dialect: Dialect, key: str | None, given: Mapping[str, str]) -> Headers:
+    return (*SENT_HEADERS, *dialect.headers(key, given).items())
 
 
 @lru_cache(maxsize=1024)
-def _headers(api_key: str | None) -> bytes:
-    lines = ["content-type: application/json", "accept-encoding: identity"]
-    if api_key:
-        lines.append(f"authorization: Bearer {api_key}")
-    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+def _head(headers: Headers) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
 
 
 async def _open_proxied(
-    client: aiohttp.ClientSession, proxy: str, target: Target, body: bytes, timeouts: Timeouts
+    client: aiohttp.ClientSession,
+    target: Target,
+    url: str,
+    head: bytes,
+    body: bytes,
+    is_native: bool,
 ) -> Opened:
     assert target.upstream is not None
-    lines = _headers(target.upstream.api_key).decode("latin-1").splitlines()
-    headers = dict(line.split(": ", 1) for line in lines)
-    waits = aiohttp.ClientTimeout(
-        total=None, sock_connect=timeouts.connect_s, sock_read=timeouts.answer_s
+    headers = dict(line.split(": ", 1) for line in head.decode("latin-1").splitlines())
+    waits, proxy = target.upstream.timeouts, target.upstream.proxy
+    timeout = aiohttp.ClientTimeout(
+        total=None, sock_connect=waits.connect_s, sock_read=max(waits.answer_s, waits.idle_s)
     )
     with _said(target.model):
-        answer = await client.post(
-            target.upstream.chat_url, data=body, headers=headers, proxy=proxy, timeout=waits
-        )
+        answer = await client.post(url, data=body, headers=headers, proxy=proxy, timeout=timeout)
     kept = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
 
     async def close() -> None:
         answer.close()  # of an answer read to its end, this leaves the connection open
 
     pieces = _pieces(answer.content.iter_any(), target.model)
-    return Opened(answer.status, kept, pieces, close)
+    return Opened(answer.status, kept, pieces, close, is_native)
 
 
 async def _pieces(pieces: AsyncIterator[bytes], model: str) -> AsyncIterator[bytes]:
@@ -174,31 +196,24 @@ def _said(model: str, lost: str = UNREACHABLE) -> Iterator[None]:
         raise UpstreamFailed(model, lost, str(error)) from error
 
 
-@lru_cache(maxsize=1024)
-def _proxy_for(url: str) -> str | None:
-    """Return the environment's proxy for a URL; calls to this machine never take one."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if host in LOOPBACK or proxy_bypass(host):
-        return None
-    return getproxies().get(parts.scheme)
-
-
-async def _open_litellm(target: Target, chat: ChatBody) -> Opened:
-    request = {name: chat.values[name] for name in CHAT_PARAMETERS & chat.values.keys()}
+async def _open_litellm(target: Target, asked: Asked) -> Opened:
+    chat, is_native = asked.chat, asked.dialect is CHAT
+    request = {name: chat[name] for name in CHAT_PARAMETERS & chat.keys()}
     request["model"] = target.model
     # Its first use imports litellm, which takes seconds: not on the loop that everybody shares.
     await run_in_threadpool(llm.custom_logger_base)
     try:
-        if not chat.stream:
+        if not asked.stream:
             answer = json.dumps(await llm.acomplete(request)).encode()
-            return Opened(200, {"content-type": "application/json"}, _one(answer), _nothing)
+            return Opened(
+                200, {"content-type": "application/json"}, _one(answer), _nothing, is_native
+            )
         chunks = llm.astream(request)
         first = await anext(chunks, None)  # a refusal comes with the first chunk, not before
     except llm.ProviderError as error:
         raise UpstreamFailed(target.model, error.kind, str(error), error.status) from error
     events = _events(first, chunks, target)
-    return Opened(200, {"content-type": EVENT_STREAM}, events, events.aclose)
+    return Opened(200, {"content-type": EVENT_STREAM}, events, events.aclose, is_native)
 
 
 async def _events(
@@ -211,7 +226,7 @@ async def _events(
             yield as_event(chunk)
     except llm.ProviderError as error:
         raise UpstreamFailed(target.model, error.kind, str(error)) from error
-    yield b"data: " + DONE + b"\n\n"
+    yield DONE_EVENT
 
 
 async def _one(answer: bytes) -> AsyncIterator[bytes]:

@@ -22,16 +22,18 @@ import orjson
 from sqlmodel import Session
 
 from collector.direct import DirectTransport
-from collector.record import AsSent, plain, snapshot
+from collector.record import USAGE_COLUMNS, AsSent, plain, snapshot
 from collector.sender import INTERACTION, Sender
 from collector.spool import Spool
 from collector.spool.prepare import Preparer
-from collector.streams import assemble
 from collector.tables import CUT, ERROR, SUCCESS
+from foundation.prices import cost_usd
+from router import usage
+from router.behaviour import behaviour_of
 from router.call import Call, Ending
+from router.dialects import CHAT, DIALECTS, recorded_answer, recorded_stream
 from router.experiment import record_call
 from router.guard import counts_for_version
-from router.wire import read_stream
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +70,11 @@ def line_of(call: Call, ending: Ending, latency_ms: float) -> bytes:
         "at": call.at,
         "columns": _columns(call, ending, latency_ms),
     }
+    if call.asked is not None and call.asked.dialect is not CHAT:
+        line |= {"dialect": call.asked.dialect.name, "native": ending.is_native}
     if call.episode_id is not None:
         line["episode"] = str(call.episode_id)
-    line["request"] = AsSent(call.asked.text.encode()) if call.asked is not None else {}
+    line["request"] = AsSent(call.asked.body) if call.asked is not None else {}
     if ending.is_stream:
         line[STREAM] = AsSent(orjson.dumps(b"".join(ending.pieces).decode("utf-8", "replace")))
     else:
@@ -96,7 +100,7 @@ def _columns(call: Call, ending: Ending, latency_ms: float) -> dict[str, Any]:
         "source": SOURCE,
         "attributes": _attributes(call, ending),
     }
-    target = call.target
+    target = call.answered_by or call.target
     if target is not None:
         columns["model_version_id"] = target.version_id and str(target.version_id)
         columns["gen_ai_provider_name"] = target.upstream.name if target.upstream else "litellm"
@@ -105,43 +109,58 @@ def _columns(call: Call, ending: Ending, latency_ms: float) -> dict[str, Any]:
 
 
 def _attributes(call: Call, ending: Ending) -> dict[str, Any] | None:
-    found = call.attributes
-    if call.difficulty is not None:
-        found = {**found, "difficulty": call.difficulty}
-    if ending.error:
-        found = {**found, "error": ending.error}
-    return found or None
+    """Return what is kept beside the columns; attempts only where one was not enough."""
+    found = {
+        **call.attributes,
+        "key": call.key,
+        "difficulty": call.difficulty,
+        "attempts": call.attempts if len(call.attempts) > 1 else None,
+        "fallback_of": call.fallback_of,
+        usage.CACHED: call.cached,
+        "error": ending.error,
+    }
+    return {name: value for name, value in found.items() if value} or None
 
 
 class CallPreparer(Preparer):
-    """Builds the records of calls whose answer is still the text of a stream, and scrubs them.
+    """Builds the records of calls from what went by in any dialect, and scrubs them.
 
     Any process can: the streams of a killed gateway are put together by the next one.
     """
 
     def build(self, line: Mapping[str, Any]) -> dict[str, Any]:
         """Return the record of a raw line; what cannot be read of its answer is left out."""
+        if STREAM not in line and "dialect" not in line:
+            return super().build(line)
         try:
-            return super().build(_assembled(line) if STREAM in line else line)
+            return super().build(_as_chat(line))
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             log.exception("call %s: its answer cannot be read and is left out", line["id"])
             columns = line["columns"] | _ended(ERROR, "unreadable_answer")
             return super().build({**line, "columns": columns, "response": None})
 
 
-def _assembled(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a line with its stream put together.
+def _as_chat(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line with its call as a chat.
 
     A stream that did not end as it should is `cut`, and one that says an error is an `error`,
     whatever the bytes around it.
     """
-    read = read_stream([line[STREAM].encode()])
-    columns = line["columns"]
-    if read.error is not None:
-        columns = columns | _ended(ERROR, str(read.error.get("code") or read.error.get("type")))
-    elif columns["status"] == SUCCESS and not read.ended:
-        columns = columns | _ended(CUT, "upstream_cut")
-    return {**line, "columns": columns, "response": plain(assemble(read.chunks))}
+    dialect, is_native = DIALECTS[line.get("dialect", CHAT.name)], line.get("native", True)
+    asked, columns = line["request"], {**line["columns"]}
+    if STREAM in line:
+        told = recorded_stream(dialect, asked, line[STREAM].encode(), is_native=is_native)
+        if told.error is not None:
+            columns |= _ended(ERROR, str(told.error.get("code") or told.error.get("type")))
+        elif columns["status"] == SUCCESS and not told.ended:
+            columns |= _ended(CUT, "upstream_cut")
+    else:
+        told = recorded_answer(dialect, asked, line["response"], is_native=is_native)
+    columns["gen_ai_operation_name"] = dialect.operation
+    if told.exact is not None:
+        columns["attributes"] = {**(columns.get("attributes") or {}), "exact": told.exact}
+    said = {"request": told.request, "response": told.response, "columns": columns}
+    return {**line, **plain(said)}
 
 
 def _ended(status: str, error_type: str) -> dict[str, Any]:
@@ -155,18 +174,34 @@ class IngestTransport(DirectTransport):
         super().__init__(max_record_bytes=ANY_SIZE)
 
     def note(self, session: Session, records: Sequence[dict[str, Any]]) -> None:
-        """Count the calls that the gateway answered for an experiment."""
-        for record in records:
-            if record.get("source") != SOURCE or not record.get("experiment_id"):
+        """Count the calls that the gateway answered, for their experiments and for the usage."""
+        own = [record for record in records if record.get("source") == SOURCE]
+        for record in own:
+            if not record.get("experiment_id"):
                 continue
             if counts_for_version(record["status"], record.get("error_type")):
-                record_call(
-                    session,
-                    UUID(record["experiment_id"]),
-                    record["unit_id"],
-                    error=record["status"] == ERROR,
-                    latency_ms=record.get("latency_ms"),
-                )
+                _count_for_experiment(session, record)
+        usage.count(session, own)
+
+
+def _count_for_experiment(session: Session, record: Mapping[str, Any]) -> None:
+    attributes, response = record.get("attributes") or {}, record.get("response")
+    asked, said = (record.get(name) or 0 for name in USAGE_COLUMNS)
+    model, provider = record.get("gen_ai_request_model"), record.get("gen_ai_provider_name")
+    behaved = behaviour_of(record["request"], response)
+    record_call(
+        session,
+        UUID(record["experiment_id"]),
+        record["unit_id"],
+        error=record["status"] == ERROR,
+        latency_ms=None if attributes.get(usage.CACHED) else record.get("latency_ms"),
+        cost_usd=cost_usd(model or "", provider, asked, said) or 0.0,
+        tokens=asked + said,
+        refused=behaved.refused,
+        tool_calls=behaved.tool_calls,
+        bad_tool_calls=behaved.bad_tool_calls,
+        fallback="fallback_of" in attributes,
+    )
 
 
 class Recorder:

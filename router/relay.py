@@ -1,61 +1,76 @@
-"""Passes a stream on as it arrives, and records it however it ends."""
+"""Passes a stream on as it arrives, translated where need be, and notes all of it."""
+
+from collections.abc import Callable
 
 from starlette.types import Send
 
-from collector.tables import CUT, ERROR, SUCCESS
 from router.asgi import send_piece
-from router.call import Call, Ending
+from router.call import Call, RawHeaders
+from router.dialects import CHAT, Translator
+from router.dialects.dialect import EndWatch
 from router.lanes import Opened, UpstreamFailed
-from router.recording import Recorder
-from router.wire import DONE_EVENT, LONGEST_DONE, as_event, error_body
 
 
 class Relay:
     """One streamed answer on its way.
 
-    The part that says `[DONE]` is held back until the record is in the spool. When the caller
-    leaves, the upstream is cancelled and what had arrived is recorded as cut; when the upstream
+    The event that ends the stream is held back until the call is recorded. When the upstream
     breaks, the caller is sent the error as the last event.
+
+    Attributes:
+        pieces: what the upstream has said so far.
+        failure: why it said no more, if it broke.
     """
 
-    __slots__ = ("_call", "_opened", "_pieces", "_recorded", "_recorder")
+    __slots__ = ("_call", "_opened", "_record", "_translator", "_watch", "failure", "pieces")
 
-    def __init__(self, recorder: Recorder, call: Call, opened: Opened) -> None:
-        self._recorder, self._call, self._opened = recorder, call, opened
-        self._pieces: list[bytes] = []
-        self._recorded = False
+    def __init__(self, call: Call, opened: Opened, record: Callable[[], None]) -> None:
+        assert call.asked is not None
+        dialect = call.asked.dialect
+        self.pieces: list[bytes] = []
+        self.failure: UpstreamFailed | None = None
+        self._call, self._opened, self._record = call, opened, record
+        self._translator: Translator | None = None
+        self._watch: EndWatch | None = None
+        if opened.is_native or dialect is CHAT:
+            self._watch = dialect.watch_end()
+        else:
+            self._translator = dialect.translator(call.asked, call.id.hex)
 
-    async def pass_on(self, send: Send) -> None:
-        """Send all but the end of the answer's body."""
-        headers = [*self._opened.raw_headers(), *self._call.headers()]
+    async def pass_on(self, send: Send, headers: RawHeaders) -> None:
+        """Send the answer but for the end of its body; it is recorded by then."""
         await send(
             {"type": "http.response.start", "status": self._opened.status, "headers": headers}
         )
-        tail = b"\n"
         try:
             async for piece in self._opened.body:
                 if self._call.ttft_ms is None:
                     self._call.ttft_ms = self._call.elapsed_ms()
-                self._pieces.append(piece)
-                seen = tail + piece
-                tail = seen[-LONGEST_DONE:]
-                if b"[DONE]" in seen and DONE_EVENT.search(seen):
-                    self.record(SUCCESS)
-                await send_piece(send, piece)
+                self.pieces.append(piece)
+                said, is_last = self._said(piece)
+                if is_last:
+                    self._record()
+                if said:
+                    await send_piece(send, said)
+            last = self._translator.end() if self._translator is not None else b""
         except UpstreamFailed as error:
-            self.record(ERROR, error.kind, str(error))
-            said = error_body(str(error), "upstream_error", error.kind)
-            await send_piece(send, b"\n\n" + as_event(said))
+            self.failure = error
+            last = self._farewell(error)
         finally:
             await self._opened.aclose()
-        self.record(SUCCESS)
+        self._record()
+        if last:
+            await send_piece(send, last)
 
-    def leave(self) -> None:
-        """Record what had arrived when the caller left."""
-        self.record(CUT, "client_gone")
+    def _said(self, piece: bytes) -> tuple[bytes, bool]:
+        """Return what the caller is told of a piece, and whether the stream ends with it."""
+        if self._translator is not None:
+            return self._translator.feed(piece), self._translator.ended
+        assert self._watch is not None
+        return piece, self._watch.feed(piece)
 
-    def record(self, status: str, error_type: str | None = None, error: str | None = None) -> None:
-        """Put the call into the spool, unless it is there."""
-        if not self._recorded:
-            self._recorded = True
-            self._recorder.keep(self._call, Ending(status, self._pieces, True, error_type, error))
+    def _farewell(self, error: UpstreamFailed) -> bytes:
+        assert self._call.asked is not None
+        if self._translator is not None:
+            return self._translator.fail(str(error), error.kind)
+        return self._call.asked.dialect.error_event(str(error), error.kind)

@@ -4,7 +4,7 @@ The gateway takes a new picture about once a second and answers every call from 
 call costs no query, and a database that is away leaves the last picture standing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 
 from router.emergency import baselines
 from router.experiment import running_experiments
+from router.policy import list_policies
 from router.tables import TREATMENT, Experiment, RoleServing
 from router.upstreams import Upstream, upstream_of
 from trainer import registry
@@ -44,12 +45,19 @@ class LiveExperiment:
 
 @dataclass(frozen=True)
 class Roster:
-    """Who serves each role, what runs, and every version by its name."""
+    """Who serves each role, what runs, and every version by its name.
+
+    Attributes:
+        stages: of the versions, by their ids.
+        access: by role, what its policy changes in who may ask for which stage by name.
+    """
 
     serving: dict[str, Target] = field(default_factory=dict)
     experiments: dict[str, LiveExperiment] = field(default_factory=dict)
     versions: dict[str, Target] = field(default_factory=dict)
     upstreams: tuple[Upstream, ...] = ()
+    stages: dict[UUID, str] = field(default_factory=dict)
+    access: dict[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
 
     def find(self, model: str) -> Target | None:
         """Return the target of a plain model name, or None if nobody answers for it.
@@ -90,6 +98,12 @@ def take(session: Session, engine: Upstream, upstreams: Sequence[Upstream]) -> R
         },
         versions=named,
         upstreams=tuple(upstreams),
+        stages={key: row.stage for key, row in versions.items()},
+        access={
+            role: policy.settings["access"]
+            for role, policy in list_policies(session).items()
+            if policy.settings.get("access")
+        },
     )
 
 

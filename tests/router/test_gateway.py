@@ -55,7 +55,7 @@ def world(session, make_version, upstream, monkeypatch) -> Iterator[SimpleNamesp
         with openai_client(gateway.url) as client:
             yield SimpleNamespace(
                 url=gateway.url, client=client, upstream=upstream, first=first,
-                gateway=gateway.app.gateway,
+                gateway=gateway.app.board,
             )  # fmt: skip
 
 
@@ -202,7 +202,8 @@ def test_an_upstream_error_is_passed_on_and_recorded(world) -> None:
     row, payload = stored(caught.value.response.headers["x-flywheel-interaction-id"])
     assert (row.status, row.completed, row.error_type) == ("error", False, "told_to")
     assert payload.response is None
-    assert payload.attributes == {"error": "told to fail"}
+    assert payload.attributes["error"] == "told to fail"
+    assert [one["status"] for one in payload.attributes["attempts"]] == [429, 429]
 
 
 @pytest.mark.parametrize(
@@ -363,6 +364,7 @@ def test_half_a_request_is_refused(world) -> None:
 def test_a_key_is_asked_for_where_one_is_set(world, monkeypatch) -> None:
     monkeypatch.setenv("FLYWHEEL_API_KEY", "sesame")
     get_settings.cache_clear()
+    eventually(lambda: world.gateway.keyring.master)
     with pytest.raises(openai.AuthenticationError):
         world.client.chat.completions.create(**ask("say hi"))
     with pytest.raises(openai.AuthenticationError):
@@ -408,7 +410,7 @@ def holds(file: Path, secret: bytes) -> bool:
 
 @pytest.fixture
 def live(world, session, make_version) -> ab.Experiment:
-    treatment = make_version()
+    treatment = make_version(kind="external", base_model="expert")
     running = ab.start(session, "coder", treatment, ab.PLANS["demo"], "ada")
     session.commit()
     eventually(lambda: "coder" in world.gateway.roster.experiments)

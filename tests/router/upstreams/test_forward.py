@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from odd_server import ANSWER, OddServer
 
+from router.dialects import Asked, read
 from router.guard import UNREACHABLE
 from router.lanes import Client, Opened, UpstreamFailed, open_answer
 from router.roster import Target
@@ -19,9 +20,8 @@ from router.upstreams.config import CallRules, Defaults, GatewayConfig, TargetEn
 from router.upstreams.forward import TIMEOUT, UNWANTED_S, Forwarder, NobodyAnswers, Send
 from router.upstreams.health import DOWN, UP
 from router.upstreams.server import Upstream
-from router.wire import ChatBody, read_chat
 
-ASKED = read_chat(b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}')
+ASKED = read(b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}')
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Call:
 class Stage:
     """A forwarder before servers named a, b, c; each call goes to `a`, else by its rules."""
 
-    forwarder: Forwarder[ChatBody]
+    forwarder: Forwarder[Asked]
     servers: tuple[OddServer, ...]
     calls: list[Call] = field(default_factory=list)
 
@@ -65,7 +65,7 @@ FALLBACK = {"fallbacks": (TargetEntry("b", "other"),)}
 
 @asynccontextmanager
 async def stage(
-    *moods: str, defaults: Defaults | None = None, send: Send[ChatBody] | None = None, **fields: Any
+    *moods: str, defaults: Defaults | None = None, send: Send[Asked] | None = None, **fields: Any
 ) -> AsyncIterator[Stage]:
     servers = tuple(OddServer(mood) for mood in moods)
     for server in servers:
@@ -77,9 +77,9 @@ async def stage(
     config = GatewayConfig(upstreams, defaults=defaults or Defaults(cooldown_s=0.4))
     client = Client()
 
-    async def straight(target: Target, asked: ChatBody) -> Opened:
+    async def straight(target: Target, asked: Asked) -> Opened:
         assert target.upstream is not None
-        return await open_answer(client, target, asked, target.upstream.timeouts)
+        return await open_answer(client, target, asked)
 
     forwarder = Forwarder(send or straight, config, rng=random.Random(1))
     try:
@@ -378,7 +378,7 @@ def test_a_hedge_asks_a_sole_server_twice_and_the_first_may_win() -> None:
 def test_of_two_answers_at_once_one_is_taken_and_the_other_closed() -> None:
     go, closed, asked = asyncio.Event(), [], []
 
-    async def provider(target: Target, request: ChatBody) -> Opened:
+    async def provider(target: Target, request: Asked) -> Opened:
         number = len(asked)
         asked.append(target.model)
 
@@ -468,7 +468,7 @@ def test_a_caller_who_leaves_takes_the_call_along(hedge: float | None) -> None:
 def test_providers_are_tried_by_one_call_after_the_cooldown() -> None:
     now, asked, mood = [0.0], [], ["away"]
 
-    async def provider(target: Target, request: ChatBody) -> Opened:
+    async def provider(target: Target, request: Asked) -> Opened:
         asked.append(target.model)
         if mood[0] == "hang":
             await asyncio.sleep(3600)
@@ -517,7 +517,7 @@ async def _nothing() -> None:
 def test_what_a_provider_will_not_take_is_passed_on() -> None:
     asked = []
 
-    async def provider(target: Target, request: ChatBody) -> Opened:
+    async def provider(target: Target, request: Asked) -> Opened:
         asked.append(target.model)
         raise UpstreamFailed(target.model, "BadRequestError", "", 400)
 

@@ -1,0 +1,297 @@
+"""One call at the gateway, from its headers to its record.
+
+Who calls, what is asked, who answers, what it may take: each step can refuse, and a refusal is
+recorded like an answer wherever it is known which role asked. Whatever the upstream does counts for
+the arm that was assigned.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Receive, Send
+
+from collector.tables import CUT, ERROR, SUCCESS
+from foundation.errors import BadInput, FlywheelError
+from foundation.settings import get_settings
+from router.asgi import Departure, read_body, send_json, send_whole
+from router.budget import Reservation
+from router.call import Call, Ending, RawHeaders
+from router.dialects import CHAT, Asked, Dialect, read_error
+from router.estimates import estimate, input_tokens
+from router.guard import REFUSED
+from router.keys import Caller
+from router.labels import Labels, labels_of
+from router.lanes import Opened, UpstreamFailed
+from router.limits import LimitReached
+from router.paths import Place
+from router.promote import require_role
+from router.relay import Relay
+from router.spending import spent_on
+from router.switchboard import ROLE_PREFIX, Outgoing, Switchboard
+from router.upstreams.config import CallRules
+from router.upstreams.forward import NobodyAnswers
+from router.upstreams.parameters import applied
+
+CALLERS_FAULT = frozenset({400, 413, 422})
+"""Statuses by which an upstream says that the request itself is wrong."""
+
+CODES: Mapping[int, str] = {401: "invalid_api_key", 403: "forbidden", 404: "not_found"}
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request at the gateway's door: what it says, and the way back to its caller."""
+
+    place: Place
+    headers: dict[str, str]
+    receive: Receive
+    send: Send
+
+
+async def converse(board: Switchboard, dialect: Dialect, exchange: Exchange) -> None:
+    """Answer a call in a dialect, whole or as a stream."""
+    conversation = Conversation(board, dialect, exchange)
+    try:
+        await conversation.prepare()
+    except FlywheelError as error:
+        return await conversation.refuse(error)
+    departure = Departure(exchange.receive)
+    try:
+        await conversation.answer(departure)
+    except FlywheelError as error:
+        departure.stop()
+        await conversation.refuse(error)
+    except asyncio.CancelledError:
+        conversation.record(CUT, "client_gone")
+        task = asyncio.current_task()
+        if not departure.happened or task is None or task.uncancel() > 0:
+            raise
+    finally:
+        departure.stop()
+        conversation.end()
+
+
+class Conversation:
+    """A call and all that belongs to it while it is on its way."""
+
+    def __init__(self, board: Switchboard, dialect: Dialect, exchange: Exchange) -> None:
+        self.board, self.dialect, self.exchange = board, dialect, exchange
+        self.role = exchange.place.role or exchange.headers.get("x-flywheel-role")
+        self.asked: Asked | None = None
+        self.call: Call | None = None
+        self.rules = CallRules()
+        self._reservation: Reservation | None = None
+        self._opened: Opened | None = None
+        self._relay: Relay | None = None
+        self._pieces: Sequence[bytes] = ()
+        self._recorded = False
+
+    # Before it is sent
+
+    async def prepare(self) -> None:
+        """Find out who asks for what, who answers it, and whether it may; raises FlywheelError."""
+        headers, board = self.exchange.headers, self.board
+        caller = board.keyring.identify(headers)
+        labels = labels_of(headers, self.exchange.place)
+        limit = get_settings().max_prompt_bytes
+        asked = self.asked = self.dialect.read(await read_body(self.exchange.receive, limit))
+        call = self.call = self._call(asked, caller, labels)
+        await board.choose(call, caller, asked.model)
+        assert call.target is not None
+        rules = board.config.rules_for(
+            call.role, asked.model, call.target.version_name, call.target.model
+        )
+        self.rules, call.asked = rules, applied(asked, rules)
+        await self._reserve(call, call.asked, caller)
+
+    def _call(self, asked: Asked, caller: Caller, labels: Labels) -> Call:
+        model = asked.model
+        role = model.removeprefix(ROLE_PREFIX) if model.startswith(ROLE_PREFIX) else labels.role
+        if role is None:
+            raise BadInput(
+                "role of a call",
+                None,
+                f"the agent role that asks {model!r}",
+                "Send the header x-flywheel-role, use /r/<role>/v1, or ask model role:<role>.",
+            )
+        self.role = role
+        require_role(role)
+        caller.require_role(role)
+        return Call(
+            role,
+            asked=asked,
+            key=caller.name,
+            project=caller.project(labels.project),
+            task_type=labels.task_type,
+            difficulty=labels.difficulty,
+            episode_id=labels.episode_id,
+            parent_id=labels.parent_id,
+            unit=labels.unit,
+        )
+
+    async def _reserve(self, call: Call, asked: Asked, caller: Caller) -> None:
+        assert call.target is not None
+        upstream = call.target.upstream
+        may_take = estimate(
+            asked.body,
+            0 if self.dialect.name == "embeddings" else asked.max_output_tokens,
+            call.target.model,
+            upstream.name if upstream else None,
+            _n_answers(asked),
+        )
+        self._reservation = await self.board.budgets.reserve(
+            caller, call.role, call.project, may_take.tokens, may_take.cost_usd
+        )
+
+    # The answer
+
+    async def answer(self, departure: Departure) -> None:
+        """Have it answered, and pass the answer on.
+
+        Raises:
+            UpstreamFailed: no answer.
+            BadInput: it asks for what its upstream cannot do.
+        """
+        call = self.call
+        assert call is not None
+        assert call.asked is not None
+        assert call.target is not None
+        outgoing = Outgoing(call.asked, self.exchange.headers)
+        opened = await self.board.forwarder.open(call, call.target, self.rules, outgoing)
+        self._opened = opened
+        if opened.status < 400 and call.asked.stream and opened.is_stream:
+            return await self._stream(call, opened, departure)
+        body = await opened.read()
+        self._pieces = [body]
+        departure.stop()
+        if opened.status >= 400:
+            return await self._pass_error_on(opened, body)
+        await self._pass_on(call, opened, body)
+
+    async def _stream(self, call: Call, opened: Opened, departure: Departure) -> None:
+        relay = self._relay = Relay(call, opened, self._record_stream)
+        self._pieces = relay.pieces
+        await relay.pass_on(self.exchange.send, [*opened.raw_headers(), *call.headers()])
+        departure.stop()
+        await self.exchange.send({"type": "http.response.body", "body": b""})
+
+    def _record_stream(self) -> None:
+        failure = self._relay.failure if self._relay is not None else None
+        if failure is None:
+            self.record(SUCCESS)
+        else:
+            self.record(ERROR, failure.kind, str(failure))
+
+    async def _pass_on(self, call: Call, opened: Opened, body: bytes) -> None:
+        assert call.asked is not None
+        assert call.target is not None
+        spoken = self.dialect if opened.is_native else CHAT
+        values = spoken.read_answer(body)
+        if values is None:
+            answering = call.answered_by or call.target
+            self.board.forwarder.blame(answering, "upstream_garbage")
+            self._pieces = ()
+            raise UpstreamFailed(answering.model, "upstream_garbage", f"{body[:100]!r}")
+        call.ttft_ms = call.elapsed_ms()
+        self.record(SUCCESS)
+        headers = [*opened.raw_headers(), *call.headers()]
+        if not opened.is_native and self.dialect is not CHAT:
+            said = self.dialect.answer(values, call.asked, call.id.hex)
+            return await send_json(self.exchange.send, opened.status, said, _untyped(headers))
+        await send_whole(self.exchange.send, opened.status, headers, body)
+
+    async def _pass_error_on(self, opened: Opened, body: bytes) -> None:
+        """Pass an upstream's refusal on in the words of the dialect, and record it."""
+        assert self.call is not None
+        status, told = opened.status, read_error(opened.status, body)
+        kind = f"{REFUSED}{told.kind}" if status in CALLERS_FAULT else told.kind
+        self._pieces = ()
+        self.record(ERROR, kind, told.message)
+        said = self.dialect.error(told.message, "upstream_error", told.kind, status)
+        if isinstance(said.get("error"), dict) and "param" in said["error"]:
+            said = {"error": {**said["error"], **told.given}}
+        headers = [*_untyped(opened.raw_headers()), *self.call.headers()]
+        await send_json(self.exchange.send, status, said, headers)
+
+    # The end
+
+    async def refuse(self, error: FlywheelError) -> None:
+        """Answer with one of our errors, and record it wherever the role is known."""
+        status, kind, code = _worded(error)
+        is_ours = not isinstance(error, UpstreamFailed) or status in CALLERS_FAULT
+        error_type = code or type(error).__name__
+        self.record(ERROR, f"{REFUSED}{error_type}" if is_ours else error_type, str(error))
+        said = self.dialect.error(str(error), kind, code, status)
+        if isinstance(error, BadInput) and "param" in said.get("error", {}):
+            said["error"]["param"] = error.what
+        headers = _headers(error)
+        if self.call is not None:
+            headers += self.call.headers()
+        await send_json(self.exchange.send, status, said, headers)
+
+    def record(self, status: str, error_type: str | None = None, error: str | None = None) -> None:
+        """Put the call into the spool, unless it is there; a role that nobody knows has none."""
+        if self._recorded:
+            return
+        if self.call is None:
+            if self.role not in get_settings().roles:
+                return
+            self.call = Call(self.role, asked=self.asked)
+        self._recorded = True
+        opened = self._opened
+        ending = Ending(
+            status,
+            self._pieces,
+            self._relay is not None,
+            error_type,
+            error,
+            opened is None or opened.is_native,
+        )
+        self.board.recorder.keep(self.call, ending)
+
+    def end(self) -> None:
+        """Settle what the call took."""
+        reservation, call = self._reservation, self.call
+        if reservation is None or call is None or call.asked is None:
+            return
+        if not self._pieces:
+            return reservation.release()
+        spent = spent_on(
+            call.answered_by or call.target,
+            self._pieces,
+            is_stream=self._relay is not None,
+            input_tokens=input_tokens(call.asked.body),
+        )
+        reservation.settle(spent.input_tokens, spent.output_tokens, spent.cost_usd)
+
+
+def _n_answers(asked: Asked) -> int:
+    n = asked.values.get("n")
+    return n if isinstance(n, int) and 0 < n <= 128 else 1
+
+
+def _untyped(headers: RawHeaders) -> RawHeaders:
+    """Return the headers but for the type: the body has become another one."""
+    return [(name, value) for name, value in headers if name != b"content-type"]
+
+
+def _worded(error: FlywheelError) -> tuple[int, str, str | None]:
+    """Return status, kind and code of one of our errors, as OpenAI's API words them."""
+    if isinstance(error, UpstreamFailed):
+        return error.status, "upstream_error", error.kind
+    status = error.http_status
+    if isinstance(error, LimitReached):
+        return status, error.kind, error.code
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return status, kind, CODES.get(status)
+
+
+def _headers(error: FlywheelError) -> RawHeaders:
+    told: dict[str, Any] = {}
+    if isinstance(error, LimitReached):
+        told = error.headers()
+    elif isinstance(error, NobodyAnswers):
+        told = error.headers
+    return [(name.encode(), str(value).encode("latin-1")) for name, value in told.items()]

@@ -1,0 +1,236 @@
+"""The switchboard: who answers a call, from pictures in memory that are renewed every second.
+
+One gateway process has one. Work on the database is done in threads, and never for a call whose
+unit is known already; while the database is away the last pictures stay.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+
+from foundation.database import session_scope
+from foundation.errors import FlywheelError, NotFound
+from router import keys, processes
+from router import roster as rosters
+from router.access import may_join_experiment, require_callable
+from router.assign import unit_of
+from router.budget import Budgets
+from router.call import Call
+from router.dialects import Asked
+from router.experiment import assign
+from router.keys import Caller, Keyring, unread_keyring
+from router.lanes import Client, Opened, open_answer
+from router.promote import require_role
+from router.recording import Recorder
+from router.roster import LiveExperiment, Roster, Target
+from router.upstreams.config import GatewayConfig
+from router.upstreams.forward import Forwarder
+from router.upstreams.routes import model_target
+from router.upstreams.watched import WatchedConfig
+from serving.backends.openai_compatible import ensure_adapter
+from trainer.registry import get_version, version_folder
+
+log = logging.getLogger(__name__)
+
+ROLE_PREFIX = "role:"
+REFRESH_S = 1.0
+MAX_KNOWN_UNITS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request on its way to whoever will answer it."""
+
+    asked: Asked
+    headers: dict[str, str]
+
+
+class Switchboard:
+    """What one gateway process knows and holds: who serves, keys, budgets, connections, records."""
+
+    def __init__(self, watched: WatchedConfig, recorder: Recorder) -> None:
+        self.watched, self.recorder = watched, recorder
+        self.client = Client()
+        self.forwarder: Forwarder[Outgoing] = Forwarder(self._send, watched.config)
+        self.budgets = Budgets()
+        self.roster, self.fresh = Roster(), False
+        self.keyring: Keyring = unread_keyring()
+        self.known_arms: OrderedDict[tuple[UUID, str], str] = OrderedDict()
+        self._refreshing = asyncio.Lock()
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def config(self) -> GatewayConfig:
+        """The gateway's file as it is now."""
+        return self.watched.config
+
+    async def start(self) -> None:
+        """Read everything once, and then again and again."""
+        await self.refresh()
+        await self.budgets.start()
+        self.recorder.start()
+        self._keeper = asyncio.create_task(self._keep_fresh())
+
+    async def close(self) -> None:
+        """Let go of everything; what is recorded is shipped first."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        await self.forwarder.aclose()
+        await self.client.close()
+        await self.budgets.close()
+        await run_in_threadpool(self.recorder.close)
+        await run_in_threadpool(processes.forget, self.budgets.process_id)
+
+    async def refresh(self) -> None:
+        """Take new pictures of who serves and of the keys; the last ones stay if none can be had.
+
+        The gateway's file is read anew too, if it has changed.
+        """
+        async with self._refreshing:
+            if await run_in_threadpool(self.watched.refresh):
+                self.forwarder.use(self.config)
+            try:
+                self.roster, self.keyring = await run_in_threadpool(self._take_pictures)
+                self.fresh = True
+            except (SQLAlchemyError, FlywheelError) as error:
+                if self.fresh:
+                    log.warning("who serves is not known anew, the last picture stays: %s", error)
+                self.fresh = False
+
+    def _take_pictures(self) -> tuple[Roster, Keyring]:
+        with session_scope() as session:
+            processes.tell(session, self.budgets.process_id, self.state())
+            roster = rosters.take(session, self.config.engine, self.config.upstreams)
+            return roster, keys.take(session)
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            await self.refresh()
+
+    def state(self) -> dict[str, Any]:
+        """Return what the health page shows of this process."""
+        return {**self.forwarder.state(), "file": self.watched.told(), "cache": None}
+
+    # Who answers
+
+    async def choose(self, call: Call, caller: Caller, model: str) -> None:
+        """Choose who answers a call that asks for `model`; its assignment is written down here.
+
+        Raises:
+            NotFound: nobody knows the role or the model.
+            Forbidden: the caller may not ask for it.
+        """
+        if model.startswith(ROLE_PREFIX):
+            call.target = await self._target_of_role(call.role)
+            live = self.roster.experiments.get(call.role)
+            if live is not None and may_join_experiment(caller):
+                await self._join(call, live)
+            return
+        target = await self._target_of_model(model)
+        stage = self.roster.stages.get(target.version_id) if target.version_id else None
+        require_callable(caller, call.role, model, stage, self.roster.access.get(call.role))
+        call.target = target
+
+    async def _target_of_role(self, role: str) -> Target:
+        require_role(role)
+        if role not in self.roster.serving:
+            await self.refresh()
+        if role not in self.roster.serving:
+            raise NotFound(
+                "role",
+                role,
+                "a role that somebody serves",
+                "Let a first one serve: flywheel promote VERSION --reason …",
+            )
+        return self.roster.serving[role]
+
+    async def _target_of_model(self, model: str) -> Target:
+        target = self._find(model)
+        if target is None:
+            await self.refresh()
+            target = self._find(model)
+        if target is None:
+            raise NotFound(
+                "model",
+                model,
+                "role:<role>, a model version, a configured model, or provider/model",
+                "GET /v1/models lists what can be asked.",
+            )
+        return target
+
+    def _find(self, model: str) -> Target | None:
+        return model_target(model, self.config) or self.roster.find(model)
+
+    async def _join(self, call: Call, live: LiveExperiment) -> None:
+        """Give a call its arm, if it has a unit."""
+        episode = str(call.episode_id) if call.episode_id else None
+        unit = unit_of(live.row.unit_kind, episode, call.unit, str(call.id))
+        if unit is None:
+            return
+        day = f"{datetime.now(UTC):%Y-%m-%d}"
+        stratum = f"{call.task_type or 'any'}|{call.difficulty or 'any'}|{day}"
+        arm = await self._arm_of(live, unit, stratum)
+        if arm is not None:
+            call.unit, call.arm, call.experiment_id = unit, arm, live.row.id
+            call.target = live.target_of(arm)
+
+    async def _arm_of(self, live: LiveExperiment, unit: str, stratum: str) -> str | None:
+        """Return the arm of a unit, written down before this returns.
+
+        None if the database is away and the unit is new: such a call stays outside the experiment.
+        """
+        key = (live.row.id, unit)
+        if key not in self.known_arms:
+            try:
+                arm = await run_in_threadpool(_assign, live, unit, stratum)
+            except (SQLAlchemyError, FlywheelError) as error:
+                log.warning("unit %s is served outside its experiment: %s", unit, error)
+                return None
+            self.known_arms[key] = arm
+            if len(self.known_arms) > MAX_KNOWN_UNITS:
+                self.known_arms.popitem(last=False)
+        return self.known_arms[key]
+
+    # The way to it
+
+    async def _send(self, target: Target, outgoing: Outgoing) -> Opened:
+        """Send a request to one target; an engine that has lost the adapter is given it again."""
+        opened = await open_answer(self.client, target, outgoing.asked, outgoing.headers)
+        if opened.status != 404 or not target.is_adapter:
+            return opened
+        refusal = await opened.read()
+        if not await run_in_threadpool(_load_adapter, target):
+            return Opened(404, opened.headers, _once(refusal), opened.aclose, opened.is_native)
+        return await open_answer(self.client, target, outgoing.asked, outgoing.headers)
+
+
+def _assign(live: LiveExperiment, unit: str, stratum: str) -> str:
+    with session_scope() as session:
+        return assign(session, live.row, unit, stratum).arm
+
+
+def _load_adapter(target: Target) -> bool:
+    """Have the engine load a version's adapter; False, logged, if that fails."""
+    assert target.upstream is not None
+    try:
+        with session_scope() as session:
+            folder = version_folder(get_version(session, target.model))
+        ensure_adapter(target.upstream.base_url, target.model, folder, target.upstream.api_key)
+    except (SQLAlchemyError, FlywheelError) as error:
+        log.warning("adapter %s cannot be loaded: %s", target.model, error)
+        return False
+    return True
+
+
+async def _once(piece: bytes) -> AsyncIterator[bytes]:
+    yield piece
