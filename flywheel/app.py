@@ -21,9 +21,9 @@ from collector.feedback.api import GITHUB_PATH
 from collector.feedback.credit_rules import get_rules
 from collector.scrub import server_rules
 from flywheel.schema import require_current
-from foundation.access import require_key
+from foundation.access import require_key, require_same_origin
 from foundation.database import get_engine
-from foundation.errors import FlywheelError, NotAuthorised
+from foundation.errors import FlywheelError, Forbidden, NotAuthorised
 from foundation.settings import get_settings
 
 OPEN_PATHS = ("/healthz", "/readyz")
@@ -79,10 +79,16 @@ def ready() -> dict[str, str]:
 async def check_key(
     request: Request, call_next: Callable[[Request], Awaitable[Response]]
 ) -> Response:
-    """Ask for the key on every path but the health checks and what GitHub signs."""
+    """Ask for the key on every path but the health checks and what GitHub signs.
+
+    No page of another site changes anything, either.
+    """
     if request.url.path not in OPEN_PATHS and not _is_signed(request):
         try:
             require_key(request.headers)
+            require_same_origin(request.method, request.headers)
+        except Forbidden as error:
+            return answer_error(request, error)
         except NotAuthorised as error:
             answer = answer_error(request, error)
             answer.headers["WWW-Authenticate"] = 'Basic realm="flywheel"'

@@ -1,16 +1,24 @@
 """Who may open a door: one bearer key for the whole service, compared in constant time.
 
 Without a key the service answers on loopback only (`settings.require_safe_binding`). Scoped keys
-are the gateway's business.
+are the gateway's business. A browser opens the door for every page that it shows, so what changes
+something must come from a page of ours.
 """
 
 import base64
 import binascii
 import hmac
+import re
 from collections.abc import Mapping
+from typing import Final
 
-from foundation.errors import NotAuthorised
-from foundation.settings import get_settings
+from foundation.errors import Forbidden, NotAuthorised
+from foundation.settings import LOOPBACK, get_settings
+
+SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+"""Of requests that change nothing."""
+
+_PORT: Final = re.compile(r":\d*$")
 
 
 def require_key(headers: Mapping[str, str], door: str = "this service") -> None:
@@ -38,3 +46,43 @@ def given_key(headers: Mapping[str, str]) -> str:
         except (binascii.Error, UnicodeDecodeError):
             return ""
     return headers.get("x-api-key", "")
+
+
+def require_same_origin(method: str, headers: Mapping[str, str]) -> None:
+    """Check that no other site's page made a browser send what changes something.
+
+    A browser adds the key that its user gave, or is on the machine that needs none, whichever page
+    asks. It also says where the page is from: `Sec-Fetch-Site`, and `Origin` where the connection
+    is not secure. A client that says neither is no browser. The rule is that of Go's
+    `http.CrossOriginProtection`.
+
+    Raises:
+        Forbidden: another origin sent it, another port of this machine included.
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if method in SAFE_METHODS or site in ("same-origin", "none"):
+        return
+    if site is None and (origin is None or origin.partition("://")[2] == headers.get("host")):
+        return
+    raise Forbidden(
+        "origin of the request", origin or site, "a page of this service", "Send it from there."
+    )
+
+
+def require_own_name(headers: Mapping[str, str]) -> None:
+    """Check, where no key is asked for, that a browser calls this machine by its own name.
+
+    A site may let its name point to 127.0.0.1, and its pages are then of our origin.
+
+    Raises:
+        Forbidden: the host is not a name of the loopback.
+    """
+    host = headers.get("host", "")
+    name = _PORT.sub("", host).strip("[]").lower()
+    if get_settings().api_key is None and name not in LOOPBACK:
+        raise Forbidden(
+            "host of the request",
+            host,
+            f"one of {', '.join(LOOPBACK)} unless FLYWHEEL_API_KEY is set",
+            "Open the page by that address, or set a key.",
+        )

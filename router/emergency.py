@@ -40,9 +40,8 @@ def _stop_role(session: Session, role: str, reason: str, actor: str) -> Decision
     policy = locked_policy(session, role)
     if policy.emergency_since is not None:
         return None
-    baseline = _baseline(session, role, policy)
     now_serving = registry.get_version(session, str(serving.model_version_id))
-    target = baseline or now_serving
+    target = baseline_of(session, policy) or now_serving
     policy.emergency_since, policy.updated_at, policy.actor = now(), now(), actor
     policy.settings = {**policy.settings, "emergency_model_version_id": str(target.id)}
     session.add(policy)
@@ -96,13 +95,14 @@ def _resume_role(session: Session, role: str, reason: str, actor: str) -> Decisi
     )
 
 
-def _baseline(session: Session, role: str, policy: RolePolicy) -> ModelVersion | None:
+def baseline_of(session: Session, policy: RolePolicy) -> ModelVersion | None:
+    """Return what a stop would send everything of the policy's role to; None: who serves now."""
     named = policy.baseline_model_version_id
     if named is not None:
         version = registry.get_version(session, str(named))
         if version.stage != QUARANTINED:
             return version
-    return previous_version(session, role)
+    return previous_version(session, policy.role)
 
 
 def baselines(session: Session) -> dict[str, UUID]:
