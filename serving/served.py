@@ -106,10 +106,9 @@ class Served:
         with self._lock:
             base.asked_at = time.monotonic()
             if base.engine is None:
-                started = time.perf_counter()
                 folders = {name: Path(path) for name, path in base.adapters.items()}
                 base.engine = self._load(base.path, folders)
-                base.load_s = round(time.perf_counter() - started, 4)
+                base.load_s = base.engine.load_s
                 self._make_room(base)
             return base.engine
 

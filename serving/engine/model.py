@@ -2,13 +2,19 @@
 
 import hashlib
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from foundation.chat import Message
@@ -27,6 +33,10 @@ class Engine:
     Whoever takes a step takes it for all: answers of several callers are one batch. The same row
     with the same seed gives the same text on the same machine and thread count, whatever is
     answered beside it, but for ties within the rounding of matrix products.
+
+    Attributes:
+        load_s: seconds that the base took to load, without the imports.
+        evicted: adapters whose weights were let go so far.
     """
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits | None = None) -> None:
@@ -39,6 +49,7 @@ class Engine:
         """
         self.tokenizer, self.limits = tokenizer, limits or Limits()
         self.evicted = 0
+        self.load_s = 0.0
         ends = model.generation_config.eos_token_id
         ends = [tokenizer.eos_token_id] if ends is None else ends
         self._adapted = Adapted(model)
@@ -80,9 +91,12 @@ class Engine:
         where = _device(device)
         kind = ("bfloat16" if where.type == "cuda" else "float32") if dtype == "auto" else dtype
         transformers_logging.disable_progress_bar()  # a server's stderr is a log
+        MODEL_FOR_CAUSAL_LM_MAPPING.get(type(AutoConfig.from_pretrained(base_path)))
+        started = time.perf_counter()  # the import of the model's code was none of its loading
         model = AutoModelForCausalLM.from_pretrained(base_path, dtype=getattr(torch, kind))
         _require_attention(str(base_path), model.config.get_text_config())
         engine = cls(model.to(where).eval(), AutoTokenizer.from_pretrained(base_path), limits)
+        engine.load_s = round(time.perf_counter() - started, 4)
         engine._folders.update(adapters or {})
         return engine
 
