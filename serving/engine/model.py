@@ -91,7 +91,7 @@ class Engine:
         where = _device(device)
         kind = ("bfloat16" if where.type == "cuda" else "float32") if dtype == "auto" else dtype
         transformers_logging.disable_progress_bar()  # a server's stderr is a log
-        MODEL_FOR_CAUSAL_LM_MAPPING.get(type(AutoConfig.from_pretrained(base_path)))
+        MODEL_FOR_CAUSAL_LM_MAPPING.get(type(AutoConfig.from_pretrained(base_path)), None)
         started = time.perf_counter()  # the import of the model's code was none of its loading
         model = AutoModelForCausalLM.from_pretrained(base_path, dtype=getattr(torch, kind))
         _require_attention(str(base_path), model.config.get_text_config())
