@@ -37,10 +37,11 @@ test: $(READY)
 # this project, so that it is tested too.
 CLIENTS := openai1 openai3 langchain
 
-test-clients: $(CLIENTS:%=.venv-clients-%/.installed)
+test-clients: $(READY) $(CLIENTS:%=.venv-clients-%/.installed)
 	@for client in $(CLIENTS); do echo "$$client:"; \
 	  .venv-clients-$$client/bin/python -m pytest --confcutdir=tests/collector/wrappers \
 	    tests/collector/wrappers || exit 1; done
+	$(BIN)/python -m pytest tests/router/test_real_clients.py -k other_versions
 
 .venv-clients-%/.installed: tests/clients/%.txt pyproject.toml
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
