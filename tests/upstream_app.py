@@ -126,15 +126,19 @@ def _chunk(asked: dict[str, Any], delta: dict[str, Any], finish: str | None = No
 
 
 class Server:
-    """An ASGI app served on a free loopback port by a thread of this process."""
+    """An ASGI app served on a free loopback port by a thread of this process.
 
-    def __init__(self, app: Any) -> None:
+    `options` are uvicorn's.
+    """
+
+    def __init__(self, app: Any, **options: Any) -> None:
         self.app = app
         # The protocol is named: without it asyncio leaves Nagle on, which costs 40 ms a call.
         self.socket = socket.socket(proto=socket.IPPROTO_TCP)
         self.socket.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        config = uvicorn.Config(app, log_level="error", ws="none", timeout_graceful_shutdown=5)
+        settings = {"log_level": "error", "ws": "none", "timeout_graceful_shutdown": 5, **options}
+        config = uvicorn.Config(app, **settings)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, daemon=True)
 

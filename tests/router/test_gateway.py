@@ -26,6 +26,7 @@ from collector.tables import Feedback, Interaction, InteractionPayload
 from foundation.database import session_scope
 from foundation.ids import keyed_episode_id, new_id
 from foundation.settings import get_settings
+from router import asgi, keys, usage, windows
 from router import experiment as ab
 from router.gateway import create_gateway_app
 from router.promote import initial, promote
@@ -403,6 +404,148 @@ def holds(file: Path, secret: bytes) -> bool:
         return file.is_file() and secret in file.read_bytes()
     except FileNotFoundError:  # a raw file is deleted once its records are scrubbed
         return False
+
+
+# What is refused is recorded too, wherever the role is known.
+
+
+def refusals() -> list[tuple[str, str, str]]:
+    with session_scope() as own:
+        rows = own.exec(select(Interaction).order_by(Interaction.id)).all()
+        return [(row.role, row.status, row.error_type) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code", "recorded"),
+    [
+        ("/r/coder/v1", ask("hi", "nobody"), 404, "not_found", "refused:not_found"),
+        ("/v1", ask("hi", "role:reviewer"), 404, "not_found", "refused:not_found"),
+        ("/r/coder/v1", {"model": 7}, 400, None, "refused:BadInput"),
+        ("/r/coder/v1", b'{"model": "expert", "mess', 400, None, "refused:BadInput"),
+        ("/r/coder/v1", b"[" * 100_000, 400, None, "refused:BadInput"),
+        ("/r/painter/v1", ask("hi", "expert"), 404, "not_found", None),
+        ("/v1", ask("hi", "expert"), 400, None, None),
+    ],
+    ids=["model", "unserved", "no-name", "half", "deep", "strange-role", "no-role"],
+)
+def test_a_refusal_is_an_openai_error_and_recorded(
+    world, path, body, status, code, recorded
+) -> None:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = httpx.post(f"{world.url}{path}/chat/completions", content=content)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", code)
+    if recorded is None:
+        assert "x-flywheel-interaction-id" not in answer.headers
+        return
+    row, payload = stored(answer.headers["x-flywheel-interaction-id"])
+    assert (row.status, row.error_type, row.completed) == ("error", recorded, False)
+    assert payload.response is None
+
+
+def test_a_refusal_is_worded_as_its_dialect_does(world) -> None:
+    answer = httpx.post(f"{world.url}/r/coder/v1/messages", json=ask("hi", "nobody"))
+    assert answer.json()["type"] == "error"
+    assert answer.json()["error"]["type"] == "not_found_error"
+
+
+def test_a_key_opens_its_roles_only(world, session) -> None:
+    _, secret = keys.create_key(session, "ada", roles=["coder"])
+    session.commit()
+    eventually(lambda: world.gateway.keyring.callers)
+    for given, status in ((None, 401), ("fw_wrong", 401), (secret, 200)):
+        headers = {"authorization": f"Bearer {given}"} if given else {}
+        url = f"{world.url}/r/coder/v1/chat/completions"
+        answer = httpx.post(url, json=ask("say hi", "expert"), headers=headers)
+        assert answer.status_code == status
+    row, payload = stored(answer.headers["x-flywheel-interaction-id"])
+    assert (row.role, payload.attributes["key"]) == ("coder", "ada")
+    answer = httpx.post(
+        f"{world.url}/r/tester/v1/chat/completions", json=ask("say hi", "expert"), headers=headers
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
+    row, payload = stored(answer.headers["x-flywheel-interaction-id"])
+    assert (row.role, row.error_type) == ("tester", "refused:forbidden")
+    assert secret not in json.dumps(payload.model_dump(mode="json"))
+
+
+def test_a_budget_that_is_spent_says_when_it_is_new(world, session) -> None:
+    windows.set_limit(session, "role:coder", "tokens_per_day", 50, "ada")
+    session.commit()
+    url = f"{world.url}/v1/chat/completions"
+
+    def refused() -> Any:
+        answer = httpx.post(url, json=ask("say hi", max_tokens=100))
+        return answer if answer.status_code == 429 else None
+
+    answer = eventually(refused)
+    assert answer.json()["error"]["code"] == "budget_exceeded"
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.headers["x-flywheel-budget-reset"].endswith("T00:00:00Z")
+    row, _ = stored(answer.headers["x-flywheel-interaction-id"])
+    assert row.error_type == "refused:budget_exceeded"
+
+
+def test_what_a_call_took_is_settled_and_counted(world, session) -> None:
+    for stream in (False, True):
+        with world.client.chat.completions.with_streaming_response.create(
+            **ask("say hi", stream=stream)
+        ) as raw:
+            stored(raw.headers["x-flywheel-interaction-id"] if list(raw.iter_bytes()) else "")
+    (used,) = usage.summed(session, "role", 1)
+    assert (used.group, used.n_calls, used.n_estimated) == ("coder", 2, 1)
+
+    def nothing_is_promised() -> bool:
+        accounts = world.gateway.budgets._accounts.values()
+        return all(account.reserved == 0 for account in accounts)
+
+    eventually(nothing_is_promised)
+
+
+def test_a_long_prompt_passes_and_a_longer_one_is_refused(world, monkeypatch) -> None:
+    asked = ask("say hi", "expert")
+    asked["messages"].insert(0, {"role": "system", "content": "x" * (20 << 20)})
+    answer = httpx.post(f"{world.url}/r/coder/v1/chat/completions", json=asked, timeout=60)
+    assert answer.status_code == 200
+    _, payload = stored(answer.headers["x-flywheel-interaction-id"])
+    assert payload.request == asked
+    monkeypatch.setenv("FLYWHEEL_MAX_PROMPT_BYTES", "2048")
+    get_settings.cache_clear()
+    for size, content in ((9_000, b"x" * 9_000), (90_000, iter([b"x" * 1_000] * 90))):
+        answer = httpx.post(f"{world.url}/r/tester/v1/chat/completions", content=content)
+        assert answer.status_code == 413, size
+        assert "FLYWHEEL_MAX_PROMPT_BYTES" in answer.json()["error"]["message"]
+        row, _ = stored(answer.headers["x-flywheel-interaction-id"])
+        assert (row.role, row.error_type) == ("tester", "refused:TooLarge")
+
+
+def test_a_body_that_never_ends_is_answered(world, monkeypatch) -> None:
+    monkeypatch.setattr(asgi, "BODY_S", 0.2)
+    host, port = world.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as caller:
+        caller.sendall(
+            b"POST /r/coder/v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{"
+        )
+        assert caller.recv(65536).startswith(b"HTTP/1.1 408 ")
+    eventually(lambda: ("coder", "error", "refused:TooSlow") in refusals())
+
+
+def test_the_health_page_shows_this_process(world) -> None:
+    world.client.chat.completions.create(**ask("say hi"))
+    told = httpx.get(f"{world.url}/health").json()
+    assert told["status"] == "ok"
+    (process,) = told["processes"]
+    assert {row["upstream"] for row in process["upstreams"]} == {"engine"}
+    page = httpx.get(f"{world.url}/health", headers={"accept": "text/html"})
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "All upstreams answer" in page.text
+
+
+def test_another_path_is_told_what_there_is(world) -> None:
+    answer = httpx.get(f"{world.url}/v1/chat/completions")
+    assert answer.status_code == 404
+    assert "POST /v1/chat/completions" in answer.json()["error"]["message"]
 
 
 # Experiments through the gateway.

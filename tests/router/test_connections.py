@@ -1,0 +1,85 @@
+"""Callers who say nothing, never finish, or say too much before they begin."""
+
+import socket
+
+import pytest
+from upstream_app import Server
+
+from router import connections
+from router.connections import server_options
+
+
+async def hello(scope, receive, send) -> None:
+    if scope["type"] == "lifespan":
+        for kind in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{kind}.complete"})
+        return
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]}
+    )
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_S", 0.2)
+    with Server(hello, **server_options()) as running:
+        yield running
+
+
+@pytest.fixture
+def caller(server):
+    host, port = server.socket.getsockname()
+    with socket.create_connection((host, port), timeout=20) as connection:
+        yield connection
+
+
+def everything(caller: socket.socket) -> bytes:
+    """What is said until the other end closes."""
+    came = b""
+    while piece := caller.recv(65536):
+        came += piece
+    return came
+
+
+def answered(caller: socket.socket) -> bool:
+    """Read one answer to its end."""
+    came = b""
+    while not came.endswith(b"hello"):
+        came += caller.recv(65536)
+    return came.startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_says_nothing_is_let_go(caller) -> None:
+    assert everything(caller) == b""
+
+
+def test_who_never_ends_a_head_is_told_so(caller) -> None:
+    caller.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n")
+    answer = everything(caller)
+    assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert b'"type":"invalid_request_error"' in answer
+
+
+def test_a_second_head_has_a_clock_too(caller) -> None:
+    caller.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert answered(caller)
+    caller.sendall(b"GET / HT")
+    assert everything(caller).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_kept_connection_may_be_idle_for_longer(caller) -> None:
+    caller.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert answered(caller)
+    caller.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        caller.recv(1)
+    caller.settimeout(20)
+    caller.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert answered(caller)
+
+
+def test_a_head_has_a_limit(caller) -> None:
+    caller.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nx-long: " + b"x" * (connections.HEAD_BYTES + 1))
+    assert everything(caller).startswith(b"HTTP/1.1 431 ")
