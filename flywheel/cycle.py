@@ -28,7 +28,7 @@ from flywheel.observe import (
 )
 from foundation.database import session_scope
 from foundation.decisions import decide
-from foundation.errors import FlywheelError
+from foundation.errors import Conflict, FlywheelError
 from foundation.runs import enqueue, get_run
 from foundation.tables import CANCELLED, DONE, FAILED, Decision, Run
 from router.experiment import PLANS, ExperimentPlan
@@ -321,11 +321,19 @@ def experiment(turns: list[RoleTurn], recipe: TurnRecipe) -> None:
         elif turn.verdict["verdict"]["outcome"] not in (DEPLOY, AB_TEST):
             turn.end(f"baseline stays: {' '.join(turn.verdict['reasons'])}")
         else:
-            with session_scope() as session:
-                candidate = get_version(session, _known(turn.candidate))
-                turn.experiment_id = start_experiment(
-                    session, turn.role, candidate, recipe.experiment, "flywheel"
-                ).id
+            _start_experiment(turn, recipe)
+
+
+def _start_experiment(turn: RoleTurn, recipe: TurnRecipe) -> None:
+    """Start one role's experiment; what stands in its way costs the other roles nothing."""
+    try:
+        with session_scope() as session:
+            candidate = get_version(session, _known(turn.candidate))
+            turn.experiment_id = start_experiment(
+                session, turn.role, candidate, recipe.experiment, "flywheel"
+            ).id
+    except Conflict as error:  # another one runs, or an emergency has stopped the role
+        turn.end(f"no experiment: {error}")
 
 
 def wait_for(runs: Mapping[str, Run], stage: str, tell: Tell) -> dict[str, Run]:

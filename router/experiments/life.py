@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -159,34 +159,44 @@ def evaluate(
         prepare: Makes a version answerable before it is promoted; called before any row is locked,
             since it waits for the model server.
     """
-    unready = None
-    if prepare is not None and _would_promote(session, experiment):
-        unready = _prepared(session, experiment, prepare)
+    unready, seen = None, None
+    if experiment.status == RUNNING:
+        seen = _look(session, experiment)
+        if seen.ruling.outcome == PROMOTED and prepare is not None:
+            unready = _prepared(session, experiment, prepare)
     lock_role(session, experiment.role)
     experiment = get_experiment(session, experiment.id)
     if experiment.status != RUNNING:
         return session.get(Decision, experiment.decision_id)
     if is_stopped(session, experiment.role):
         return None
-    evidence, units = gather(session, experiment)
-    ruling = current_rule(experiment)(asdict(evidence), experiment.plan)
+    if seen is None or seen.ruling.outcome != RUNNING:
+        seen = _look(session, experiment)  # what is acted on is read under the lock
+    ruling = seen.ruling
     if ruling.outcome == PROMOTED and unready is not None:
         ruling = Ruling(RUNNING, (*ruling.reasons, unready))
-    experiment.state = _state(evidence, units, plan_of(experiment), ruling)
+    experiment.state = _state(seen, plan_of(experiment), ruling)
     session.add(experiment)
     session.flush()
     if ruling.outcome == RUNNING:
-        return advance(session, experiment, evidence)
+        return advance(session, experiment, seen.evidence)
     if ruling.outcome == PROPOSED:
-        return _propose(session, experiment, evidence)
-    return _end(session, experiment, evidence, units)
+        return _propose(session, experiment, seen.evidence)
+    return _end(session, experiment, seen)
 
 
-def _would_promote(session: Session, experiment: Experiment) -> bool:
-    if experiment.status != RUNNING or experiment.kind != AB:
-        return False
-    evidence, _ = gather(session, experiment)
-    return rule(asdict(evidence), experiment.plan).outcome == PROMOTED
+@dataclass(frozen=True)
+class _Seen:
+    """One look: the evidence, the units behind it, and what the rule says of it."""
+
+    evidence: Evidence
+    units: list[Unit]
+    ruling: Ruling
+
+
+def _look(session: Session, experiment: Experiment) -> _Seen:
+    evidence, units = gather(session, experiment)
+    return _Seen(evidence, units, current_rule(experiment)(asdict(evidence), experiment.plan))
 
 
 def _prepared(session: Session, experiment: Experiment, prepare: Prepare) -> str | None:
@@ -217,19 +227,17 @@ def _propose(session: Session, experiment: Experiment, evidence: Evidence) -> De
     return decision
 
 
-def _end(
-    session: Session, experiment: Experiment, evidence: Evidence, units: list[Unit]
-) -> Decision:
+def _end(session: Session, experiment: Experiment, seen: _Seen) -> Decision:
     decision = decisions.decide(
         session,
         _NAMES[experiment.kind],
-        evidence,
+        seen.evidence,
         experiment.plan,
         role=experiment.role,
         subject_id=experiment.id,
     )
     experiment.state = experiment.state | {
-        "for_the_record": stats.classic_record(units).in_words,
+        "for_the_record": stats.classic_record(seen.units).in_words,
     }
     if experiment.kind == AB:
         return _end_ab(session, experiment, decision)
@@ -264,11 +272,10 @@ def _end_ab(session: Session, experiment: Experiment, decision: Decision) -> Dec
     return decision
 
 
-def _state(
-    seen: Evidence, units: list[Unit], plan: ExperimentPlan, ruling: Ruling
-) -> dict[str, Any]:
+def _state(look: _Seen, plan: ExperimentPlan, ruling: Ruling) -> dict[str, Any]:
     """Return what is kept in the row for display, as of the latest look."""
-    gain = stats.stratified_difference(units, plan.alpha, plan.max_per_arm)
+    seen = look.evidence
+    gain = stats.stratified_difference(look.units, plan.alpha, plan.max_per_arm)
     return {
         **asdict(seen),
         "ties": seen.pairs - seen.wins - seen.losses,

@@ -158,17 +158,18 @@ def _advice(
     ramp_days: float | None,
     sizes: tuple[stats.Size, ...],
 ) -> list[str]:
-    said = [size.advice for size in sizes]
+    is_small = per_day < FEWEST_PER_DAY
+    said = [size.advice for size in (sizes[1:2] if is_small else sizes)]
     if baseline is None:
         said.append(
             "No success rate is known: send success feedback on tasks, or give the rate to expect."
         )
-    if baseline is None and per_day < FEWEST_PER_DAY:
+    if baseline is None and is_small:
         said.append(
             f"{per_day:.1f} tasks a day: below ~{FEWEST_PER_DAY} tasks a day use offline "
             "replay, and live traffic only to detect harm."
         )
-    if per_day < FEWEST_PER_DAY:
+    if is_small:
         said.append(
             "Offline replay: flywheel evaluate SUITE CANDIDATE BASELINE, then flywheel compare "
             "BASELINE CANDIDATE pairs their answers to the same tasks."

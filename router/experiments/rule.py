@@ -315,4 +315,7 @@ def _has_ended(seen: Evidence, plan: ExperimentPlan) -> str | None:
             return None
         return f"{seen.days:.1f} days and {len(seen.looks)} looks, the planned end"
     per_arm = min(seen.analysed.values())
-    return f"{per_arm} units per arm, the planned end" if per_arm >= plan.max_per_arm else None
+    most = plan.max_per_arm
+    if plan.mode == PLANNED and len(seen.looks) < plan.looks:
+        most *= 2  # the looks count pairs, and some units find no partner
+    return f"{per_arm} units per arm, the planned end" if per_arm >= most else None

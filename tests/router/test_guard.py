@@ -153,7 +153,7 @@ def look(session: Session):
 
 
 def test_a_long_healthy_past_does_not_hide_a_break(session, promoted) -> None:
-    """After 2,000 good calls every fifth fails: where all calls count alike that takes 250 more."""
+    """After 2,000 good calls every fifth fails: where all calls count alike that takes 360 more."""
     _, new = promoted
     log_calls(session, new, 2000, "success", None)
     assert look(session) is None
