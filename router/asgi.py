@@ -5,6 +5,7 @@ the gateway itself does.
 """
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,7 +103,11 @@ async def send_json(
 ) -> None:
     """Send a JSON object."""
     stated = [(b"content-type", b"application/json"), *(headers or ())]
-    await send_whole(send, status, stated, orjson.dumps(body))
+    try:
+        text = orjson.dumps(body)
+    except TypeError:  # half a character, which a server has cut in two: JSON can say it, in ASCII
+        text = json.dumps(body).encode()
+    await send_whole(send, status, stated, text)
 
 
 async def send_piece(send: Send, piece: bytes) -> None:

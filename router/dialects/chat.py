@@ -11,7 +11,7 @@ from collector.shapes import Event, Json, Told, completions
 from router.dialects.dialect import Asked, Dialect, LastEvent
 from router.dialects.errors import openai_error
 
-DONE = LastEvent(re.compile(rb"[\r\n]data: ?\[DONE\]"), len("\ndata: [DONE]"))
+DONE = LastEvent(b"[DONE]", re.compile(rb"[\r\n]data: ?\[DONE\]"), len("\ndata: [DONE]"))
 """At the start of a line, where no JSON text can put it."""
 
 

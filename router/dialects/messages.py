@@ -39,7 +39,10 @@ _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "
 _CHARACTERS_PER_TOKEN = 4
 _TOKENS_PER_IMAGE = 1_500
 _LAST_EVENT = LastEvent(
-    re.compile(rb"[\r\n]event: ?message_stop"), len("\nevent: message_stop"), has_data=True
+    b"message_stop",
+    re.compile(rb"[\r\n]event: ?message_stop"),
+    len("\nevent: message_stop"),
+    has_data=True,
 )
 UNREADABLE = "unreadable_arguments"
 """Key of a tool's input whose text, which is kept under it, is no JSON object."""

@@ -26,6 +26,7 @@ _NATIVE_ONLY = ("prompt", "top_logprobs", "max_tool_calls")
 _ITEMS = ("message", "function_call", "function_call_output", "reasoning")
 _PARTS = ("input_text", "output_text", "text", "refusal", "input_image", "input_file")
 _LAST_EVENT = LastEvent(
+    b"response.",
     re.compile(rb"[\r\n]event: ?response\.(?:completed|incomplete|failed)"),
     len("\nevent: response.incomplete"),
     has_data=True,

@@ -39,6 +39,21 @@ MESSAGES_TOOLS: list[Any] = [{"name": "write", "input_schema": {"type": "object"
 MODELS = [pytest.param(MODEL, id="translated"), pytest.param("native", id="native")]
 
 
+async def parrot(scope: Any, receive: Any, send: Any) -> None:
+    """An upstream that answers with the last message, to the byte: its status, then its body."""
+    if scope["type"] != "http":
+        return
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    status, _, said = json.loads(body)["messages"][-1]["content"].partition(" ")
+    kind = b"text/event-stream" if said.startswith("data:") else b"application/json"
+    start = {"type": "http.response.start", "status": int(status)}
+    await send({**start, "headers": [(b"content-type", kind)]})
+    await send({"type": "http.response.body", "body": said.encode()})
+
+
 @pytest.fixture(scope="module")
 def world(migrated, tmp_path_factory) -> Iterator[SimpleNamespace]:
     """A gateway whose role is served by an upstream of chats, and that has one that speaks all.
@@ -50,6 +65,7 @@ def world(migrated, tmp_path_factory) -> Iterator[SimpleNamespace]:
         pytest.MonkeyPatch.context() as patch,
         Server(create_upstream_app()) as upstream,
         Serving() as provider,
+        Server(parrot) as strange,
     ):
         native = {
             "base_url": f"{provider.url}/v1",
@@ -58,8 +74,11 @@ def world(migrated, tmp_path_factory) -> Iterator[SimpleNamespace]:
             "dialects": ["chat", "completions", "embeddings", "responses", "messages"],
         }
         plain = {"base_url": f"{upstream.url}/v1", "models": ["chats"], "dialects": ["chat"]}
+        odd = {"base_url": strange.url, "models": ["parrot"], "dialects": ["chat"]}
         file = folder / "gateway.yaml"
-        file.write_text(yaml.safe_dump({"upstreams": {"all": native, "plain": plain}}))
+        file.write_text(
+            yaml.safe_dump({"upstreams": {"all": native, "plain": plain, "strange": odd}})
+        )
         patch.setenv("FLYWHEEL_HOME", str(folder / "home"))
         patch.setenv("FLYWHEEL_GATEWAY_FILE", str(file))
         patch.setenv("FLYWHEEL_ENGINE_URL", f"{upstream.url}/v1")
@@ -350,14 +369,6 @@ def test_errors_reach_anthropic_s_client_as_its_own(world, claude) -> None:
             other.messages.create(model=MODEL, **asked)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_message_whose_stream_breaks_raises(claude, model: str) -> None:
-    asked: Any = {"max_tokens": 9, "messages": [{"role": "user", "content": "break"}]}
-    with claude.messages.stream(model=model, **asked) as stream:
-        with pytest.raises(anthropic.APIError):
-            stream.get_final_message()
-
-
 def test_a_caller_who_leaves_a_translated_stream_is_recorded(world, claude) -> None:
     world.upstream.state.left.clear()
     with claude.messages.stream(
@@ -371,6 +382,82 @@ def test_a_caller_who_leaves_a_translated_stream_is_recorded(world, claude) -> N
     one = stored(identifier)
     assert (one.row.status, one.row.completed, one.row.error_type) == ("cut", False, "client_gone")
     assert set(chat.answer_text(one.response)) == {"x"}
+
+
+# What upstreams get wrong
+
+HALF = '{"role": "assistant", "content": "half: \\ud83d"}'
+WHOLE_HALF = f'{{"choices": [{{"index": 0, "message": {HALF}, "finish_reason": "stop"}}]}}'
+STREAMED_HALF = f'data: {{"choices": [{{"index": 0, "delta": {HALF}, "finish_reason": "stop"}}]}}'
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_half_a_character_reaches_the_client_and_the_record(gpt, claude, stream: bool) -> None:
+    said = f"200 {STREAMED_HALF}\n\ndata: [DONE]\n\n" if stream else f"200 {WHOLE_HALF}"
+    asked: Any = {"model": "parrot", "max_tokens": 9, "stream": stream}
+    messages = [{"role": "user", "content": said}]
+    for raw in (
+        claude.messages.with_raw_response.create(**asked, messages=messages),
+        gpt.chat.completions.with_raw_response.create(**asked, messages=messages),
+    ):
+        assert b"half: \\ud83d" in raw.http_response.read()
+        one = stored(raw.headers[ID])
+        assert (one.row.status, one.row.completed) == ("success", True)
+        assert chat.answer_text(one.response) == "half: \ufffd", "what PostgreSQL can keep"
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "kind"),
+    [
+        ("200 {tr", anthropic.InternalServerError, "upstream_garbage"),
+        ('200 {"choices": 3}', anthropic.InternalServerError, "upstream_garbage"),
+        ("500 ", anthropic.InternalServerError, "http_500"),
+        ('429 {"error": "slow \\ud83d down"}', anthropic.RateLimitError, "http_429"),
+        ("400 <h1>no</h1>", anthropic.BadRequestError, "refused:http_400"),
+    ],
+    ids=["half-a-json", "no-choices", "no-words", "half-a-character", "html"],
+)
+def test_what_is_no_answer_is_an_error_and_a_record(
+    claude, said: str, error: Any, kind: str
+) -> None:
+    messages = [{"role": "user", "content": said}]
+    with pytest.raises(error) as caught:
+        claude.messages.create(model="parrot", max_tokens=9, messages=messages)
+    one = stored(caught.value.response.headers[ID])
+    assert (one.row.status, one.row.error_type, one.response) == ("error", kind, None)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_stream_that_breaks_is_recorded_as_far_as_it_came(claude, model: str) -> None:
+    asked: Any = {"max_tokens": 9, "messages": [{"role": "user", "content": "break"}]}
+    with claude.messages.stream(model=model, **asked) as stream:
+        identifier = stream.response.headers[ID]
+        with pytest.raises(anthropic.APIError):
+            stream.get_final_message()
+    one = stored(identifier)
+    assert (one.row.status, one.row.completed, one.row.error_type) == (
+        "error",
+        False,
+        "upstream_cut",
+    )
+    assert chat.answer_text(one.response) == "half an ans"
+
+
+def test_an_error_inside_a_native_stream_is_recorded(claude, gpt) -> None:
+    asked: Any = {"max_tokens": 9, "messages": [{"role": "user", "content": "oops"}]}
+    with claude.messages.stream(model="native", **asked) as stream:
+        identifier = stream.response.headers[ID]
+        with pytest.raises(anthropic.APIError, match="overloaded"):
+            stream.get_final_message()
+    row = stored(identifier).row
+    assert (row.status, row.completed, row.error_type) == ("error", False, "overloaded_error")
+    with gpt.responses.with_streaming_response.create(
+        model="native", input="oops", stream=True
+    ) as raw:
+        identifier = raw.headers[ID]
+        list(raw.iter_lines())
+    row = stored(identifier).row
+    assert (row.status, row.completed, row.error_type) == ("error", False, "server_error")
 
 
 # litellm, as an agent's library
