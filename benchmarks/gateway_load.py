@@ -3,21 +3,33 @@
     python -m benchmarks.gateway_load
 
 Each line of stdin asks for a round, a JSON object with the fields of `Round`; each is answered by a
-line of JSON with the fields of `Answered`. Plain sockets and prebuilt bytes, since this process
-shares the cores with what it measures: an ordinary client would cost more than the gateway.
+line of JSON with the fields of `Answered`. An empty line ends a round before its time. Plain
+sockets and prebuilt bytes, since this process shares the cores with what it measures: an ordinary
+client would cost more than the gateway.
 """
 
 import asyncio
 import json
+import os
+import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
 import uvloop
 
 ID_HEADER = b"x-flywheel-interaction-id:"
+RETRY_HEADER = b"retry-after:"
+MODEL = re.compile(rb'"model": ?"([^"]*)"')
+
+STDIN = 0
+NO_ANSWER = 0
+"""Status of a request whose connection broke."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +41,13 @@ class Round:
         path: with `{episode}` where each request's episode goes, if it goes anywhere.
         model: asked for.
         headers: sent with each request.
-        n: requests.
+        n: requests; 0: until the round is told to end.
         concurrency: connections that ask one after the other.
         rate: requests per second, sent when they are due and not when an answer is there, so that
             a slow server cannot slow its own load; 0: as quick as the answers come.
         stream: whether answers are streamed.
         prompt: text of the question; the request's number is put before it.
+        max_tokens: that an answer may have; 0: the request does not say.
         per_episode: requests of one episode.
         episodes: prefix of the episodes' keys.
     """
@@ -48,25 +61,34 @@ class Round:
     rate: float = 0.0
     stream: bool = False
     prompt: str = "Write a function."
+    max_tokens: int = 0
     per_episode: int = 5
     episodes: str = "episode"
 
 
 @dataclass
 class Answered:
-    """What came back; times in milliseconds, in the order in which answers ended.
+    """What came back, one entry a request in the order in which answers ended.
 
     Attributes:
+        due_s: when the request was due, in seconds since the epoch.
         latency_ms: from when the request was due to the last byte.
         ttft_ms: to the first byte of the body.
+        status: of the answer; 0: the connection broke.
+        models: who the answer says gave it; empty if it does not.
+        retry_after: whether the answer says when to ask again.
         ids: interaction ids of the answers of status 2xx, as the header says them.
         arguments: of tool calls, by interaction id, as the answer's text carries them.
-        failed: answers of another status, by status; 0: the connection broke.
+        failed: answers of a status other than 2xx, by status.
         seconds: from the first request to the last answer.
     """
 
+    due_s: list[float] = field(default_factory=list)
     latency_ms: list[float] = field(default_factory=list)
     ttft_ms: list[float] = field(default_factory=list)
+    status: list[int] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    retry_after: list[bool] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     arguments: dict[str, str] = field(default_factory=dict)
     failed: dict[int, int] = field(default_factory=dict)
@@ -119,25 +141,39 @@ async def _chunked(reader: asyncio.StreamReader) -> tuple[bytes, float]:
 
 
 async def play(wanted: Round) -> Answered:
-    """Ask a round."""
+    """Ask a round; a line of stdin ends it."""
     found = Answered()
-    address = urlsplit(wanted.url)
-    numbers = iter(range(wanted.n))
+    numbers: list[Iterator[int]] = [iter(range(wanted.n)) if wanted.n else count()]
     started = time.perf_counter()
 
+    def end() -> None:
+        _line()
+        numbers[0] = iter(())
+
     async def worker() -> None:
-        connection = Connection(address.hostname or "", address.port or 80)
-        for number in numbers:
-            due = time.perf_counter()
-            if wanted.rate:
-                due = started + number / wanted.rate
-                await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            await _one(connection, _request(wanted, number), due, found)
+        connection = _connection(wanted)
+        with suppress(StopIteration):
+            while True:
+                number = next(numbers[0])
+                due = time.perf_counter()
+                if wanted.rate:
+                    due = started + number / wanted.rate
+                    await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                await _one(connection, _request(wanted, number), due, found)
         connection.close()
 
+    loop = asyncio.get_running_loop()
+    loop.add_reader(STDIN, end)
     await asyncio.gather(*(worker() for _ in range(wanted.concurrency)))
+    loop.remove_reader(STDIN)
+    os.set_blocking(STDIN, True)  # the loop had made it otherwise
     found.seconds = time.perf_counter() - started
     return found
+
+
+def _connection(wanted: Round) -> Connection:
+    address = urlsplit(wanted.url)
+    return Connection(address.hostname or "", address.port or 80)
 
 
 async def _one(connection: Connection, request: bytes, due: float, found: Answered) -> None:
@@ -145,14 +181,18 @@ async def _one(connection: Connection, request: bytes, due: float, found: Answer
         status, head, body, first = await connection.ask(request)
     except (OSError, asyncio.IncompleteReadError):
         connection.close()
-        found.failed[0] = found.failed.get(0, 0) + 1
-        return
-    found.latency_ms.append((time.perf_counter() - due) * 1000)
+        status, head, body, first = NO_ANSWER, b"", b"", time.perf_counter()
+    ended = time.perf_counter()
+    model = MODEL.search(body)
+    found.due_s.append(time.time() - (ended - due))
+    found.latency_ms.append((ended - due) * 1000)
     found.ttft_ms.append((first - due) * 1000)
+    found.status.append(status)
+    found.models.append(model[1].decode() if model else "")
+    found.retry_after.append(RETRY_HEADER in head)
     if not 200 <= status < 300:
         found.failed[status] = found.failed.get(status, 0) + 1
-        return
-    if ID_HEADER in head:
+    elif ID_HEADER in head:
         said = head.split(ID_HEADER, 1)[1].split(b"\r\n", 1)[0].strip().decode()
         found.ids.append(said)
         if b'"arguments"' in body:
@@ -173,12 +213,19 @@ def _arguments(body: bytes) -> str:
     return "".join(parts)
 
 
-def _request(wanted: Round, number: int) -> bytes:
+def request_body(wanted: Round, number: int) -> bytes:
+    """Return the body of a round's request."""
     question = {"role": "user", "content": f"Task {number}. {wanted.prompt}"}
     asked: dict[str, Any] = {"model": wanted.model, "messages": [question], "temperature": 0.2}
     if wanted.stream:
         asked["stream"] = True
-    body = json.dumps(asked).encode()
+    if wanted.max_tokens:
+        asked["max_tokens"] = wanted.max_tokens
+    return json.dumps(asked).encode()
+
+
+def _request(wanted: Round, number: int) -> bytes:
+    body = request_body(wanted, number)
     episode = f"{wanted.episodes}-{number // wanted.per_episode}"
     lines = [
         f"POST {wanted.path.format(episode=episode)} HTTP/1.1",
@@ -190,9 +237,22 @@ def _request(wanted: Round, number: int) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+def _line() -> bytes:
+    """Read a line of stdin, not a byte more: what is left shows that there is another."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(STDIN, 1)
+        if not byte:
+            break
+        line += byte
+    return line
+
+
 def main() -> None:
     """Answer rounds until stdin ends."""
-    for line in sys.stdin:
+    while line := _line():
+        if not line.strip():
+            continue  # meant for a round that had ended by itself
         answered = uvloop.run(play(Round(**json.loads(line))))
         sys.stdout.write(json.dumps(asdict(answered)) + "\n")
         sys.stdout.flush()

@@ -3,8 +3,9 @@
     python -m benchmarks.mock_upstream PORT
 
 What it does is asked for by the last word of the model's name: `…-cut` breaks a stream in the
-middle, `…-fail` answers 500, `…-tools` calls a tool whose arguments are hard to carry; any other
-name answers at once. A raw ASGI application, so that what stands in front of it is the bottleneck.
+middle, `…-fail` answers 500, `…-tools` calls a tool whose arguments are hard to carry, `…-spends`
+takes its time and all the tokens that it may; any other name answers at once. GET lists no models.
+A raw ASGI application, so that what stands in front of it is the bottleneck.
 """
 
 import asyncio
@@ -20,6 +21,10 @@ WORDS = "def total ( values ) : return sum ( values ) # the sum of all of them".
 TOOL_ARGUMENTS = '{"path": "a\\"b\\\\c.py", "note": "ünï\\u2028 \U0001f600", "n": 1e-3, "n": 2}'
 """Twice the same key, escapes, a float as nobody would print it: to be carried byte by byte."""
 
+SPENDING_S = 0.02
+"""Time that an answer takes which uses up what it may: long enough that many run at once."""
+BYTES_PER_TOKEN = 4
+
 Receive = Any
 Send = Any
 
@@ -28,10 +33,17 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Answer a chat completion; part of ASGI."""
     if scope["type"] != "http":
         return
-    asked = json.loads(await _body(receive))
+    if scope["method"] == "GET":
+        return await _answer(send, 200, b"application/json", [_MODELS])
+    body = await _body(receive)
+    asked = json.loads(body)
     model, stream = str(asked["model"]), bool(asked.get("stream"))
     if model.endswith("-fail"):
         await _answer(send, 500, b"application/json", [_FAILURE])
+    elif model.endswith("-spends"):
+        await asyncio.sleep(SPENDING_S)
+        answer = whole_answer(model, len(body) // BYTES_PER_TOKEN, int(asked["max_tokens"]))
+        await _answer(send, 200, b"application/json", [json.dumps(answer).encode()])
     elif stream:
         pieces = _pieces(model)
         if model.endswith("-cut"):
@@ -81,8 +93,13 @@ _FAILURE = json.dumps(
 ).encode()
 
 
-def whole_answer(model: str) -> dict[str, Any]:
-    """Return the answer as one chat completion."""
+_MODELS = json.dumps({"object": "list", "data": []}).encode()
+
+
+def whole_answer(
+    model: str, prompt_tokens: int = 20, answer_tokens: int = len(WORDS)
+) -> dict[str, Any]:
+    """Return the answer as one chat completion that says it took so many tokens."""
     message: dict[str, Any] = {"role": "assistant", "content": " ".join(WORDS)}
     if model.endswith("-tools"):
         function = {"name": "write", "arguments": TOOL_ARGUMENTS}
@@ -95,7 +112,11 @@ def whole_answer(model: str) -> dict[str, Any]:
         "created": 1,
         "model": model,
         "choices": [{"index": 0, "message": message, "finish_reason": reason}],
-        "usage": {"prompt_tokens": 20, "completion_tokens": len(WORDS), "total_tokens": 36},
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": answer_tokens,
+            "total_tokens": prompt_tokens + answer_tokens,
+        },
     }
 
 

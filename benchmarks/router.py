@@ -10,6 +10,9 @@ from benchmarks.bars import run_parts
 PARTS = {
     "gateway": "benchmarks.router_gateway",
     "switch": "benchmarks.router_switch",
+    "failover": "benchmarks.router_failover",
+    "budgets": "benchmarks.router_budgets",
+    "decision": "benchmarks.router_decision",
     "statistics": "benchmarks.router_statistics",
     "asos": "benchmarks.router_asos",
 }

@@ -6,6 +6,7 @@ durable logging on and an experiment under way, so that each episode is assigned
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,9 +67,13 @@ class Load:
         self._process.stdin.write(json.dumps(asdict(wanted)) + "\n")
         self._process.stdin.flush()
 
-    def end(self) -> Answered:
-        """Wait for the round's end."""
+    def end(self, now: bool = False) -> Answered:
+        """Wait for the round's end, or have it end `now`."""
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
+        if now:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
         return Answered(**json.loads(self._process.stdout.readline()))
 
     def play(self, wanted: Round) -> Answered:
@@ -94,32 +99,62 @@ def rss_mib(process: psutil.Process) -> float:
     return float(sum(one.memory_full_info().pss for one in family) / 2**20)
 
 
+class Mock:
+    """The mock upstream in a process of its own, which can be killed, made to hang, and be back."""
+
+    def __init__(self) -> None:
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.start()
+
+    def start(self) -> None:
+        """Serve, for the first time or again; returns when it answers."""
+        command = [sys.executable, "-m", "benchmarks.mock_upstream", str(self._port)]
+        self._process = subprocess.Popen(command)
+        wait_for(f"{self.url}/v1/models")
+
+    def kill(self) -> None:
+        """End it as a crash does: connections break, new ones are refused."""
+        self._process.kill()
+        self._process.wait()
+
+    def hang(self) -> None:
+        """Let it be there and say nothing: connections are taken by the kernel, nobody answers."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+
 @contextmanager
-def mock_upstream(port: int | None = None) -> Iterator[str]:
-    """Serve the mock from a process of its own; yield its URL without path."""
-    port = port or free_port()
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.mock_upstream", str(port)])
-    try:
-        wait_for(f"http://127.0.0.1:{port}/", any_status=True)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+def mock_upstream() -> Iterator[str]:
+    """Serve the mock; yield its URL without path."""
+    with Mock() as mock:
+        yield mock.url
 
 
-def wait_for(
-    url: str, any_status: bool = False, timeout_s: float = 240.0, **headers: str
-) -> httpx.Response:
-    """Return the first answer of `url`; raises RuntimeError after `timeout_s`."""
+def wait_for(url: str, timeout_s: float = 240.0) -> None:
+    """Return when `url` answers 200; raises RuntimeError after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            answer = httpx.get(url, timeout=2.0, headers=headers)
-            if any_status or answer.status_code == 200:
-                return answer
+            if httpx.get(url, timeout=2.0).status_code == 200:
+                return
         except httpx.TransportError:
             pass
-        time.sleep(0.1)
+        time.sleep(0.05)
     raise RuntimeError(f"{url}: no answer after {timeout_s:.0f} s")
 
 
@@ -137,8 +172,7 @@ class RunningGateway(Running):
 
     database: str
     postmaster: psutil.Process
-    processes: Processes
-    home: Path
+    environment: dict[str, str]
 
     def rows(self, ids: list[str]) -> dict[str, Any]:
         """Return the stored response of each id that has exactly one row."""
@@ -160,6 +194,15 @@ class RunningGateway(Running):
                 time.sleep(0.05)
             raise RuntimeError(f"{self._count(log)} of {n_rows} rows stored in {timeout_s:.0f} s")
 
+    def command(self, *arguments: str) -> None:
+        """Run a `flywheel` command beside it."""
+        _python("-m", "flywheel", *arguments, "--json", **self.environment)
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query on its database."""
+        with psycopg.connect(self.database) as log:
+            return log.execute(sql.encode(), values).fetchall()
+
     def count(self) -> int:
         """Return how many calls the log has."""
         with psycopg.connect(self.database) as log:
@@ -171,36 +214,59 @@ class RunningGateway(Running):
 
 
 @contextmanager
-def gateway(
-    upstreams: dict[str, dict[str, Any]],
-    workers: int = 1,
-    models: tuple[str, str] = ("mock-a", "mock-b"),
-    environment: dict[str, str] | None = None,
-    compare: bool = True,
-) -> Iterator[RunningGateway]:
-    """Serve a fresh gateway whose role `coder` has two models, in an experiment if `compare`."""
-    with tempfile.TemporaryDirectory(prefix="bench-gateway-") as folder:
-        home = Path(folder)
-        url = start_embedded(home)
+def database(models: tuple[str, str], compare: bool) -> Iterator[dict[str, str]]:
+    """Make a database whose role `coder` has two models, in an experiment if `compare`.
+
+    Yields:
+        The variables by which a process of ours uses it.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-router-") as folder:
         variables = {
-            "FLYWHEEL_HOME": str(home),
-            "FLYWHEEL_DATABASE_URL": url,
+            "FLYWHEEL_HOME": folder,
+            "FLYWHEEL_DATABASE_URL": start_embedded(Path(folder)),
             "FLYWHEEL_LOG_LEVEL": "WARNING",
-            "FLYWHEEL_UPSTREAMS": json.dumps(upstreams),
-            **(environment or {}),
         }
         _python("-m", "flywheel", "db", "upgrade", "--json", **variables)
         asked = ("--compare", *models) if compare else models
         _python("-m", "benchmarks.router_hosts", *asked, **variables)
-        port = free_port()
+        yield variables
+
+
+@contextmanager
+def gateway(
+    upstreams: dict[str, dict[str, Any]],
+    workers: int = 1,
+    models: tuple[str, str] = ("mock-a", "mock-b"),
+    compare: bool = True,
+    asked_as: dict[str, dict[str, Any]] | None = None,
+) -> Iterator[RunningGateway]:
+    """Serve a fresh gateway whose role `coder` has two models, in an experiment if `compare`.
+
+    Args:
+        upstreams: as in the gateway's file.
+        workers: processes that share the port.
+        models: that serve the role, and are compared with those.
+        compare: whether an experiment runs.
+        asked_as: `models` of the gateway's file: where each of them is asked.
+    """
+    with database(models, compare) as variables:
+        home = Path(variables["FLYWHEEL_HOME"])
+        file = home / "gateway.yaml"
+        file.write_text(json.dumps({"upstreams": upstreams, "models": asked_as or {}}))
+        variables |= {"FLYWHEEL_GATEWAY_FILE": str(file), "FLYWHEEL_UPSTREAMS": "{}"}
         postmaster = psutil.Process(int((home / "postgres/postmaster.pid").read_text().split()[0]))
+        port = free_port()
         with Processes(home, variables) as processes:
             arguments = ("gateway", "--port", str(port), "--workers", str(workers))
             child = processes.start("gateway", *arguments)
             address = f"http://127.0.0.1:{port}"
             processes.wait_for_http(f"{address}/healthz")
             yield RunningGateway(
-                address, psutil.Process(child.pid), url, postmaster, processes, home
+                address,
+                psutil.Process(child.pid),
+                variables["FLYWHEEL_DATABASE_URL"],
+                postmaster,
+                variables,
             )
 
 
