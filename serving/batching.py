@@ -213,7 +213,6 @@ class Batcher:
             engine.step()
         except Exception as error:  # handed to every caller; the thread must outlive it
             log.exception("a step failed")
-            engine.clear()
             for request in self._live:
                 if request.engine is engine:
                     self._fail(request, error)

@@ -67,6 +67,13 @@ class Batch:
         self.window = Window(adapted.n_layers, limits.kv_mb * 2**20)
         self._try()
 
+    def clear(self) -> None:
+        """Forget everybody, also what is kept of prompts: after an error nothing is trusted."""
+        self.waiting.clear()
+        self.live.clear()
+        self.prefixes.clear()
+        self.window.clear()
+
     def step(self) -> None:
         """Make the next token of everybody, joining whoever can."""
         joiners = self._admit()
@@ -81,10 +88,6 @@ class Batch:
             self._drop(self.live.index(answer))
         elif answer in self.waiting:
             self.waiting.remove(answer)
-
-    def clear(self) -> None:
-        """Forget everybody, also what is kept of prompts: after an error nothing is trusted."""
-        self.__init__(self.adapted, self.ends, self.spell, self.limits)  # type: ignore[misc]
 
     @torch.inference_mode()
     def _try(self) -> None:

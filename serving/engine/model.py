@@ -248,9 +248,16 @@ class Engine:
             return answer
 
     def step(self) -> bool:
-        """Makes the next token of every answer under way; False when there is none."""
+        """Makes the next token of every answer under way; False when there is none.
+
+        An error of the model gives up all answers, and what is kept of prompts.
+        """
         with self._turn, torch.inference_mode():
-            self._batch.step()
+            try:
+                self._batch.step()
+            except Exception:  # whatever it was, rows and memory may no longer agree
+                self._batch.clear()
+                raise
             return bool(self._batch.live or self._batch.waiting)
 
     def _go_on(self, answers: Sequence[Answer]) -> bool:
@@ -268,11 +275,6 @@ class Engine:
         if not answer.finish_reason:
             with self._turn, torch.inference_mode():
                 self._batch.remove(answer)
-
-    def clear(self) -> None:
-        """Gives up all answers; after an error of the model nothing that it kept is trusted."""
-        with self._turn:
-            self._batch.clear()
 
     def generate(
         self,

@@ -40,6 +40,11 @@ class Prefixes:
     def __len__(self) -> int:
         return len(self._blocks)
 
+    def clear(self) -> None:
+        """Keep nothing of what is there."""
+        self._blocks.clear()
+        self.n_bytes = 0
+
     def find(self, root: int, tokens: Sequence[int], most: int) -> list[_Block]:
         """Return the blocks that `tokens` begins with, of at most `most` tokens together.
 

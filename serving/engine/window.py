@@ -55,6 +55,12 @@ class Window(Cache):  # type: ignore[misc]  # transformers is untyped here
         cells = _power(n_rows, LEAST_ROWS) * _power(n_columns, LEAST_COLUMNS)
         return n_rows <= 1 or cells * self._cell_bytes <= self._max_bytes
 
+    def clear(self) -> None:
+        """Hold nothing, and no memory."""
+        self.starts, self.end = [], 0
+        self._keys = self._values = None
+        self._n_rows = self._n_columns = 0
+
     def append(self, lengths: Sequence[int]) -> None:
         """Add rows of which so many tokens are before the end, to be written yet."""
         n, longest = len(self.starts), max(lengths)

@@ -47,7 +47,7 @@ def loaded(base, adapters, **limits):
     return engine
 
 
-def some_rows(engine, n, **options):
+def some_rows(engine, n):
     """Rows of all adapters, temperatures, lengths; some share a prompt, many its beginning."""
     rng = random.Random(5)
     rows = []
@@ -122,12 +122,12 @@ def test_a_prompt_read_in_parts_is_the_same_prompt(engine, monkeypatch):
     rows = some_rows(engine, 9)
     whole = finish(engine, [engine.start(row) for row in rows])
     monkeypatch.setattr(serving.engine.batch, "PREFILL_TOKENS", 7)
-    engine.clear()
+    engine._batch.clear()
     assert finish(engine, [engine.start(row) for row in rows]) == whole
 
 
 def test_a_shared_beginning_is_read_once_and_only_of_one_adapter(engine, adapters):
-    def ask(adapter, question, prefixes=None):
+    def ask(adapter, question):
         prompt = engine.encode([SYSTEM, {"role": "user", "content": question}])
         return finish(engine, [engine.start(Row(prompt, adapter, 12, 0.0))])[0]
 
@@ -149,7 +149,7 @@ def test_equal_prompts_that_join_together_are_read_once(engine):
     rows = [Row(prompt, "one", 12, 1.5, seed=seed) for seed in range(6)]
     together = finish(engine, [engine.start(row) for row in rows])
     assert engine.counters()["cached_tokens"] == 5 * len(prompt)
-    engine.clear()
+    engine._batch.clear()
     assert one_by_one(engine, rows) == together
     assert len({answer.text for answer in together}) > 1
 

@@ -131,11 +131,11 @@ def test_an_error_of_the_model_fails_who_was_under_way_and_nobody_after(served_b
     batcher = Batcher(wait_s=0.0)
     rows = [Row(engine.encode(ASK), None, 8, 0.0)]
     before = batcher.submit(engine, rows).result()
-    step = engine._batch.step
-    monkeypatch.setattr(engine._batch, "step", lambda: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        batcher.submit(engine, rows).result()
-    monkeypatch.setattr(engine._batch, "step", step)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._batch.window, "drop", lambda row: 1 / 0)  # when the first is done
+        with pytest.raises(ZeroDivisionError):
+            batcher.submit(engine, rows * 3).result()
+    assert engine.counters()["running"] == engine.counters()["kv_bytes"] == 0
     assert batcher.submit(engine, rows).result() == before
     assert batcher.counters()["failed"] == 1
     batcher.close()
