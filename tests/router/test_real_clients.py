@@ -3,6 +3,7 @@ litellm's and LangChain's, in every dialect, translated for an upstream of chats
 to one that speaks it.
 """
 
+import asyncio
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ import anthropic
 import openai
 import pytest
 import yaml
-from provider_app import ARGUMENTS, Serving
+from provider_app import ARGUMENTS, OUTPUT_TOKENS, Serving
 from sqlmodel import select
 from upstream_app import TOOL_ARGUMENTS, Server, create_upstream_app
 
@@ -82,6 +83,8 @@ def world(migrated, tmp_path_factory) -> Iterator[SimpleNamespace]:
         patch.setenv("FLYWHEEL_HOME", str(folder / "home"))
         patch.setenv("FLYWHEEL_GATEWAY_FILE", str(file))
         patch.setenv("FLYWHEEL_ENGINE_URL", f"{upstream.url}/v1")
+        patch.setenv("OPENAI_BASE_URL", f"{provider.url}/v1")
+        patch.setenv("OPENAI_API_KEY", "sk-of-the-provider")
         patch.setenv("FLYWHEEL_API_KEY", KEY)
         patch.setenv("FLYWHEEL_ROLES", json.dumps(["coder", ROLE]))
         get_settings.cache_clear()
@@ -112,9 +115,14 @@ def claude(world) -> Iterator[anthropic.Anthropic]:
         yield client
 
 
-@pytest.fixture
-def litellm() -> Any:
-    return llm._litellm()
+@pytest.fixture(scope="module")
+def litellm() -> Iterator[Any]:
+    module = llm._litellm()
+    yield module
+    for client in module.in_memory_llm_clients_cache.cache_dict.values():
+        closed = client.close()  # litellm keeps them for ever
+        if asyncio.iscoroutine(closed):
+            closed.close()  # of one that was made, and never used
 
 
 def stored(identifier: str) -> SimpleNamespace:
@@ -341,6 +349,23 @@ def test_tools_of_messages_and_their_results(
         {"role": "user", "content": [result] if model == MODEL else "say done"},
     ]
     assert ask(asked).content[-1].text == "done"
+
+
+@pytest.mark.filterwarnings("default")  # litellm's own
+def test_a_message_for_a_provider_that_litellm_knows(claude) -> None:
+    asked: Any = {"model": "openai/gpt-x", "max_tokens": 9, "tools": MESSAGES_TOOLS}
+    message = claude.messages.create(
+        **asked, messages=[{"role": "user", "content": "tools please"}]
+    )
+    assert (message.content[0].input, message.stop_reason) == (json.loads(ARGUMENTS), "tool_use")
+    with claude.messages.stream(
+        **asked, messages=[{"role": "user", "content": "say hello"}]
+    ) as stream:
+        assert "".join(stream.text_stream) == "hello"
+        assert stream.get_final_message().usage.output_tokens == OUTPUT_TOKENS
+        one = stored(stream.response.headers[ID])
+    assert (one.row.gen_ai_provider_name, one.row.completed) == ("litellm", True)
+    assert chat.answer_text(one.response) == "hello"
 
 
 def test_tokens_are_counted_without_a_call(world, claude) -> None:
