@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -79,7 +80,6 @@ class Answered:
         retry_after: whether the answer says when to ask again.
         ids: interaction ids of the answers of status 2xx, as the header says them.
         arguments: of tool calls, by interaction id, as the answer's text carries them.
-        failed: answers of a status other than 2xx, by status.
         seconds: from the first request to the last answer.
     """
 
@@ -91,8 +91,12 @@ class Answered:
     retry_after: list[bool] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     arguments: dict[str, str] = field(default_factory=dict)
-    failed: dict[int, int] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def failed(self) -> dict[int, int]:
+        """How many answers had a status other than 2xx, by status."""
+        return dict(Counter(status for status in self.status if not 200 <= status < 300))
 
 
 class Connection:
@@ -163,8 +167,10 @@ async def play(wanted: Round) -> Answered:
         connection.close()
 
     loop = asyncio.get_running_loop()
+    workers = [loop.create_task(worker()) for _ in range(wanted.concurrency)]
+    await asyncio.sleep(0)  # each has begun before any is told to end
     loop.add_reader(STDIN, end)
-    await asyncio.gather(*(worker() for _ in range(wanted.concurrency)))
+    await asyncio.gather(*workers)
     loop.remove_reader(STDIN)
     os.set_blocking(STDIN, True)  # the loop had made it otherwise
     found.seconds = time.perf_counter() - started
@@ -190,9 +196,7 @@ async def _one(connection: Connection, request: bytes, due: float, found: Answer
     found.status.append(status)
     found.models.append(model[1].decode() if model else "")
     found.retry_after.append(RETRY_HEADER in head)
-    if not 200 <= status < 300:
-        found.failed[status] = found.failed.get(status, 0) + 1
-    elif ID_HEADER in head:
+    if 200 <= status < 300 and ID_HEADER in head:
         said = head.split(ID_HEADER, 1)[1].split(b"\r\n", 1)[0].strip().decode()
         found.ids.append(said)
         if b'"arguments"' in body:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from benchmarks.bars import Figure
@@ -29,6 +29,8 @@ TIMEOUT_S = 2.0
 COOLDOWN_S = 5.0
 """The gateway's default: its longest time between two looks whether an upstream is back."""
 EXTRA_MS = 50.0
+WARM = 400
+"""Requests of each load before any is measured."""
 NOTICED_S = TIMEOUT_S + 0.5
 """Until when a process may find out: its first request of the outage is due within half a second,
 and is waited for at most the time-out."""
@@ -119,6 +121,8 @@ def measure(quick: bool = False) -> list[Figure]:
         first, second, single = (running.enter_context(Mock()) for _ in range(3))
         ours = running.enter_context(_gateway(first, second, single))
         loads = {model: running.enter_context(Load()) for model in (f"role:{ROLE}", SINGLE)}
+        for model, load in loads.items():  # connections, arms, code that is met for the first time
+            load.play(replace(_round(ours, model, "warm"), n=WARM, rate=0.0, concurrency=8))
         for name, go, come in (("hangs", Mock.hang, Mock.resume), ("dies", Mock.kill, Mock.start)):
             for model, load in loads.items():
                 load.begin(_round(ours, model, name))
@@ -127,7 +131,7 @@ def measure(quick: bool = False) -> list[Figure]:
             time.sleep(COOLDOWN_S + pause_s)
             found = [list(_replies(load.end(now=True))) for load in loads.values()]
             two, one = (course_of(*given) for given in zip(found, outages, strict=True))
-            figures += [*_of_two(name, two), *_of_one(name, one)]
+            figures += [*two_upstreams(name, two), *one_upstream(name, one)]
             replies += [reply for each in found for reply in each]
         figures += _recorded(ours, replies)
     return figures
@@ -187,7 +191,7 @@ def _replies(found: Answered) -> Iterator[Reply]:
         yield Reply(*row)
 
 
-def _of_two(name: str, course: Course) -> list[Figure]:
+def two_upstreams(name: str, course: Course) -> list[Figure]:
     """Return what is seen of an outage where another upstream is there."""
     everything = (*course.before, *course.unaware, *course.aware, *course.after)
     failed = dict(Counter(reply.status for reply in everything if reply.status != OK))
@@ -227,7 +231,7 @@ def _of_two(name: str, course: Course) -> list[Figure]:
     ]
 
 
-def _of_one(name: str, course: Course) -> list[Figure]:
+def one_upstream(name: str, course: Course) -> list[Figure]:
     """Return what is seen of an outage where nobody else is there."""
     told = [reply for reply in course.aware if reply.status == UNAVAILABLE and reply.says_when]
     return [
@@ -267,18 +271,19 @@ def _latencies(course: Course) -> dict[str, float]:
 
 def _recorded(ours: RunningGateway, replies: Sequence[Reply]) -> list[Figure]:
     """Compare what was seen with what the log and the experiment know of it."""
+    n_asked = len(replies) + 2 * WARM
     with suppress(RuntimeError):
-        ours.wait_stored(len(replies), timeout_s=60.0)
+        ours.wait_stored(n_asked, timeout_s=60.0)
     [(n_fallbacks,)] = ours.query("SELECT coalesce(sum(n_fallbacks), 0) FROM assignment")
     n_second = sum(reply.model == SECOND for reply in replies)
     return [
         Figure(
             "outages: rows per request, the refused ones too",
-            ours.count() / len(replies),
+            ours.count() / n_asked,
             "",
             at_least=1.0,
             at_most=1.0,
-            detail={"requests": len(replies), "rows": ours.count()},
+            detail={"requests": n_asked, "rows": ours.count()},
         ),
         Figure(
             "outages: fallbacks that count for the arm that was assigned",

@@ -57,9 +57,7 @@ class Load:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate()  # closes its stdin, and so ends it
 
     def begin(self, wanted: Round) -> None:
         """Start a round; `end` returns what came back."""
