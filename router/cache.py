@@ -81,10 +81,12 @@ class Kept:
     content_type: str
     body: bytes
     until: float
+    is_native: bool = True
 
     def opened(self) -> Opened:
         """Return it as an answer that begins anew."""
-        return Opened(200, {"content-type": self.content_type}, _once(self.body), _nothing)
+        head = {"content-type": self.content_type}
+        return Opened(200, head, _once(self.body), _nothing, self.is_native)
 
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:
@@ -102,9 +104,9 @@ class Flight:
         self.kept, self.landed = kept, False
         self._cache, self._key, self._ttl_s = cache, key, ttl_s
 
-    def keep(self, content_type: str, pieces: Sequence[bytes]) -> None:
+    def keep(self, content_type: str, pieces: Sequence[bytes], is_native: bool = True) -> None:
         """Keep an answer that was a success and is whole; nothing else may be kept."""
-        self._cache.put(self._key, content_type, pieces, self._ttl_s)
+        self._cache.put(self._key, content_type, pieces, self._ttl_s, is_native)
         self.landed = True
 
 
@@ -159,13 +161,20 @@ class ResponseCache:
         self._kept.move_to_end(key)
         return kept
 
-    def put(self, key: bytes, content_type: str, pieces: Sequence[bytes], ttl_s: float) -> None:
+    def put(
+        self,
+        key: bytes,
+        content_type: str,
+        pieces: Sequence[bytes],
+        ttl_s: float,
+        is_native: bool = True,
+    ) -> None:
         """Keep an answer for `ttl_s` seconds, at the cost of those used longest ago."""
         body = b"".join(pieces)
         if len(body) + ENTRY_BYTES > self.max_bytes / LARGEST_SHARE:
             return
         self._drop(key)
-        self._kept[key] = Kept(content_type, body, self._clock() + ttl_s)
+        self._kept[key] = Kept(content_type, body, self._clock() + ttl_s, is_native)
         self.bytes_kept += len(body) + ENTRY_BYTES
         while self.bytes_kept > self.max_bytes:
             self._drop(next(iter(self._kept)))

@@ -25,6 +25,7 @@ class Call:
         fallback_of: the version or model that was chosen, if another one answered in its stead.
         answered_by: who answered, once somebody has.
         cached: whether the answer was given before.
+        told: further headers of its answer.
     """
 
     role: str
@@ -47,6 +48,7 @@ class Call:
     ttft_ms: float | None = None
     cost_usd: float | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
+    told: RawHeaders = field(default_factory=list)
     at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
 
@@ -56,13 +58,13 @@ class Call:
 
     def headers(self) -> RawHeaders:
         """Return what the caller is told about its call."""
-        told = [(b"x-flywheel-interaction-id", str(self.id).encode())]
+        told: RawHeaders = [(b"x-flywheel-interaction-id", str(self.id).encode())]
         if self.arm is not None:
             told.append((b"x-flywheel-arm", self.arm.encode()))
         answering = self.answered_by or self.target
         if answering is not None and answering.version_name is not None:
             told.append((b"x-flywheel-model-version", answering.version_name.encode()))
-        return told
+        return told + self.told
 
 
 @dataclass(frozen=True, slots=True)

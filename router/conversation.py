@@ -16,7 +16,9 @@ from collector.tables import CUT, ERROR, SUCCESS
 from foundation.errors import BadInput, FlywheelError
 from foundation.settings import get_settings
 from router.asgi import Departure, read_body, send_json, send_whole
+from router.beside import IN_CHATS, Beside
 from router.budget import Reservation
+from router.cache import HEADER, HIT, MISS, Flight, key_of, wish_of
 from router.call import Call, Ending, RawHeaders
 from router.dialects import CHAT, Asked, Dialect, read_error
 from router.estimates import estimate, input_tokens
@@ -28,6 +30,7 @@ from router.limits import LimitReached
 from router.paths import Place
 from router.promote import require_role
 from router.relay import Relay
+from router.specialist.features import features_of
 from router.spending import spent_on
 from router.switchboard import ROLE_PREFIX, Outgoing, Switchboard
 from router.upstreams.config import CallRules
@@ -82,7 +85,10 @@ class Conversation:
         self.asked: Asked | None = None
         self.call: Call | None = None
         self.rules = CallRules()
+        self._caller: Caller | None = None
         self._reservation: Reservation | None = None
+        self._is_paid_elsewhere = False
+        self._succeeded = False
         self._opened: Opened | None = None
         self._relay: Relay | None = None
         self._pieces: Sequence[bytes] = ()
@@ -93,7 +99,7 @@ class Conversation:
     async def prepare(self) -> None:
         """Find out who asks for what, who answers it, and whether it may; raises FlywheelError."""
         headers, board = self.exchange.headers, self.board
-        caller = board.keyring.identify(headers)
+        caller = self._caller = board.keyring.identify(headers)
         labels = labels_of(headers, self.exchange.place)
         limit = get_settings().max_prompt_bytes
         asked = self.asked = self.dialect.read(await read_body(self.exchange.receive, limit))
@@ -158,9 +164,59 @@ class Conversation:
         assert call is not None
         assert call.asked is not None
         assert call.target is not None
-        outgoing = Outgoing(call.asked, self.exchange.headers)
-        opened = await self.board.forwarder.open(call, call.target, self.rules, outgoing)
+        wish = wish_of(self.exchange.headers.get(HEADER), self.rules, self.board.config.defaults)
+        if wish is None:
+            return await self._answer_by(departure, None)
+        upstream = call.target.upstream
+        scope = (
+            call.role,
+            call.project,
+            self.dialect.name,
+            upstream.name if upstream else None,
+            call.target.model,
+        )
+        async with self.board.cache.flight(key_of(scope, call.asked.values), wish) as flight:
+            await self._answer_by(departure, flight)
+
+    async def _answer_by(self, departure: Departure, flight: Flight | None) -> None:
+        """Answer from the cache, or ask and leave there what came."""
+        call = self.call
+        assert call is not None
+        assert call.asked is not None
+        if flight is not None:
+            call.cached = self._is_paid_elsewhere = flight.kept is not None
+            call.told.append((HEADER.encode(), (HIT if call.cached else MISS).encode()))
+        kept = flight.kept if flight is not None else None
+        opened = kept.opened() if kept is not None else await self._open(call)
         self._opened = opened
+        await self._relay_or_read(call, opened, departure)
+        if flight is not None and kept is None and self._is_whole(opened):
+            kind = opened.headers.get("content-type", "application/json")
+            flight.keep(kind, self._pieces, opened.is_native)
+
+    def _is_whole(self, opened: Opened) -> bool:
+        """Return whether an answer was a success and came to its end."""
+        is_complete = self._relay is None or (self._relay.failure is None and self._relay.ended)
+        return opened.status == 200 and self._succeeded and is_complete and bool(self._pieces)
+
+    async def _open(self, call: Call) -> Opened:
+        """Have it answered: by several models where the role asks for that, by one otherwise."""
+        assert call.asked is not None
+        assert call.target is not None
+        assert self._caller is not None
+        asks_role = self.asked is not None and self.asked.model.startswith(ROLE_PREFIX)
+        consensus = self.board.ways(call.role).consensus if asks_role else None
+        if consensus is not None and call.arm is None and self.dialect.name in IN_CHATS:
+            request = self.dialect.chat_request(call.asked.values)
+            if consensus.when.fits(features_of(request, call.task_type, call.difficulty)):
+                self._is_paid_elsewhere = True
+                beside = Beside(self.board, self._caller, call, self.exchange.headers)
+                return await beside.by_consensus(consensus)
+        outgoing = Outgoing(call.asked, self.exchange.headers)
+        return await self.board.forwarder.open(call, call.target, self.rules, outgoing)
+
+    async def _relay_or_read(self, call: Call, opened: Opened, departure: Departure) -> None:
+        assert call.asked is not None
         if opened.status < 400 and call.asked.stream and opened.is_stream:
             return await self._stream(call, opened, departure)
         body = await opened.read()
@@ -239,7 +295,7 @@ class Conversation:
             if self.role not in get_settings().roles:
                 return
             self.call = Call(self.role, asked=self.asked)
-        self._recorded = True
+        self._recorded, self._succeeded = True, status == SUCCESS
         opened = self._opened
         ending = Ending(
             status,
@@ -256,7 +312,9 @@ class Conversation:
         reservation, call = self._reservation, self.call
         if reservation is None or call is None or call.asked is None:
             return
-        if not self._pieces:
+        if self._succeeded and not call.cached:
+            self._mirror(call)
+        if not self._pieces or self._is_paid_elsewhere:
             return reservation.release()
         spent = spent_on(
             call.answered_by or call.target,
@@ -265,6 +323,18 @@ class Conversation:
             input_tokens=input_tokens(call.asked.body),
         )
         reservation.settle(spent.input_tokens, spent.output_tokens, spent.cost_usd)
+
+    def _mirror(self, call: Call) -> None:
+        """Send a copy where the role's calls are copied to, after the caller has its answer."""
+        board, asked, caller = self.board, self.asked, self._caller
+        assert asked is not None
+        assert caller is not None
+        if not asked.model.startswith(ROLE_PREFIX):
+            return
+        to = board.copied_to(call)
+        if to is not None:
+            beside = Beside(board, caller, call, self.exchange.headers)
+            board.shadows.begin(lambda: beside.copy(to.target, asked, to.experiment_id))
 
 
 def _n_answers(asked: Asked) -> int:

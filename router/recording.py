@@ -34,6 +34,7 @@ from router.call import Call, Ending
 from router.dialects import CHAT, DIALECTS, recorded_answer, recorded_stream
 from router.experiment import record_call
 from router.guard import counts_for_version
+from router.shadow import SHADOW
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ class IngestTransport(DirectTransport):
         """Count the calls that the gateway answered, for their experiments and for the usage."""
         own = [record for record in records if record.get("source") == SOURCE]
         for record in own:
-            if not record.get("experiment_id"):
+            if not record.get("experiment_id") or record.get("arm") == SHADOW:
                 continue
             if counts_for_version(record["status"], record.get("error_type")):
                 _count_for_experiment(session, record)

@@ -20,14 +20,25 @@ class Relay:
     Attributes:
         pieces: what the upstream has said so far.
         failure: why it said no more, if it broke.
+        ended: whether its last event has come.
     """
 
-    __slots__ = ("_call", "_opened", "_record", "_translator", "_watch", "failure", "pieces")
+    __slots__ = (
+        "_call",
+        "_opened",
+        "_record",
+        "_translator",
+        "_watch",
+        "ended",
+        "failure",
+        "pieces",
+    )
 
     def __init__(self, call: Call, opened: Opened, record: Callable[[], None]) -> None:
         assert call.asked is not None
         dialect = call.asked.dialect
         self.pieces: list[bytes] = []
+        self.ended = False
         self.failure: UpstreamFailed | None = None
         self._call, self._opened, self._record = call, opened, record
         self._translator: Translator | None = None
@@ -49,6 +60,7 @@ class Relay:
                 self.pieces.append(piece)
                 said, is_last = self._said(piece)
                 if is_last:
+                    self.ended = True
                     self._record()
                 if said:
                     await send_piece(send, said)

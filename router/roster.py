@@ -13,6 +13,8 @@ from sqlmodel import Session, col, select
 from router.emergency import baselines
 from router.experiment import running_experiments
 from router.policy import list_policies
+from router.specialist.classifier import Fit
+from router.specialist.store import in_use
 from router.tables import TREATMENT, Experiment, RoleServing
 from router.upstreams import Upstream, upstream_of
 from trainer import registry
@@ -50,6 +52,8 @@ class Roster:
     Attributes:
         stages: of the versions, by their ids.
         access: by role, what its policy changes in who may ask for which stage by name.
+        fits: by role, what was learned about which version suits which task, where that is used.
+        stopped: roles that an emergency sends to their baselines.
     """
 
     serving: dict[str, Target] = field(default_factory=dict)
@@ -58,6 +62,8 @@ class Roster:
     upstreams: tuple[Upstream, ...] = ()
     stages: dict[UUID, str] = field(default_factory=dict)
     access: dict[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    fits: dict[str, Fit] = field(default_factory=dict)
+    stopped: frozenset[str] = frozenset()
 
     def find(self, model: str) -> Target | None:
         """Return the target of a plain model name, or None if nobody answers for it.
@@ -104,6 +110,8 @@ def take(session: Session, engine: Upstream, upstreams: Sequence[Upstream]) -> R
             for role, policy in list_policies(session).items()
             if policy.settings.get("access")
         },
+        fits=in_use(session),
+        stopped=frozenset(stopped),
     )
 
 

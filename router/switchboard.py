@@ -20,9 +20,10 @@ from foundation.database import session_scope
 from foundation.errors import FlywheelError, NotFound
 from router import keys, processes
 from router import roster as rosters
-from router.access import may_join_experiment, require_callable
+from router.access import may_join_experiment, refusal, require_callable
 from router.assign import unit_of
 from router.budget import Budgets
+from router.cache import ResponseCache
 from router.call import Call
 from router.dialects import Asked
 from router.experiment import assign
@@ -31,10 +32,14 @@ from router.lanes import Client, Opened, open_answer
 from router.promote import require_role
 from router.recording import Recorder
 from router.roster import LiveExperiment, Roster, Target
+from router.shadow import Shadows
+from router.specialist.features import features_of
+from router.specialist.rules import NONE
 from router.upstreams.config import GatewayConfig
 from router.upstreams.forward import Forwarder
 from router.upstreams.routes import model_target
 from router.upstreams.watched import WatchedConfig
+from router.ways import USUAL, Ways
 from serving.backends.openai_compatible import ensure_adapter
 from trainer.registry import get_version, version_folder
 
@@ -53,6 +58,14 @@ class Outgoing:
     headers: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """Whom a call is copied to, and for which experiment."""
+
+    target: Target
+    experiment_id: UUID | None = None
+
+
 class Switchboard:
     """What one gateway process knows and holds: who serves, keys, budgets, connections, records."""
 
@@ -61,6 +74,8 @@ class Switchboard:
         self.client = Client()
         self.forwarder: Forwarder[Outgoing] = Forwarder(self._send, watched.config)
         self.budgets = Budgets()
+        self.cache = ResponseCache(watched.config.defaults.cache_bytes)
+        self.shadows = Shadows()
         self.roster, self.fresh = Roster(), False
         self.keyring: Keyring = unread_keyring()
         self.known_arms: OrderedDict[tuple[UUID, str], str] = OrderedDict()
@@ -84,6 +99,7 @@ class Switchboard:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
+        await self.shadows.close()
         await self.forwarder.aclose()
         await self.client.close()
         await self.budgets.close()
@@ -98,6 +114,7 @@ class Switchboard:
         async with self._refreshing:
             if await run_in_threadpool(self.watched.refresh):
                 self.forwarder.use(self.config)
+                self.cache.max_bytes = self.config.defaults.cache_bytes
             try:
                 self.roster, self.keyring = await run_in_threadpool(self._take_pictures)
                 self.fresh = True
@@ -119,7 +136,16 @@ class Switchboard:
 
     def state(self) -> dict[str, Any]:
         """Return what the health page shows of this process."""
-        return {**self.forwarder.state(), "file": self.watched.told(), "cache": None}
+        return {
+            **self.forwarder.state(),
+            "file": self.watched.told(),
+            "cache": self.cache.counts(),
+            "shadows": {"sent": self.shadows.sent, "left_out": self.shadows.left_out},
+        }
+
+    def ways(self, role: str) -> Ways:
+        """Return how a role is answered beside the usual way; while it is stopped, no way."""
+        return USUAL if role in self.roster.stopped else self.watched.ways.get(role, USUAL)
 
     # Who answers
 
@@ -135,6 +161,8 @@ class Switchboard:
             live = self.roster.experiments.get(call.role)
             if live is not None and may_join_experiment(caller):
                 await self._join(call, live)
+            if live is None:
+                self._specialise(call, caller)
             return
         target = await self._target_of_model(model)
         stage = self.roster.stages.get(target.version_id) if target.version_id else None
@@ -155,10 +183,10 @@ class Switchboard:
         return self.roster.serving[role]
 
     async def _target_of_model(self, model: str) -> Target:
-        target = self._find(model)
+        target = self.find(model)
         if target is None:
             await self.refresh()
-            target = self._find(model)
+            target = self.find(model)
         if target is None:
             raise NotFound(
                 "model",
@@ -168,7 +196,25 @@ class Switchboard:
             )
         return target
 
-    def _find(self, model: str) -> Target | None:
+    def _specialise(self, call: Call, caller: Caller) -> None:
+        """Give a call to the specialist for its task, where there is one that it may reach."""
+        specialists = self.ways(call.role).specialists
+        if specialists is NONE or call.asked is None:
+            return
+        request = call.asked.dialect.chat_request(call.asked.values)
+        task = features_of(request, call.task_type, call.difficulty)
+        choice = specialists.choose(task, self.roster.fits.get(call.role))
+        target = self.find(choice.model) if choice else None
+        if choice is None or target is None:
+            return
+        stage = self.roster.stages.get(target.version_id) if target.version_id else None
+        if refusal(caller, stage, self.roster.access.get(call.role)) is None:
+            call.target = target
+            call.attributes["specialist"] = choice.by
+            call.told.append((b"x-flywheel-specialist", choice.by.encode()))
+
+    def find(self, model: str) -> Target | None:
+        """Return who answers for a plain model name, None if nobody does."""
         return model_target(model, self.config) or self.roster.find(model)
 
     async def _join(self, call: Call, live: LiveExperiment) -> None:
@@ -200,6 +246,17 @@ class Switchboard:
             if len(self.known_arms) > MAX_KNOWN_UNITS:
                 self.known_arms.popitem(last=False)
         return self.known_arms[key]
+
+    def copied_to(self, call: Call) -> Copied | None:
+        """Return whom a call is copied to: an experiment that only watches, or a mirror."""
+        live = self.roster.experiments.get(call.role)
+        if live is not None:
+            if live.row.treatment_share == 0 and call.experiment_id == live.row.id:
+                return Copied(live.treatment, live.row.id)
+            return None
+        mirror = self.ways(call.role).mirror
+        target = self.find(mirror.model) if mirror is not None and mirror.takes(call.id) else None
+        return Copied(target) if target is not None else None
 
     # The way to it
 

@@ -14,11 +14,12 @@ model: openai/gpt-long
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from foundation.errors import BadSetting
+from router.specialist.classifier import Fit
 from router.specialist.features import TaskFeatures
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -69,6 +70,13 @@ class Rule:
     __pydantic_config__: ClassVar = _STRICT
 
 
+class Choice(NamedTuple):
+    """A specialist, and what named it: `rule:0`, `rule:1`, …, or `learned`."""
+
+    model: str
+    by: str
+
+
 @dataclass(frozen=True)
 class Specialists:
     """The specialists of a role.
@@ -83,9 +91,15 @@ class Specialists:
 
     __pydantic_config__: ClassVar = _STRICT
 
-    def choose(self, task: TaskFeatures) -> str | None:
-        """Return the model of the first rule that fits, or None."""
-        return next((rule.model for rule in self.rules if rule.when.fits(task)), None)
+    def choose(self, task: TaskFeatures, fitted: Fit | None = None) -> Choice | None:
+        """Return the model of the first rule that fits, else the classifier's; None: nobody's."""
+        for place, rule in enumerate(self.rules):
+            if rule.when.fits(task):
+                return Choice(rule.model, f"rule:{place}")
+        if not self.learned or fitted is None:
+            return None
+        model = fitted.choose(task)
+        return None if model == fitted.default else Choice(model, "learned")
 
 
 NONE = Specialists()

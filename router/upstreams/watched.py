@@ -5,6 +5,7 @@ A change is seen by the file's time, size and number, and believed by its conten
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from foundation.errors import BadSetting
 from foundation.settings import Settings, get_settings
 from router.upstreams import config as configs
 from router.upstreams.config import GatewayConfig
+from router.ways import Ways, ways_of
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ class WatchedConfig:
 
     settings: Settings = field(default_factory=get_settings)
     config: GatewayConfig = field(init=False)
+    ways: Mapping[str, Ways] = field(init=False)
     problem: str | None = None
     _stamp: Stamp | None = None
     _seen: str | None = None
@@ -34,6 +37,7 @@ class WatchedConfig:
     def __post_init__(self) -> None:
         self._stamp = self._stamped()
         self.config = configs.load(self.settings)
+        self.ways = ways_of(self.config)
         self._seen = self.config.digest
 
     def refresh(self) -> bool:
@@ -52,13 +56,14 @@ class WatchedConfig:
                 self._stamp = stamp
                 return False
             fresh = configs.load(self.settings, text)
+            ways = ways_of(fresh)
         except BadSetting as error:
             self._keep_last(str(error))
             self._stamp, self._seen = stamp, None
             return False
         self._stamp, self._seen, self.problem = stamp, digest, None
         changed = fresh.digest != self.config.digest
-        self.config = fresh
+        self.config, self.ways = fresh, ways
         log.info("%s: taken over (%s)", path, digest[:12])
         return changed
 

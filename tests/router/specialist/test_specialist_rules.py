@@ -44,11 +44,14 @@ def test_the_first_rule_that_fits_decides():
             ],
         },
     )
-    assert found.choose(task(language="c", difficulty="hard", n_chars=1500)) == "systems"
+    assert found.choose(task(language="c", difficulty="hard", n_chars=1500)) == (
+        "systems",
+        "rule:0",
+    )
     assert found.choose(task(language="c", difficulty="easy")) is None
-    assert found.choose(task(n_chars=1000)) == "long"
+    assert found.choose(task(n_chars=1000)) == ("long", "rule:1")
     assert found.choose(task(n_chars=2001)) is None
-    assert found.choose(task(n_chars=999, task_type="review")) == "careful"
+    assert found.choose(task(n_chars=999, task_type="review")) == ("careful", "rule:2")
     assert not found.learned
     assert read_specialists("coder", None) is NONE
     assert NONE.choose(task()) is None
@@ -95,6 +98,14 @@ def test_what_suits_which_task_is_learned_and_proves_itself_on_tasks_held_out():
     assert judged.chosen - judged.default == pytest.approx(0.25, abs=0.08)
     again = Fit.from_json(fitted.as_json())
     assert again == fitted
+    sent = read_specialists(
+        "coder", {"learned": True, "rules": [{"model": "x", "when": {"min_chars": 500}}]}
+    )
+    assert sent.choose(task(language="rust"), fitted) == ("new", "learned")
+    assert sent.choose(task(language="python"), fitted) is None
+    assert sent.choose(task(language="rust", n_chars=500), fitted) == ("x", "rule:0")
+    assert sent.choose(task(language="rust"), None) is None
+    assert NONE.choose(task(language="rust"), fitted) is None
 
 
 def test_models_that_are_alike_prove_nothing():

@@ -33,7 +33,7 @@ roles:
     at_most: {max_tokens: 4096, n: 1}
     template: {system: "You write code."}
     fallbacks: [{upstream: south, model: big}]
-    mirror: {to: coder-v3}
+    mirror: {model: coder-v3}
 defaults: {cooldown_s: 2, retries: 3}
 """
 
@@ -66,7 +66,7 @@ def test_a_whole_file(path: Path) -> None:
     assert (south.api_key, south.dialects) == ("sk-south", ("chat", "messages"))
     assert config.upstream("engine") is config.engine
     assert config.upstream("litellm") is None
-    assert config.roles["coder"].mirror == {"to": "coder-v3"}
+    assert config.roles["coder"].mirror == {"model": "coder-v3"}
     assert config.defaults.cooldown_s == 2
     assert "sk-" not in repr(config)
 
