@@ -1,24 +1,34 @@
-"""Experiments: live comparisons of two versions, their arms, and the evidence so far."""
+"""Experiments: live comparisons of two versions, their arms, the evidence so far; accept, stop.
+
+Leads to `router.experiment`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from admin.charts import Gauge, IntervalChart, evidence_gauge, interval_chart, wilson
 from admin.paging import Narrowing, Slice, newest_first
-from admin.rendering import Reading, render, wants_rows
+from admin.rendering import Reading, link_to, render, wants_rows
+from admin.standing import Standing, standing_of
+from admin.writing import REASON_CHARACTERS, OwnForm, Reason, actor, see
+from foundation.database import session_scope
 from foundation.errors import NotFound
 from foundation.settings import get_settings
 from foundation.tables import Decision
+from router import experiment as experiments
+from router import policy
 from router.tables import (
+    AB,
     CONTROL,
     HALTED,
+    HOLD_BACK,
     PROMOTED,
     ROLLED_BACK,
     RUNNING,
@@ -29,6 +39,7 @@ from router.tables import (
     Experiment,
     Promotion,
 )
+from serving import deploy
 from trainer.tables import ModelVersion
 
 routes = APIRouter(prefix="/experiments")
@@ -42,6 +53,7 @@ class Filters(Narrowing):
 
     role: str = ""
     status: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,7 @@ class ListPage:
     rows: Slice[Row]
     roles: Sequence[str]
     statuses: Sequence[str] = (RUNNING, PROMOTED, STAYED, ROLLED_BACK, HALTED, STOPPED)
+    kinds: Sequence[str] = (AB, HOLD_BACK)
 
 
 @dataclass(frozen=True)
@@ -118,12 +131,16 @@ class DetailPage:
     """One experiment."""
 
     row: Row
-    evidence: Evidence
+    standing: Standing
+    policy: str
+    """What the role's router does with a proof, in a sentence."""
     arms: Sequence[ArmRow]
     rates: IntervalChart | None
     difference: IntervalChart | None
     decision: Decision | None
     promotions: Sequence[Promotion]
+    partner: Experiment | None
+    """The hold-back that followed a promotion; of a hold-back, the experiment that was won."""
 
 
 @routes.get("", name="experiments.list")
@@ -139,6 +156,8 @@ def show_list(
         query = query.where(col(Experiment.role) == filters.role)
     if filters.status:
         query = query.where(col(Experiment.status) == filters.status)
+    if filters.kind:
+        query = query.where(col(Experiment.kind) == filters.kind)
     found: Slice[Experiment] = newest_first(session, query, col(Experiment.id), before)
     rows = Slice(with_versions(session, found.rows), found.older)
     template = "experiments/_rows.html" if wants_rows(request) else "experiments/list.html"
@@ -149,6 +168,27 @@ def show_list(
 def show_detail(request: Request, session: Reading, id: UUID) -> HTMLResponse:
     """Show one experiment."""
     return render(request, "experiments/detail.html", detail(session, id))
+
+
+@routes.post("/{id}/accept", name="experiments.accept", dependencies=[OwnForm])
+def accept(
+    request: Request,
+    id: UUID,
+    reason: Annotated[str, Form(max_length=REASON_CHARACTERS)] = "",
+) -> Response:
+    """Promote what an experiment proposes: the one click."""
+    with session_scope() as session:
+        row = experiments.get_experiment(session, id)
+        experiments.accept(session, row, actor(), reason.strip() or "accepted", deploy.prepare)
+    return see(link_to(request, "experiments.detail", id=id))
+
+
+@routes.post("/{id}/stop", name="experiments.stop", dependencies=[OwnForm])
+def stop(request: Request, id: UUID, reason: Reason) -> Response:
+    """End an experiment; who serves goes on serving."""
+    with session_scope() as session:
+        experiments.stop(session, experiments.get_experiment(session, id), reason, actor())
+    return see(link_to(request, "experiments.detail", id=id))
 
 
 def with_versions(session: Session, experiments: Sequence[Experiment]) -> list[Row]:
@@ -172,7 +212,8 @@ def detail(session: Session, identifier: UUID) -> DetailPage:
     if experiment is None:
         raise NotFound("experiment", str(identifier), "the id of an experiment", "See the list.")
     row = with_versions(session, [experiment])[0]
-    evidence, arms = row.evidence, count_arms(session, row)
+    status = experiments.status(session, experiment)
+    arms = count_arms(session, row)
     promotions = session.scalars(
         select(Promotion)
         .where(col(Promotion.experiment_id) == identifier)
@@ -180,7 +221,8 @@ def detail(session: Session, identifier: UUID) -> DetailPage:
     ).all()
     return DetailPage(
         row=row,
-        evidence=evidence,
+        standing=standing_of(status, experiments.plan_of(experiment)),
+        policy=policy.in_words(policy.policy_of(session, experiment.role)),
         arms=arms,
         rates=interval_chart(
             [
@@ -195,13 +237,37 @@ def detail(session: Session, identifier: UUID) -> DetailPage:
             bounds=(0, 100),
         ),
         difference=interval_chart(
-            [("difference", "gain", evidence.estimate, evidence.low, evidence.high)],
+            [("difference", "gain", status.gain, status.gain_low, status.gain_high)],
             unit="",
             include_zero=True,
         ),
         decision=session.get(Decision, experiment.decision_id) if experiment.decision_id else None,
         promotions=promotions,
+        partner=_partner(session, experiment),
     )
+
+
+def _partner(session: Session, experiment: Experiment) -> Experiment | None:
+    """Return the hold-back after a promotion, or the experiment that a hold-back follows."""
+    query = select(Experiment).where(col(Experiment.role) == experiment.role)
+    if experiment.kind == HOLD_BACK:
+        query = query.where(
+            col(Experiment.kind) == AB,
+            col(Experiment.status) == PROMOTED,
+            col(Experiment.treatment_model_version_id) == experiment.control_model_version_id,
+            col(Experiment.id) < experiment.id,
+        ).order_by(col(Experiment.id).desc())
+    else:
+        query = query.where(
+            col(Experiment.kind) == HOLD_BACK,
+            col(Experiment.control_model_version_id) == experiment.treatment_model_version_id,
+            col(Experiment.id) > experiment.id,
+        ).order_by(col(Experiment.id))
+    return session.scalars(query.limit(1)).first() if _was_promoted(experiment) else None
+
+
+def _was_promoted(experiment: Experiment) -> bool:
+    return experiment.kind == HOLD_BACK or experiment.status == PROMOTED
 
 
 def count_arms(session: Session, row: Row) -> list[ArmRow]:

@@ -14,15 +14,16 @@ _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u2
 _TONES = {
     "good": (
         "success kept done production promoted promote deploy train yes pass passed stored initial "
-        "healthy ok pays"
+        "healthy ok pays up answers open on"
     ),
     "bad": (
         "error failed dropped quarantined rolled_back rollback halted rejected fail lost no wrong "
-        "crash forbidden alarm quarantine does_not_pay"
+        "crash forbidden alarm quarantine does_not_pay down worse"
     ),
     "warn": (
         "silent cut cancelled stay stayed wait iterate retired stopped corrected ab_test timeout "
-        "memory undecided"
+        "memory undecided proposed revoked expired trying assisted gone "
+        "degraded"
     ),
     "busy": "running queued experimental candidate now",
 }
@@ -41,6 +42,13 @@ def number(value: float | None) -> str:
     if isinstance(value, int) or float(value).is_integer():
         return f"{int(value):,}"
     return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def evidence(e_value: float | None) -> str:
+    """Return an e-value, which may be of any size: `0.004`, `19.8`, `1,240`, `6.1e+12`."""
+    if e_value is None or e_value < 1e6:
+        return number(e_value if e_value is None else float(f"{e_value:.3g}"))
+    return f"{e_value:.1e}"
 
 
 def compact(value: float) -> str:
@@ -73,6 +81,23 @@ def age(moment: datetime | None, present: datetime | None = None) -> str:
     if elapsed < timedelta(seconds=5):
         return "just now"
     return f"{_largest_unit(elapsed.total_seconds())} ago"
+
+
+def ahead(moment: datetime | None, present: datetime | None = None) -> str:
+    """Return how long until `moment`, in its largest unit: `in 5 h`; `now` once it is there."""
+    if moment is None:
+        return "never"
+    left_s = (moment - (present or datetime.now(UTC))).total_seconds()
+    return f"in {_largest_unit(left_s)}" if left_s >= 1 else "now"
+
+
+def dollars(value: float | None) -> str:
+    """Return an amount of money: `$0.0042`, `$12.50`, `$1,240`; cents go where nobody counts."""
+    if value is None:
+        return MISSING
+    if value and abs(value) < 0.01:
+        return f"${value:.2g}" if abs(value) >= 1e-4 else "< $0.0001"
+    return f"${value:,.2f}" if abs(value) < 1000 else f"${value:,.0f}"
 
 
 def duration(seconds: float | None) -> str:

@@ -1,7 +1,7 @@
 """The admin view as one application: the noun files' routes, static files, headers, error pages.
 
-Mounted at `/admin` by the service; it asks for no key itself (that is the service's middleware) and
-writes nothing: a page reads in a read-only transaction.
+Mounted at `/admin` by the service; it asks for no key itself (that is the service's middleware). A
+page reads in a read-only transaction; what a form changes goes through a stage's own function.
 """
 
 import logging
@@ -20,13 +20,17 @@ from admin import (
     capture,
     datasets,
     decisions,
+    emergency,
     evaluations,
     experiments,
     interactions,
     models,
     overview,
+    roles,
     runs,
+    traffic,
 )
+from admin.banner import stopped_if_known
 from admin.rendering import SAFE_HEADERS, STATIC, SafeHeaders, render
 from foundation.errors import FlywheelError
 
@@ -41,6 +45,9 @@ NOUNS = (
     models,
     evaluations,
     experiments,
+    roles,
+    traffic,
+    emergency,
     decisions,
 )
 """The noun files, in the order of the wheel; a new page joins here and in `_base.html`."""
@@ -81,6 +88,8 @@ class ErrorPage:
     status: int
     title: str
     message: str
+    back: str | None = None
+    """Where the form was that was sent, if one was."""
 
 
 def _http_error(request: Request, error: Exception) -> Response:
@@ -97,6 +106,9 @@ def _bad_request(request: Request, error: Exception) -> Response:
     name = ".".join(str(part) for part in first["loc"][1:])
     if first["loc"][0] == "path":
         return _page(request, 404, "Nothing here", f"{name}: {first['msg'].lower()}.")
+    if first["loc"][0] == "body":
+        message = f"The field “{name}” of the form: {first['msg'].lower()}. Nothing was changed."
+        return _page(request, 422, "The form is not complete", message)
     message = f"The part “{name}” of this address is not readable: {first['msg'].lower()}."
     return _page(request, 422, "That address cannot be read", message)
 
@@ -131,4 +143,14 @@ def _unknown_error(request: Request, error: Exception) -> Response:
 
 
 def _page(request: Request, status: int, title: str, message: str) -> Response:
-    return render(request, "error.html", ErrorPage(status, title, message), status)
+    """Return an error page; one that no other part of the request looked for has its banner, too.
+
+    The answer to a form leads back to the page that it was on.
+    """
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+        if not hasattr(request.state, "stopped"):
+            request.state.stopped = stopped_if_known()
+    back = request.headers.get("referer") if request.method == "POST" else None
+    is_ours = back is not None and back.startswith(str(request.base_url))
+    page = ErrorPage(status, title, message, back if is_ours else None)
+    return render(request, "error.html", page, status)

@@ -22,7 +22,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from admin import formats
+from admin import banner, formats
+from admin.writing import form_token, keep_cookie
 from foundation import chat
 from foundation.database import session_scope
 from foundation.settings import get_settings
@@ -49,17 +50,21 @@ SAFE_HEADERS = {
 N_ROLE_COLOURS = 8
 
 FILTERS = (
-    "age compact duration leaves milliseconds model_name moment number percent plain points pretty "
-    "shorten tone words"
+    "age ahead compact dollars duration evidence leaves milliseconds model_name moment number "
+    "percent plain points pretty shorten tone words"
 ).split()
 """Functions of `admin.formats` that templates use as filters."""
 
 
-def reading_session() -> Iterator[Session]:
-    """Yield a session in a read-only transaction: PostgreSQL holds that GET changes nothing."""
+def reading_session(request: Request) -> Iterator[Session]:
+    """Yield a session in a read-only transaction: PostgreSQL holds that GET changes nothing.
+
+    What the banner of the page says is read with it.
+    """
     with session_scope() as session:
         session.execute(text("SET TRANSACTION READ ONLY"))
         session.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
+        request.state.stopped = banner.stopped_roles(session)
         yield session
 
 
@@ -68,7 +73,10 @@ Reading = Annotated[Session, Depends(reading_session)]
 
 def render(request: Request, template: str, page: Any, status: int = 200) -> HTMLResponse:
     """Return `template` filled with `page`, the dataclass of what it shows."""
-    return _templates().TemplateResponse(request, template, {"page": page}, status_code=status)
+    filling = {"page": page, "stopped": getattr(request.state, "stopped", ())}
+    answer = _templates().TemplateResponse(request, template, filling, status_code=status)
+    keep_cookie(request, answer)
+    return answer
 
 
 def wants_rows(request: Request) -> bool:
@@ -97,6 +105,11 @@ def _link(context: Context, name: str, /, query: dict[str, Any] | None = None, *
 @pass_context
 def _asset(context: Context, path: str) -> str:
     return link_to(context["request"], "asset", {"v": _hash_of(path)}, path=path)
+
+
+@pass_context
+def _token(context: Context) -> str:
+    return form_token(context["request"])
 
 
 @lru_cache
@@ -130,7 +143,13 @@ def _templates() -> Jinja2Templates:
         "text_of": chat.text_of,
         "joined": chat.joined,
     }
-    environment.globals |= {"link": _link, "asset": _asset, "missing": formats.MISSING}
+    environment.globals |= {
+        "link": _link,
+        "asset": _asset,
+        "form_token": _token,
+        "missing": formats.MISSING,
+        "shown_stops": banner.names,
+    }
     return Jinja2Templates(env=environment)
 
 

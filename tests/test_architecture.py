@@ -36,7 +36,10 @@ MEETING_POINTS = {
     "trainer": {"tables", "registry", "recipe", "plan"},
     "serving": {"backends", "deploy"},
     "evaluator": {"tables", "run", "compare", "evidence", "report", "majority", "sandbox"},
-    "router": {"tables", "experiment", "promote"},
+    "router": {
+        *("tables", "experiment", "promote", "emergency", "policy", "stats"),
+        *("keys", "processes", "usage", "windows"),
+    },
 }
 """What other stages may import of a room: its tables, its front desk and the desk's types.
 

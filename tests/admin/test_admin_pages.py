@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
@@ -27,6 +27,10 @@ LISTS = [
         "evaluations",
         "verdicts",
         "experiments",
+        "roles",
+        "roles/coder",
+        "traffic",
+        "emergency",
         "decisions",
         "open-runs",
     )
@@ -76,6 +80,7 @@ def test_every_page_answers_with_safe_headers_and_no_way_for_hostile_text(get, f
             assert not any(name.startswith("on") or name == "style" for name in attributes), path
             assert tag != "script" or "/admin/static/htmx.min.js" in (attributes["src"] or "")
             assert tag != "img" or "/admin/static/" in (attributes["src"] or ""), path
+            assert tag != "form" or attributes["method"] in ("get", "post")
             for name in ("href", "action", "hx-get"):
                 assert (attributes.get(name) or "/admin/").startswith(("/admin/", "#main")), path
 
@@ -128,13 +133,13 @@ def test_no_template_switches_escaping_off() -> None:
 
 
 def test_pages_read_in_a_transaction_that_postgresql_keeps_from_writing(session: Session) -> None:
-    reading = rendering.reading_session()
+    reading = rendering.reading_session(Request({"type": "http", "headers": []}))
     with pytest.raises(DBAPIError, match="read-only transaction"):
         next(reading).execute(text("DELETE FROM run"))
     reading.close()
 
 
-def test_nothing_but_reading_is_offered(get, filled) -> None:
+def test_pages_offer_nothing_but_reading(get, filled) -> None:
     for path in [*LISTS, *filled.paths]:
         for method in ("POST", "PUT", "PATCH", "DELETE"):
             assert get(path, method).status_code == 405, (method, path)
@@ -263,10 +268,12 @@ def test_an_experiment_counts_its_arms_and_reads_its_evidence(session: Session, 
     page = experiments.detail(session, filled.ids["experiments"])
     arms = {arm.arm: (arm.units, arm.known, arm.successes, arm.calls) for arm in page.arms}
     assert arms == {"control": (2, 2, 1, 4), "treatment": (2, 1, 1, 4)}
-    assert page.evidence.threshold == 20.0
-    assert page.evidence.gauge is not None
-    assert not page.evidence.gauge.reached
+    assert page.row.evidence.threshold == 20.0
+    assert page.row.evidence.gauge is not None
+    assert not page.row.evidence.gauge.reached
     assert experiments.read_evidence({}, {}).gauge is None
+    assert page.standing.status.evidence.assigned == {"control": 2, "treatment": 2}
+    assert page.standing.needed == 20.0
 
 
 def test_a_decision_names_its_subject_and_its_replay(session: Session, filled) -> None:
@@ -284,7 +291,7 @@ def test_an_open_run_refreshes_itself_until_it_ends(session: Session, get, fille
     session.execute(text("UPDATE run SET status = 'done', finished_at = now()"))
     session.commit()
     assert "hx-trigger" not in get(f"{address}/row").text
-    assert "hx-trigger" not in get(address).text
+    assert "every 2s" not in get(address).text
 
 
 @pytest.mark.parametrize(
