@@ -332,7 +332,8 @@ def prepare(control: str, treatment: str, compare: bool) -> None:
         session.flush()
         initial(session, "coder", versions[0])
         if compare:
-            start(session, "coder", versions[1], plan_from("default"), "benchmark")
+            # Without a ramp, whose first phase copies each call to the second version.
+            start(session, "coder", versions[1], plan_from("default", ramp=()), "benchmark")
 
 
 if __name__ == "__main__":

@@ -68,17 +68,27 @@ def test_a_course_is_divided_by_when_requests_were_due():
         course_of(replies()[:50], OUTAGE)
 
 
-def test_an_outage_with_another_upstream_is_judged_by_its_waits_its_return_and_its_failures():
-    assert passed(two_upstreams("dies", course_of(replies(), OUTAGE))) == [True] * 4
-    for change, missed in (
-        ({"waited": 4_000.0}, 0),
-        ({"later": 60.0}, 1),
-        ({"status": 502}, 3),
-    ):
-        verdicts = passed(two_upstreams("dies", course_of(replies(**change), OUTAGE)))
-        assert not verdicts[missed], change
+STAYS = [Reply(120.0, 2.0, 200, SECOND)]
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        ({}, []),
+        ({"waited": 4_000.0}, [0]),
+        ({"later": 60.0}, [1, 2]),
+        ({"status": 502}, [4]),
+    ],
+    ids=["good", "first wait too long", "later ones slow", "failed"],
+)
+def test_an_outage_with_another_upstream_is_judged_by_its_waits_and_failures(change, missed):
+    verdicts = passed(two_upstreams("dies", course_of(replies(**change), OUTAGE), STAYS))
+    assert [place for place, met in enumerate(verdicts) if not met] == missed
+
+
+def test_an_upstream_that_is_never_used_again_is_seen():
     still = [Reply(r.due_s, r.latency_ms, r.status, SECOND) for r in replies()]
-    [_, _, back, _] = two_upstreams("dies", course_of(still, OUTAGE))
+    [_, _, _, back, _] = two_upstreams("dies", course_of(still, OUTAGE), STAYS)
     assert back.measured == 174.75 - OUTAGE.back_s
     assert not back.passed
 
