@@ -143,13 +143,12 @@ def _unknown_error(request: Request, error: Exception) -> Response:
 
 
 def _page(request: Request, status: int, title: str, message: str) -> Response:
-    """Return an error page; one that no other part of the request looked for has its banner, too.
+    """Return an error page, which has the banner too; after a form it leads back to its page.
 
-    The answer to a form leads back to the page that it was on.
+    Where it is our side that failed nothing more is asked of the database.
     """
-    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
-        if not hasattr(request.state, "stopped"):
-            request.state.stopped = stopped_if_known()
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR and not hasattr(request.state, "stopped"):
+        request.state.stopped = stopped_if_known()
     back = request.headers.get("referer") if request.method == "POST" else None
     is_ours = back is not None and back.startswith(str(request.base_url))
     page = ErrorPage(status, title, message, back if is_ours else None)

@@ -5,7 +5,7 @@ Leads to `router.promote` and `router.policy`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Request, Response
@@ -80,6 +80,12 @@ class DetailPage:
     """Who may be promoted, newest first."""
     changes: Sequence[Change]
     modes: Sequence[str] = policy.AUTO_PROMOTE
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What else the policy says, without what an emergency stop notes there for itself."""
+        said = self.row.policy.settings.items()
+        return {name: value for name, value in said if not name.startswith("emergency_")}
 
 
 @routes.get("", name="roles.list")

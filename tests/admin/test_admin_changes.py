@@ -112,6 +112,9 @@ def test_one_button_stops_every_role_and_every_page_says_so(
         page = browser.ask("GET", path).text
         assert 'class="alarm"' in page, path
         assert "coder</span>" in page, path
+    refused = browser.send("/emergency", "/emergency/resume", reason="")
+    assert refused.status_code == 422
+    assert 'class="alarm"' in refused.text, "the answer to a form is a page, too"
     page = browser.ask("GET", "/emergency").text
     assert "it deletes files" in page
     assert "coder-v1</a>" in page, "the baseline that answers"
