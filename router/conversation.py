@@ -185,6 +185,7 @@ class Conversation:
         assert call.asked is not None
         if flight is not None:
             call.cached = self._is_paid_elsewhere = flight.kept is not None
+            call.cost_usd = 0.0 if call.cached else None
             call.told.append((HEADER.encode(), (HIT if call.cached else MISS).encode()))
         kept = flight.kept if flight is not None else None
         opened = kept.opened() if kept is not None else await self._open(call)

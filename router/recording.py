@@ -189,15 +189,15 @@ def _count_for_experiment(session: Session, record: Mapping[str, Any]) -> None:
     attributes, response = record.get("attributes") or {}, record.get("response")
     asked, said = (record.get(name) or 0 for name in USAGE_COLUMNS)
     model, provider = record.get("gen_ai_request_model"), record.get("gen_ai_provider_name")
-    behaved = behaviour_of(record["request"], response)
+    behaved, is_cached = behaviour_of(record["request"], response), attributes.get(usage.CACHED)
     record_call(
         session,
         UUID(record["experiment_id"]),
         record["unit_id"],
         error=record["status"] == ERROR,
-        latency_ms=None if attributes.get(usage.CACHED) else record.get("latency_ms"),
-        cost_usd=cost_usd(model or "", provider, asked, said) or 0.0,
-        tokens=asked + said,
+        latency_ms=None if is_cached else record.get("latency_ms"),
+        cost_usd=0.0 if is_cached else cost_usd(model or "", provider, asked, said) or 0.0,
+        tokens=0 if is_cached else asked + said,
         refused=behaved.refused,
         tool_calls=behaved.tool_calls,
         bad_tool_calls=behaved.bad_tool_calls,

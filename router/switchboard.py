@@ -40,8 +40,8 @@ from router.upstreams.forward import Forwarder
 from router.upstreams.routes import model_target
 from router.upstreams.watched import WatchedConfig
 from router.ways import USUAL, Ways
-from serving.backends.openai_compatible import ensure_adapter
-from trainer.registry import get_version, version_folder
+from serving import deploy
+from trainer.registry import get_version
 
 log = logging.getLogger(__name__)
 
@@ -277,16 +277,14 @@ def _assign(live: LiveExperiment, unit: str, stratum: str) -> str:
 
 
 def _load_adapter(target: Target) -> bool:
-    """Have the engine load a version's adapter; False, logged, if that fails."""
-    assert target.upstream is not None
+    """Have the model server load a version's adapter; False, logged, if that fails."""
+    assert target.version_id is not None
     try:
         with session_scope() as session:
-            folder = version_folder(get_version(session, target.model))
-        ensure_adapter(target.upstream.base_url, target.model, folder, target.upstream.api_key)
+            return deploy.warm(session, get_version(session, str(target.version_id)))
     except (SQLAlchemyError, FlywheelError) as error:
         log.warning("adapter %s cannot be loaded: %s", target.model, error)
         return False
-    return True
 
 
 async def _once(piece: bytes) -> AsyncIterator[bytes]:
