@@ -23,6 +23,10 @@ KEEP_S = 4.0
 READ_AHEAD = 256 << 10
 """Bytes of an answer that may wait here for a slow caller."""
 
+MAX_BETWEEN = 256 << 10
+"""Bytes that may come without any of the body among them: a head, announcements, trailers. The
+parser keeps an unfinished line and copies it for each part that comes."""
+
 
 class Unreachable(Exception):
     """There is no connection, or it ended before an answer began."""
@@ -278,7 +282,8 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._arriving: list[bytes] = []
         self._idle_since = 0.0
-        self._paused = self._begun = self._keeps = False
+        self._paused = self._begun = self._keeps = self._has_surplus = False
+        self._n_between = 0
 
     def is_usable(self) -> bool:
         """Say whether a request may be sent."""
@@ -289,8 +294,11 @@ class _Connection(asyncio.Protocol):
     async def ask(self, request: list[bytes], timeouts: Timeouts) -> Answer:
         """Send a request and wait for the head of its answer; raises as `Client.post`."""
         assert self._transport is not None
+        if self._transport.is_closing():
+            raise Unreachable("the connection was closed")
         answer = self._answer = Answer(self, timeouts)
-        self._begun = False
+        self._begun = self._has_surplus = False
+        self._n_between = 0
         self._transport.writelines(request)
         await answer.begin()
         return answer
@@ -323,7 +331,12 @@ class _Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             answer.fail(Cut(f"no HTTP: {error}"))
             self.abort()
+        self._n_between += len(data)
+        if self._n_between > MAX_BETWEEN and not self._arriving and not answer.ended:
+            answer.fail(Cut(f"more than {MAX_BETWEEN} bytes of headers"))
+            self.abort()
         if self._arriving:
+            self._n_between = 0
             full = answer.take(b"".join(self._arriving))
             self._arriving.clear()
             if full and not answer.ended and not self._paused:
@@ -351,13 +364,19 @@ class _Connection(asyncio.Protocol):
         self._answer = None
         self.resume()
         unsent = self._transport.get_write_buffer_size()
-        if self._keeps and not unsent and not self._transport.is_closing():
+        is_clean = self._keeps and not self._has_surplus and not unsent
+        if is_clean and not self._transport.is_closing():
             self._idle_since = self.loop.time()
             self.client.keep(self)
         else:
             self._transport.close()
 
     # Of the parser
+
+    def on_message_begin(self) -> None:
+        """Begin an answer; one that nobody asked for is left out, and its connection closed."""
+        if self._answer is not None and self._answer.ended:
+            self._has_surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
@@ -367,15 +386,16 @@ class _Connection(asyncio.Protocol):
         """Take the head; a status below 200 only announces another one."""
         status, headers = self._parser.get_status_code(), self._headers
         self._headers = {}
-        if status >= 200 and self._answer is not None:
+        if status >= 200 and self._answer is not None and not self._has_surplus:
             self._answer.status, self._answer.headers = status, headers
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
-        self._arriving.append(body)
+        if not self._has_surplus:
+            self._arriving.append(body)
 
     def on_message_complete(self) -> None:
         """End the answer."""
-        if self._answer is not None and self._answer.status:
+        if self._answer is not None and self._answer.status and not self._has_surplus:
             self._answer.ended = True
             self._keeps = self._parser.should_keep_alive()

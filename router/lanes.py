@@ -37,6 +37,11 @@ PASSED_HEADERS = ("content-type", "x-request-id", "retry-after", "openai-process
 
 EVENT_STREAM = "text/event-stream"
 
+MAX_ANSWER_BYTES = 64 << 20
+"""Bytes of an answer at most; all of it is in memory until it is recorded."""
+
+GARBAGE, TOO_LARGE = "upstream_garbage", "upstream_too_large"
+
 CHAT_PARAMETERS = frozenset(
     "messages model stream stream_options tools tool_choice parallel_tool_calls response_format "
     "temperature top_p n stop seed max_tokens max_completion_tokens presence_penalty "
@@ -134,7 +139,11 @@ async def open_answer(
         return await _open_proxied(client.proxied(), target, url, headers, body, is_native)
     with _said(target.model):
         answer = await client.direct.post(url, headers, body, upstream.timeouts)
-    kept = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
+    try:
+        kept = _passed(target.model, answer.status, answer.headers)
+    except UpstreamFailed:
+        answer.close()
+        raise
 
     async def close() -> None:
         answer.close()
@@ -167,8 +176,14 @@ async def _open_proxied(
         total=None, sock_connect=waits.connect_s, sock_read=max(waits.answer_s, waits.idle_s)
     )
     with _said(target.model):
-        answer = await client.post(url, data=body, headers=headers, proxy=proxy, timeout=timeout)
-    kept = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
+        answer = await client.post(
+            url, data=body, headers=headers, proxy=proxy, timeout=timeout, allow_redirects=False
+        )
+    try:
+        kept = _passed(target.model, answer.status, answer.headers)
+    except UpstreamFailed:
+        answer.close()
+        raise
 
     async def close() -> None:
         answer.close()  # of an answer read to its end, this leaves the connection open
@@ -177,9 +192,29 @@ async def _open_proxied(
     return Opened(answer.status, kept, pieces, close, is_native)
 
 
+def _passed(model: str, status: int, headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that the caller is sent too.
+
+    A redirect is not followed: it would lead the prompt and our key to where nobody configured.
+
+    Raises:
+        UpstreamFailed: it is neither an answer nor an error, or not in the encoding asked for.
+    """
+    if not (200 <= status < 300 or 400 <= status < 600):
+        raise UpstreamFailed(model, GARBAGE, f"status {status}")
+    encoding = headers.get("content-encoding", "identity")
+    if encoding.strip().lower() not in ("", "identity"):
+        raise UpstreamFailed(model, GARBAGE, f"content-encoding {encoding[:40]!r}, not asked for")
+    return {name: headers[name] for name in PASSED_HEADERS if name in headers}
+
+
 async def _pieces(pieces: AsyncIterator[bytes], model: str) -> AsyncIterator[bytes]:
+    n_bytes = 0
     with _said(model, "upstream_cut"):
         async for piece in pieces:
+            n_bytes += len(piece)
+            if n_bytes > MAX_ANSWER_BYTES:
+                raise UpstreamFailed(model, TOO_LARGE, f"more than {MAX_ANSWER_BYTES} bytes")
             yield piece
 
 

@@ -5,7 +5,17 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from router.http1 import READ_AHEAD, Answer, Client, Cut, TooLong, Timeouts, Unreachable, address_of
+from router.http1 import (
+    MAX_BETWEEN,
+    READ_AHEAD,
+    Answer,
+    Client,
+    Cut,
+    Timeouts,
+    TooLong,
+    Unreachable,
+    address_of,
+)
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -136,8 +146,11 @@ def test_a_request_that_a_closed_connection_swallowed_is_sent_again() -> None:
         (b"", Unreachable),
         (b"not http at all\r\n\r\n", Cut),
         (OK + b"content-", Cut),
+        (OK + b"x: y\r\n" * MAX_BETWEEN, Cut),
+        (OK + b"x: " + b"y" * 2 * MAX_BETWEEN, Cut),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * MAX_BETWEEN, Cut),
     ],
-    ids=["nothing", "garbage", "half-a-head"],
+    ids=["nothing", "garbage", "half-a-head", "many-headers", "long-header", "announcements"],
 )
 def test_what_is_no_answer_is_told_apart(answer: bytes, fault: type[Exception]) -> None:
     _, handler = said(answer)
@@ -147,6 +160,19 @@ def test_what_is_no_answer_is_told_apart(answer: bytes, fault: type[Exception]) 
             await client.post(url, b"", b"{}")
 
     against(handler, scene)
+
+
+def test_a_second_answer_to_one_request_is_left_out_and_its_connection_closed() -> None:
+    good = OK + b"content-length: 2\r\n\r\nhi"
+    for surplus in (b"HTTP/1.1 500 No\r\ncontent-length: 4\r\n\r\nevil", b"HTTP/1.1 2"):
+        _, handler = said(good + surplus, good)
+
+        async def scene(client: Client, url: str) -> None:
+            for _ in range(2):
+                got = await client.post(url, b"", b"{}")
+                assert (got.status, await whole(got)) == (200, b"hi")
+
+        against(handler, scene)
 
 
 def test_a_body_that_breaks_gives_what_had_come() -> None:
