@@ -17,15 +17,23 @@ first byte of a later request."""
 HEAD_BYTES = 64 << 10
 """Bytes of a request's head at most."""
 
+REST_S = 10.0
+"""Seconds in which the rest of a request must have come that is answered before its end, as one
+with a wrong key is."""
+
+UNREAD_S = 120.0
+"""Seconds in which a caller must have taken what waits for it, 64 KiB and what its system holds."""
+
 KEEP_S = 75
 """Seconds that an idle connection is kept: longer than clients keep theirs, who would otherwise
 send into a closed one."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a clock and a limit for heads of requests."""
+    """uvicorn's protocol with clocks for all that a caller can let it wait for but bodies."""
 
     _clock: asyncio.TimerHandle | None = None
+    _unread_clock: asyncio.TimerHandle | None = None
     _in_head = True
     _head_bytes = 0
 
@@ -35,9 +43,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._clock = self.loop.call_later(HEAD_S, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock; part of asyncio."""
+        """Stop the clocks; part of asyncio."""
         self._stop_clock()
+        self._stop_unread_clock()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the caller to read; part of asyncio."""
+        super().pause_writing()
+        self._stop_unread_clock()
+        self._unread_clock = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on; part of asyncio."""
+        self._stop_unread_clock()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; part of asyncio."""
@@ -60,6 +80,24 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_clock()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End a request; called by the parser."""
+        self._stop_clock()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """End an answer; what is left of its request must come soon, and is thrown away."""
+        is_early = self.cycle is not None and self.cycle.more_body and not self.pipeline
+        super().on_response_complete()
+        if is_early and not self.transport.is_closing():
+            self._stop_clock()
+            self._clock = self.loop.call_later(REST_S, self.transport.close)
+
+    def _stop_unread_clock(self) -> None:
+        if self._unread_clock is not None:
+            self._unread_clock.cancel()
+            self._unread_clock = None
 
     def _stop_clock(self) -> None:
         if self._clock is not None:

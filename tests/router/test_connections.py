@@ -1,12 +1,16 @@
 """Callers who say nothing, never finish, or say too much before they begin."""
 
 import socket
+import threading
 
 import pytest
 from upstream_app import Server
 
 from router import connections
 from router.connections import server_options
+
+LONG = 64 << 20
+left = threading.Event()
 
 
 async def hello(scope, receive, send) -> None:
@@ -15,15 +19,22 @@ async def hello(scope, receive, send) -> None:
             await receive()
             await send({"type": f"lifespan.{kind}.complete"})
         return
-    await send(
-        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]}
-    )
-    await send({"type": "http.response.body", "body": b"hello"})
+    is_long = scope["path"] == "/long"
+    length = (b"content-length", b"%d" % (LONG if is_long else 5))
+    await send({"type": "http.response.start", "status": 200, "headers": [length]})
+    if not is_long:
+        return await send({"type": "http.response.body", "body": b"hello"})
+    await receive()
+    await send({"type": "http.response.body", "body": b"x" * (LONG - 1), "more_body": True})
+    assert (await receive())["type"] == "http.disconnect"
+    left.set()
 
 
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(connections, "HEAD_S", 0.2)
+    monkeypatch.setattr(connections, "REST_S", 0.2)
+    monkeypatch.setattr(connections, "UNREAD_S", 0.2)
     with Server(hello, **server_options()) as running:
         yield running
 
@@ -83,3 +94,25 @@ def test_a_kept_connection_may_be_idle_for_longer(caller) -> None:
 def test_a_head_has_a_limit(caller) -> None:
     caller.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nx-long: " + b"x" * (connections.HEAD_BYTES + 1))
     assert everything(caller).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(
+    "framing", [b"content-length: 100", b"transfer-encoding: chunked"], ids=["length", "chunked"]
+)
+def test_who_was_answered_early_and_never_ends_is_let_go(caller, framing: bytes) -> None:
+    caller.sendall(b"POST / HTTP/1.1\r\nhost: x\r\n" + framing + b"\r\n\r\n")
+    assert answered(caller)
+    assert everything(caller) == b""
+
+
+def test_who_was_answered_early_may_end_and_ask_again(caller) -> None:
+    caller.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n")
+    assert answered(caller)
+    caller.sendall(b"hiGET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert answered(caller)
+
+
+def test_who_reads_nothing_is_left(caller) -> None:
+    left.clear()
+    caller.sendall(b"GET /long HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert left.wait(20)
