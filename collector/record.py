@@ -304,7 +304,13 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of 309 digits and more
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _flag(value: Any) -> bool | None:

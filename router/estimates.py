@@ -116,7 +116,7 @@ def _usage_at(answer: bytes, start: int) -> dict[str, Any]:
     text = answer[start : start + _LONGEST_USAGE].decode("utf-8", "replace")
     try:
         said, _ = json.JSONDecoder().raw_decode(text)
-    except ValueError:  # the stream was cut in the middle of it
+    except (ValueError, RecursionError):  # the stream was cut in the middle of it
         return {}
     return {name: value for name, value in said.items() if value is not None}
 

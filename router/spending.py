@@ -62,7 +62,7 @@ def _usage_at(body: bytes, start: int) -> Mapping[str, Any]:
     value = text.decode("utf-8", "replace").lstrip().removeprefix(":").lstrip()
     try:
         found, _ = _DECODER.raw_decode(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(found, dict):
         return {}

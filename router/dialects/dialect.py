@@ -18,6 +18,8 @@ from router.dialects.members import Span, members
 _BLANK_LINE = re.compile(rb"\n\r?\n|\r\r")
 _LONGEST_BLANK = 3
 _TOKEN_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+_MAX_TOKENS = 10**12
+"""More than any budget has; a request can hold integers that no float can."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,13 @@ class Asked:
 
     @property
     def max_output_tokens(self) -> int | None:
-        """Most tokens of one answer, by whatever name; None if the caller sets no limit."""
-        limits = (self.values.get(name) for name in _TOKEN_LIMITS)
-        return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+        """Most tokens of one answer, by whatever name; None if the caller sets no limit.
+
+        Of several limits the highest: nobody knows which one the upstream will read.
+        """
+        said = (self.values.get(name) for name in _TOKEN_LIMITS)
+        limits = [limit for limit in said if isinstance(limit, int) and limit > 0]
+        return min(max(limits), _MAX_TOKENS) if limits else None
 
     @cached_property
     def chat(self) -> Json:
@@ -207,7 +213,7 @@ class Dialect:
     def read_answer(self, body: bytes) -> Json | None:
         """Return the whole answer in `body`, or None if it is none."""
         try:
-            values: Any = json.loads(body)
+            values: Any = json.loads(body.decode())  # of bytes, it would read UTF-16 too
         except (ValueError, RecursionError):
             return None
         return values if isinstance(values, dict) and self.is_answer(values) else None

@@ -49,7 +49,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
     except ValueError:
         try:
             at = parsedate_to_datetime(said)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         at = at.replace(tzinfo=at.tzinfo or UTC)
         seconds = (at - (now or datetime.now(UTC))).total_seconds()

@@ -47,6 +47,8 @@ def test_parameters_of_a_request_become_columns():
 def test_nonsense_in_a_request_is_left_out():
     request = {"model": 3, "temperature": "hot", "seed": 2**70, "stream": "yes", "top_p": True}
     assert flat_columns(request, {"usage": "much", "choices": "two"}) == {}
+    beyond = {"temperature": 10**400, "top_p": float("inf"), "max_tokens": 10**400}
+    assert flat_columns(beyond, {"usage": {"prompt_tokens": 10**400}}) == {}
 
 
 def test_tool_hash_goes_by_content_not_by_the_order_of_keys():

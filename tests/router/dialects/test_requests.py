@@ -46,6 +46,8 @@ def test_a_translated_request_names_the_target_s_model() -> None:
 def test_limits_are_found_by_whatever_name() -> None:
     assert asked("responses", max_output_tokens=5).max_output_tokens == 5
     assert asked("chat", max_tokens=None, max_completion_tokens=7).max_output_tokens == 7
+    assert asked("chat", max_tokens=9, max_completion_tokens=7).max_output_tokens == 9
+    assert asked("chat", max_tokens=10**400).max_output_tokens == 10**12
     assert asked("chat", max_tokens=-3).max_output_tokens is None
 
 
