@@ -405,7 +405,7 @@ def test_of_two_answers_at_once_one_is_taken_and_the_other_closed() -> None:
 def test_a_failure_at_the_same_moment_does_not_hide_an_answer() -> None:
     go, asked = asyncio.Event(), []
 
-    async def provider(target: Target, request: ChatBody) -> Opened:
+    async def provider(target: Target, request: Asked) -> Opened:
         asked.append(target.model)
         is_first = len(asked) == 1
         await go.wait()
