@@ -49,7 +49,8 @@ class Round:
         stream: whether answers are streamed.
         prompt: text of the question; the request's number is put before it.
         max_tokens: that an answer may have; 0: the request does not say.
-        per_episode: requests of one episode.
+        per_episode: requests of one episode, one after the other.
+        in_turn: episodes that are asked in turn instead; 0: `per_episode` holds.
         episodes: prefix of the episodes' keys.
     """
 
@@ -64,6 +65,7 @@ class Round:
     prompt: str = "Write a function."
     max_tokens: int = 0
     per_episode: int = 5
+    in_turn: int = 0
     episodes: str = "episode"
 
 
@@ -230,7 +232,8 @@ def request_body(wanted: Round, number: int) -> bytes:
 
 def _request(wanted: Round, number: int) -> bytes:
     body = request_body(wanted, number)
-    episode = f"{wanted.episodes}-{number // wanted.per_episode}"
+    place = number % wanted.in_turn if wanted.in_turn else number // wanted.per_episode
+    episode = f"{wanted.episodes}-{place}"
     lines = [
         f"POST {wanted.path.format(episode=episode)} HTTP/1.1",
         "host: bench",

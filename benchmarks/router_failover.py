@@ -31,8 +31,9 @@ TIMEOUT_S = 2.0
 COOLDOWN_S = 5.0
 """The gateway's default: its longest time between two looks whether an upstream is back."""
 EXTRA_MS = 50.0
-PER_EPISODE = 250
-"""So many that writing down the arm of a new episode is no part of a p99."""
+EPISODES = 20
+"""Of each load, asked in turn and known from the start: writing down a new one's arm is no part of
+an outage, and both arms are asked all the time."""
 WARM = 400
 """Requests of each load before any is measured."""
 NOTICED_S = TIMEOUT_S + 0.5
@@ -128,10 +129,10 @@ def measure(quick: bool = False) -> list[Figure]:
         ours = running.enter_context(_gateway(first, second, single))
         loads = {model: running.enter_context(Load()) for model in MODELS_ASKED}
         for model, load in loads.items():  # connections, arms, code that is met for the first time
-            load.play(replace(_round(ours, model, "warm"), n=WARM, rate=0.0, concurrency=8))
+            load.play(replace(_round(ours, model), n=WARM, rate=0.0, concurrency=8))
         for name, go, come in (("hangs", Mock.hang, Mock.resume), ("dies", Mock.kill, Mock.start)):
             for model, load in loads.items():
-                load.begin(_round(ours, model, name))
+                load.begin(_round(ours, model))
             time.sleep(pause_s)
             of_first, of_single = _outage((first, single), go, come, outage_s)
             outages = (of_first, of_first, of_single)
@@ -161,15 +162,15 @@ def _gateway(first: Mock, second: Mock, single: Mock) -> AbstractContextManager[
     return gateway(upstreams, workers=2, models=MODELS, asked_as=asked_as)
 
 
-def _round(ours: RunningGateway, model: str, episodes: str) -> Round:
+def _round(ours: RunningGateway, model: str) -> Round:
     return Round(
         *(ours.url, OURS, model),
         n=0,
         rate=RPS,
         concurrency=CONNECTIONS,
         prompt=PROMPT,
-        per_episode=PER_EPISODE,
-        episodes=f"{model}-{episodes}",
+        in_turn=EPISODES,
+        episodes=model,
     )
 
 
