@@ -32,7 +32,7 @@ from router import usage
 from router.behaviour import behaviour_of
 from router.call import Call, Ending
 from router.dialects import CHAT, DIALECTS, recorded_answer, recorded_stream
-from router.experiment import record_call
+from router.experiment import UnitCall, record_calls
 from router.guard import counts_for_version
 from router.shadow import SHADOW
 
@@ -177,21 +177,22 @@ class IngestTransport(DirectTransport):
     def note(self, session: Session, records: Sequence[dict[str, Any]]) -> None:
         """Count the calls that the gateway answered, for their experiments and for the usage."""
         own = [record for record in records if record.get("source") == SOURCE]
-        for record in own:
-            if not record.get("experiment_id") or record.get("arm") == SHADOW:
-                continue
-            if counts_for_version(record["status"], record.get("error_type")):
-                _count_for_experiment(session, record)
+        record_calls(session, [_unit_call(record) for record in own if _counts_for_arm(record)])
         usage.count(session, own)
 
 
-def _count_for_experiment(session: Session, record: Mapping[str, Any]) -> None:
+def _counts_for_arm(record: Mapping[str, Any]) -> bool:
+    if not record.get("experiment_id") or record.get("arm") == SHADOW:
+        return False
+    return counts_for_version(record["status"], record.get("error_type"))
+
+
+def _unit_call(record: Mapping[str, Any]) -> UnitCall:
     attributes, response = record.get("attributes") or {}, record.get("response")
     asked, said = (record.get(name) or 0 for name in USAGE_COLUMNS)
     model, provider = record.get("gen_ai_request_model"), record.get("gen_ai_provider_name")
     behaved, is_cached = behaviour_of(record["request"], response), attributes.get(usage.CACHED)
-    record_call(
-        session,
+    return UnitCall(
         UUID(record["experiment_id"]),
         record["unit_id"],
         error=record["status"] == ERROR,

@@ -1,9 +1,11 @@
 """Units of an experiment: the arm of each, written down before its first call, and its calls."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col, select
@@ -29,6 +31,37 @@ def assign(session: Session, experiment: Experiment, unit: str, stratum: str) ->
     ).one()
 
 
+@dataclass(frozen=True, slots=True)
+class UnitCall:
+    """One call of a unit as it is counted.
+
+    Attributes:
+        latency_ms: None: it was not measured, and so is not slow.
+        fallback: another model answered in the end; it counts for the arm that was assigned.
+    """
+
+    experiment_id: UUID
+    unit: str
+    error: bool
+    latency_ms: float | None
+    cost_usd: float = 0.0
+    tokens: int = 0
+    refused: bool = False
+    tool_calls: int = 0
+    bad_tool_calls: int = 0
+    fallback: bool = False
+
+
+def record_calls(session: Session, calls: Sequence[UnitCall]) -> None:
+    """Count calls of assigned units; a unit that was never assigned changes nothing.
+
+    One statement for all of them. Rows are locked in the order of their ids, so that transactions
+    with the same units wait for each other and cannot deadlock.
+    """
+    if calls:
+        session.execute(_COUNT_CALLS, {"calls": orjson.dumps(calls).decode()})
+
+
 def record_call(
     session: Session,
     experiment_id: UUID,
@@ -43,44 +76,54 @@ def record_call(
     bad_tool_calls: int = 0,
     fallback: bool = False,
 ) -> None:
-    """Count one call of an assigned unit; a unit that was never assigned changes nothing.
+    """Count one call, as `record_calls` does."""
+    behaved = (refused, tool_calls, bad_tool_calls, fallback)
+    call = UnitCall(experiment_id, unit, error, latency_ms, cost_usd, tokens, *behaved)
+    record_calls(session, [call])
 
-    A call without a measured latency is not slow. A call that another model answered in the end
-    counts for the arm that was assigned, as a fallback.
+
+_COUNT_CALLS = text(
     """
-    session.execute(
-        _COUNT_CALL,
-        {
-            "experiment": experiment_id,
-            "unit": unit,
-            "error": int(error),
-            "latency": latency_ms,
-            "cost": cost_usd,
-            "tokens": tokens,
-            "refused": int(refused),
-            "tools": tool_calls,
-            "bad_tools": bad_tool_calls,
-            "fallback": int(fallback),
-        },
+    WITH told AS (
+        SELECT
+            call.experiment_id,
+            call.unit,
+            count(*) AS n_calls,
+            count(*) FILTER (WHERE call.error) AS n_errors,
+            count(*) FILTER (
+                WHERE call.latency_ms > (experiment.plan->>'slow_limit_ms')::float
+            ) AS n_slow,
+            count(*) FILTER (WHERE call.refused) AS n_refusals,
+            sum(call.tool_calls) AS n_tool_calls,
+            sum(call.bad_tool_calls) AS n_bad_tool_calls,
+            count(*) FILTER (WHERE call.fallback) AS n_fallbacks,
+            sum(call.cost_usd) AS cost_usd,
+            sum(call.tokens) AS tokens
+        FROM json_to_recordset(CAST(:calls AS json)) AS call (
+            experiment_id uuid, unit text, error bool, latency_ms float, cost_usd float,
+            tokens bigint, refused bool, tool_calls int, bad_tool_calls int, fallback bool
+        )
+        JOIN experiment ON experiment.id = call.experiment_id
+        GROUP BY 1, 2
+    ),
+    held AS (
+        SELECT assignment.id, told.*
+        FROM assignment JOIN told USING (experiment_id, unit)
+        ORDER BY assignment.id
+        FOR UPDATE OF assignment
     )
-
-
-_COUNT_CALL = text(
-    """
     UPDATE assignment SET
-        n_calls = n_calls + 1,
-        n_errors = n_errors + :error,
-        n_slow = n_slow + coalesce(
-            CAST(:latency AS float) > (experiment.plan->>'slow_limit_ms')::float, false
-        )::int,
-        n_refusals = n_refusals + :refused,
-        n_tool_calls = n_tool_calls + :tools,
-        n_bad_tool_calls = n_bad_tool_calls + :bad_tools,
-        n_fallbacks = n_fallbacks + :fallback,
-        cost_usd = cost_usd + :cost,
-        tokens = tokens + :tokens
-    FROM experiment
-    WHERE experiment.id = experiment_id AND experiment_id = :experiment AND unit = :unit
+        n_calls = assignment.n_calls + held.n_calls,
+        n_errors = assignment.n_errors + held.n_errors,
+        n_slow = assignment.n_slow + held.n_slow,
+        n_refusals = assignment.n_refusals + held.n_refusals,
+        n_tool_calls = assignment.n_tool_calls + held.n_tool_calls,
+        n_bad_tool_calls = assignment.n_bad_tool_calls + held.n_bad_tool_calls,
+        n_fallbacks = assignment.n_fallbacks + held.n_fallbacks,
+        cost_usd = assignment.cost_usd + held.cost_usd,
+        tokens = assignment.tokens + held.tokens
+    FROM held
+    WHERE assignment.id = held.id
     """
 )
 
