@@ -6,6 +6,7 @@ the arm that was assigned.
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ from router.paths import Place
 from router.promote import require_role
 from router.relay import Relay
 from router.specialist.features import features_of
-from router.spending import spent_on
+from router.spending import Spent, spent_on
 from router.switchboard import ROLE_PREFIX, Outgoing, Switchboard
 from router.upstreams.config import CallRules
 from router.upstreams.forward import NobodyAnswers
@@ -40,7 +41,26 @@ from router.upstreams.parameters import applied
 CALLERS_FAULT = frozenset({400, 413, 422})
 """Statuses by which an upstream says that the request itself is wrong."""
 
-CODES: Mapping[int, str] = {401: "invalid_api_key", 403: "forbidden", 404: "not_found"}
+CODES: Mapping[int, str] = {
+    401: "invalid_api_key",
+    403: "forbidden",
+    404: "not_found",
+    500: "internal_error",
+}
+
+log = logging.getLogger(__name__)
+
+
+class InternalError(FlywheelError):
+    """A fault of the gateway's own, of which its log tells more."""
+
+    http_status = 500
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"gateway: {type(error).__name__} on the way of this call, expected none. "
+            "The gateway's log has the details; ask again, or ask otherwise."
+        )
 
 
 @dataclass(slots=True)
@@ -60,6 +80,10 @@ async def converse(board: Switchboard, dialect: Dialect, exchange: Exchange) -> 
         await conversation.prepare()
     except FlywheelError as error:
         return await conversation.refuse(error)
+    except ConnectionResetError:
+        raise
+    except Exception as error:
+        return await conversation.fail(error)
     departure = Departure(exchange.receive)
     try:
         await conversation.answer(departure)
@@ -71,6 +95,9 @@ async def converse(board: Switchboard, dialect: Dialect, exchange: Exchange) -> 
         task = asyncio.current_task()
         if not departure.happened or task is None or task.uncancel() > 0:
             raise
+    except Exception as error:
+        departure.stop()
+        await conversation.fail(error)
     finally:
         departure.stop()
         conversation.end()
@@ -288,6 +315,14 @@ class Conversation:
             headers += self.call.headers()
         await send_json(self.exchange.send, status, said, headers)
 
+    async def fail(self, error: Exception) -> None:
+        """Answer and record a fault of our own; an answer that has begun is cut instead."""
+        log.error("a call failed inside the gateway", exc_info=error)
+        try:
+            await self.refuse(InternalError(error))
+        except RuntimeError:  # of the server: there cannot be a second answer
+            raise error from None
+
     def record(self, status: str, error_type: str | None = None, error: str | None = None) -> None:
         """Put the call into the spool, unless it is there; a role that nobody knows has none."""
         if self._recorded:
@@ -317,12 +352,16 @@ class Conversation:
             self._mirror(call)
         if not self._pieces or self._is_paid_elsewhere:
             return reservation.release()
-        spent = spent_on(
-            call.answered_by or call.target,
-            self._pieces,
-            is_stream=self._relay is not None,
-            input_tokens=input_tokens(call.asked.body),
-        )
+        try:
+            spent = spent_on(
+                call.answered_by or call.target,
+                self._pieces,
+                is_stream=self._relay is not None,
+                input_tokens=input_tokens(call.asked.body),
+            )
+        except Exception:  # a promise that nobody settles would be held as long as we run
+            log.exception("what call %s took is not known; it counts as reserved", call.id)
+            spent = Spent()
         reservation.settle(spent.input_tokens, spent.output_tokens, spent.cost_usd)
 
     def _mirror(self, call: Call) -> None:

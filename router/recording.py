@@ -55,6 +55,12 @@ SYNC_EVERY_S = 1.0
 ANY_SIZE = 1 << 40
 """A call that was answered is kept whatever its size: prompts are bounded when they come in."""
 
+MAX_LEVELS = 200
+"""Levels of nesting that are kept of a request or response which has too many; the log takes 254,
+the record's own among them."""
+
+TOO_DEEP = "[left out: nested too deeply]"
+
 STREAM = "stream"
 """Member of a spooled line that holds the text of a stream, where another has its response."""
 
@@ -130,15 +136,39 @@ class CallPreparer(Preparer):
     """
 
     def build(self, line: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the record of a raw line; what cannot be read of its answer is left out."""
+        """Return the record of a raw line; what cannot be read of its answer is left out.
+
+        So is what is nested deeper than the log takes: the call must have its row all the same.
+        """
+        line = _shallow(line)
         if STREAM not in line and "dialect" not in line:
             return super().build(line)
         try:
-            return super().build(_as_chat(line))
+            return super().build(_shallow(_as_chat(line)))
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             log.exception("call %s: its answer cannot be read and is left out", line["id"])
             columns = line["columns"] | _ended(ERROR, "unreadable_answer")
             return super().build({**line, "columns": columns, "response": None})
+
+
+def _shallow(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a line whose request and response are nested less deeply than orjson can write."""
+    said = {name: line[name] for name in ("request", "response") if name in line}
+    try:
+        orjson.dumps(said)
+    except TypeError:
+        return {**line, **_cut_below(said, MAX_LEVELS)}
+    return line
+
+
+def _cut_below(value: Any, levels: int) -> Any:
+    if not isinstance(value, dict | list):
+        return value
+    if levels == 0:
+        return TOO_DEEP
+    if isinstance(value, dict):
+        return {name: _cut_below(item, levels - 1) for name, item in value.items()}
+    return [_cut_below(item, levels - 1) for item in value]
 
 
 def _as_chat(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,11 @@ class Preparer:
             line = plain(line)
         record = line["record"] if "record" in line else self.build(line)
         clean = scrub_record(record, self._scrubber(line.get("episode")))
-        return to_json({"kind": line["kind"], "record": clean})
+        scrubbed = {"kind": line["kind"], "record": clean}
+        try:
+            return to_json(scrubbed)
+        except ValueError:  # 1e999 is an infinity too, and looks like any number
+            return to_json(plain(scrubbed))
 
     def build(self, line: Mapping[str, Any]) -> dict[str, Any]:
         """Return the unscrubbed record of a raw line that holds a call."""

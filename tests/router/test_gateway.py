@@ -520,6 +520,42 @@ def test_a_long_prompt_passes_and_a_longer_one_is_refused(world, monkeypatch) ->
         assert (row.role, row.error_type) == ("tester", "refused:TooLarge")
 
 
+@pytest.mark.parametrize(
+    "strange",
+    [
+        b'{"x": ' + b"[" * 500 + b"]" * 500 + b"}",
+        b'{"x": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"x": 1e999, "y": NaN}',
+        b'{"max_tokens": ' + b"9" * 12 + b"}",
+        b'{"seed": ' + b"9" * 400 + b', "temperature": ' + b"9" * 400 + b"}",
+        b'{"a\\u0000b": "\\u0000\\ud800"}',
+    ],
+    ids=["deep", "deeper", "infinite", "long-answer", "huge-integers", "half-a-character"],
+)
+@pytest.mark.parametrize("path", ["chat/completions", "responses", "messages"])
+def test_a_strange_request_has_its_row_whatever_it_holds(world, path: str, strange: bytes) -> None:
+    usual: dict[str, Any] = {**ask("say hi"), "input": "say hi", "max_tokens": 5}
+    if b"max_tokens" in strange:
+        del usual["max_tokens"]
+    body = json.dumps(usual)[:-1].encode() + b", " + strange[1:]
+    answer = httpx.post(f"{world.url}/r/coder/v1/{path}", content=body)
+    assert answer.status_code == (429 if b"max_tokens" in strange else 200), answer.text
+    stored(answer.headers["x-flywheel-interaction-id"])
+
+
+def test_a_fault_of_our_own_is_answered_recorded_and_holds_no_budget(world, monkeypatch) -> None:
+    async def fail(*asked: Any) -> Any:
+        raise KeyError("nobody thought of it")
+
+    monkeypatch.setattr(world.gateway.forwarder, "open", fail)
+    with pytest.raises(openai.InternalServerError, match="KeyError on the way") as caught:
+        world.client.chat.completions.create(**ask("say hi"))
+    assert caught.value.code == "internal_error"
+    row, _ = stored(caught.value.response.headers["x-flywheel-interaction-id"])
+    assert (row.status, row.error_type) == ("error", "refused:internal_error")
+    assert all(one.reserved == 0 for one in world.gateway.budgets._accounts.values())
+
+
 def test_a_body_that_never_ends_is_answered(world, monkeypatch) -> None:
     monkeypatch.setattr(asgi, "BODY_S", 0.2)
     host, port = world.url.removeprefix("http://").split(":")
