@@ -70,7 +70,7 @@ bench-evaluation: $(READY) bench-venv
 bench-loss: $(READY)
 	$(BIN)/python -m benchmarks.loss $(BENCH_ARGS)
 
-bench-router: $(READY) bench-venv
+bench-router: $(READY) .venv-bench-router/.installed
 	$(BIN)/python -m benchmarks.router $(BENCH_ARGS)
 
 # What our figures are printed beside, apart from this project's requirements.

@@ -34,6 +34,7 @@ OURS = "/r/coder/e/{episode}" + CHAT
 MODELS = ("mock-a", "mock-b")
 TOOL_MODELS = ("mock-a-tools", "mock-b-tools")
 SUSTAINED_RPS = 600.0
+WARM = 500
 
 
 @dataclass
@@ -222,7 +223,8 @@ def _cpu(through: Side, by_peer: Side) -> list[Figure]:
 def _sustained(load: Load, ours: RunningGateway, quick: bool) -> list[Figure]:
     """Send requests when they are due, then compare what was answered with what is stored."""
     n = int(SUSTAINED_RPS * (5 if quick else 30))
-    _all_good(load.play(_through(ours, 500, concurrency=8, episodes="warm")))
+    _all_good(load.play(_through(ours, WARM, concurrency=8, episodes="warm")))
+    ours.wait_stored(WARM)
     stored, before = ours.count(), cpu_s(ours.postmaster)
     # Connections enough that none is waited for while the gateway keeps up.
     wanted = _through(ours, n, rate=SUSTAINED_RPS, concurrency=64, episodes="sustained")
