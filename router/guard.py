@@ -49,6 +49,10 @@ ERRORS, SLOW, FAILURES = "errors", "slow", "failures"
 _MOST_WAITING = 1000
 """Outcomes kept until the predecessor's are enough to compare with."""
 
+LATEST = 400
+"""Calls of both versions in which they are held beside each other. A longer past would make a break
+of now look like what the predecessor, too, may have had at some time."""
+
 
 @dataclass(frozen=True)
 class GuardThresholds:
@@ -97,6 +101,9 @@ class Vitals:
     """Evidence of each check that its limit is broken."""
     beside: dict[str, int] = field(default_factory=dict)
     """Calls, errors and slow calls of the predecessor in the same time, if it has any."""
+    latest: dict[str, int] = field(default_factory=dict)
+    """Those of the version itself in that time: the last calls of both. Empty: recorded when that
+    was the whole time since the promotion."""
 
 
 @decisions.rule("router.guard")
@@ -112,8 +119,7 @@ def rule(inputs: dict[str, Any], thresholds: dict[str, Any]) -> Ruling:
         f"{check.bad} of {check.n} {check.words}, the limit is {check.limit:.1%}: "
         f"E = {e_value:.3g}, at least {limits.harm_e:g}"
         for check in _checks(seen, limits)
-        if (e_value := stats.e_value(check.log_e)) >= limits.harm_e
-        and not _shared(check, seen, limits)
+        if (e_value := stats.e_value(check.log_e)) >= limits.harm_e and not _shared(check, seen)
     )
     if reasons:
         return Ruling(ROLLED_BACK, reasons)
@@ -149,13 +155,13 @@ def _checks(seen: Vitals, limits: GuardThresholds) -> list[_Check]:
     return found
 
 
-def _shared(check: _Check, seen: Vitals, limits: GuardThresholds) -> bool:
+def _shared(check: _Check, seen: Vitals) -> bool:
     """Say whether the predecessor does no better under the same load: then it is the load's."""
-    n = seen.beside.get("calls", 0)
-    if check.name == FAILURES or n < limits.min_predecessor or not check.n:
+    if check.name == FAILURES or not seen.beside:
         return False
-    rate = seen.beside[check.name] / n
-    return check.bad / check.n <= max(rate, wilson(rate, n)[1])
+    mine = seen.latest or {"calls": check.n, check.name: check.bad}
+    beside = seen.beside
+    return stats.is_shared(mine[check.name], mine["calls"], beside[check.name], beside["calls"])
 
 
 def tolerated_failures(seen: Vitals, limits: GuardThresholds) -> float | None:
@@ -269,7 +275,7 @@ def _begun(session: Session, promotion: Promotion, limits: GuardThresholds) -> d
         slow = min(0.95, max(slow, theirs))
     return {
         "counts": {"calls": 0, ERRORS: 0, SLOW: 0, "outcomes": 0, "successes": 0},
-        "beside": {"calls": 0, ERRORS: 0, SLOW: 0},
+        "latest": [],
         "predecessor": {"outcomes": 0, "successes": 0},
         "waiting": [],
         "watches": {
@@ -326,11 +332,12 @@ def _count(
 ) -> None:
     """Add new calls (ours, failed, slow) and new outcomes (failed) to the state, in order."""
     ours = [(failed, slow) for mine, failed, slow in calls if mine]
-    theirs = [(failed, slow) for mine, failed, slow in calls if not mine]
-    for counts, found in ((state["counts"], ours), (state["beside"], theirs)):
-        counts["calls"] += len(found)
-        counts[ERRORS] += sum(failed for failed, _ in found)
-        counts[SLOW] += sum(slow for _, slow in found)
+    state["counts"]["calls"] += len(ours)
+    state["counts"][ERRORS] += sum(failed for failed, _ in ours)
+    state["counts"][SLOW] += sum(slow for _, slow in ours)
+    state["latest"] = [*state.get("latest", []), *(4 * m + 2 * f + s for m, f, s in calls)][
+        -LATEST:
+    ]
     state["counts"]["outcomes"] += len(outcomes)
     state["counts"]["successes"] += len(outcomes) - sum(outcomes)
     events = {
@@ -348,6 +355,7 @@ def _count(
 def _vitals(state: dict[str, Any]) -> Vitals:
     watches = {name: stats.RateWatch.from_json(kept) for name, kept in state["watches"].items()}
     counts, before = state["counts"], state["predecessor"]
+    mine, theirs = (_latest(state, is_ours) for is_ours in (True, False))
     return Vitals(
         calls=counts["calls"],
         errors=counts[ERRORS],
@@ -358,8 +366,16 @@ def _vitals(state: dict[str, Any]) -> Vitals:
         predecessor_outcomes=before["outcomes"],
         limits={name: watch.limit for name, watch in watches.items()},
         log_e={name: float(watch.log_e) for name, watch in watches.items()},
-        beside=state["beside"] if state["beside"]["calls"] else {},
+        beside=theirs if theirs["calls"] else {},
+        latest=mine if theirs["calls"] else {},
     )
+
+
+def _latest(state: dict[str, Any], is_ours: bool) -> dict[str, int]:
+    """Return calls, errors and slow calls of one of both versions among the latest."""
+    calls = [call for call in state.get("latest", []) if bool(call & 4) == is_ours]
+    errors, slow = (sum(bool(call & bit) for call in calls) for bit in (2, 1))
+    return {"calls": len(calls), ERRORS: errors, SLOW: slow}
 
 
 _NEW_CALLS = """

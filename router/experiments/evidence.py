@@ -58,6 +58,9 @@ class Evidence:
     late_wins: int | None = None
     """Pairs won with late feedback taken for the outcome; None: recorded before that counted."""
     late_losses: int | None = None
+    sure: Mapping[str, float] | None = None
+    """`SureEvidence`: with every open outcome against the claim. None: recorded before that counted
+    or the outcomes are such that none is open."""
     phases: Sequence[Mapping[str, Any]] = ()
     """Of the ramp: share and units per arm of each; empty: recorded before there were ramps."""
     guardrails: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -93,24 +96,34 @@ class Evidence:
 
     @property
     def log_e(self) -> float:
-        """Log E of 'the treatment is better'."""
+        """Log E of 'the treatment is better': the least of all that it may be taken for."""
         if self.scores is not None:
-            return float(self.scores["log_e"])
+            return min(float(self.scores["log_e"]), self._surely("log_e"))
+        blocks = self._of_blocks("log_e")
         return min(
-            float(stats.log_e_pairs(wins, losses)) + block
-            for (wins, losses), block in zip(self.readings, self._of_blocks("log_e"), strict=True)
+            self._surely("log_e"),
+            *(
+                float(stats.log_e_pairs(wins, losses)) + block
+                for (wins, losses), block in zip(self.readings, blocks, strict=True)
+            ),
         )
 
     @property
     def log_e_harm(self) -> float:
         """Log E of 'the treatment is worse'."""
         if self.scores is not None:
-            return float(self.scores["log_e_harm"])
-        harm = self._of_blocks("log_e_harm")
+            return min(float(self.scores["log_e_harm"]), self._surely("log_e_harm"))
+        blocks = self._of_blocks("log_e_harm")
         return min(
-            float(stats.log_e_pairs(losses, wins)) + block
-            for (wins, losses), block in zip(self.readings, harm, strict=True)
+            self._surely("log_e_harm"),
+            *(
+                float(stats.log_e_pairs(losses, wins)) + block
+                for (wins, losses), block in zip(self.readings, blocks, strict=True)
+            ),
         )
+
+    def _surely(self, name: str) -> float:
+        return math.inf if self.sure is None else float(self.sure[name])
 
     def _of_blocks(self, name: str) -> list[float]:
         """Return a log e-value of the blocks for each reading; other units, so they multiply."""
@@ -186,22 +199,29 @@ def _compared(
         return _chosen(session, experiment)
     shares = dict(enumerate(plan.shares))
     settled = stats.ramp_evidence(units, shares, with_late=False)
+    sure = stats.sure_ramp(units, shares, _settled)
     told = stats.ramp_evidence(units, shares)
     compared: dict[str, Any] = {
         "pairs": settled.n_pairs,
         "wins": settled.wins,
         "losses": settled.losses,
-        "max_log_e": min(settled.max_log_e, told.max_log_e),
+        "max_log_e": min(settled.max_log_e, told.max_log_e, sure.max_log_e),
+        "sure": asdict(sure),
         "late_wins": told.wins,
         "late_losses": told.losses,
         "blocks": [_blocks(settled), _blocks(told)] if settled.n_blocks else [],
     }
-    differences = stats.pair_differences(units, _settled)
+    value = _settled
     if plan.outcome_kind == SCORE:
-        differences = stats.pair_differences(units, lambda unit: unit.score or 0.0)
+        value = _scored
+        differences = stats.pair_differences(units, value)
         found = stats.bounded_evidence(differences, plan.min_improvement)
-        compared |= {"scores": asdict(found), "max_log_e": found.max_log_e, "pairs": found.n}
+        sure = stats.sure_pairs(units, value, plan.min_improvement)
+        highest = min(found.max_log_e, sure.max_log_e)
+        compared |= {"scores": asdict(found), "max_log_e": highest, "pairs": found.n}
+        compared["sure"] = asdict(sure)
     if plan.mode == PLANNED:
+        differences = stats.settled_differences(units, value)
         looks = stats.planned_looks(differences, plan.max_per_arm, plan.looks, plan.alpha)
         compared["looks"] = [asdict(look) for look in looks]
     return compared
@@ -220,6 +240,10 @@ def _blocks(found: stats.RampEvidence) -> dict[str, float]:
 def _settled(unit: Unit) -> float:
     """Return the outcome as it was first settled: a unit that had timed out has failed."""
     return float(bool(unit.outcome) and unit.late_at is None)
+
+
+def _scored(unit: Unit) -> float:
+    return unit.score or 0.0
 
 
 def _sticky(experiment: Experiment, plan: ExperimentPlan, units: list[Unit]) -> dict[str, Any]:

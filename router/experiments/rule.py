@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from foundation import decisions
 from foundation.decisions import Ruling
-from foundation.intervals import wilson
 from router import stats
 from router.experiments.evidence import Evidence
 from router.experiments.plan import PLANNED, ExperimentPlan
@@ -157,9 +156,6 @@ def _harm(seen: Evidence, plan: ExperimentPlan, watched: str = TREATMENT) -> tup
     return tuple(reasons)
 
 
-ENOUGH_BESIDE = 50
-"""Calls of the other arm from which it tells what both suffer."""
-
 Check = tuple[float, str]
 """Log E of a harm, and the harm in words."""
 
@@ -183,10 +179,8 @@ def _limit_checks(seen: Evidence, plan: ExperimentPlan, watched: str) -> list[Ch
         (f"calls took over {plan.slow_limit_ms:g} ms", seen.slow, plan.slow_share),
     ):
         n, theirs = seen.calls[watched], seen.calls[other]
-        if n and theirs >= ENOUGH_BESIDE:
-            rate = bad[other] / theirs
-            if bad[watched] / n <= max(rate, wilson(rate, theirs)[1]):
-                continue
+        if stats.is_shared(bad[watched], n, bad[other], theirs):
+            continue
         log_e = float(stats.log_e_rate(bad[watched], n, limit))
         checks.append((log_e, f"{bad[watched]} of {n} {words}, the limit is {limit:.1%}"))
     return checks
@@ -201,10 +195,11 @@ def _shadow_checks(seen: Evidence, plan: ExperimentPlan) -> list[Check]:
             float(stats.log_e_rate(shadow[name], shadow["calls"], limit)),
             f"{shadow[name]} of {shadow['calls']} mirrored {words}, the limit is {limit:.1%}",
         )
-        for name, words, limit in (
-            ("errors", "calls failed", plan.error_limit),
-            ("slow", "calls were slow", plan.slow_share),
+        for name, words, limit, beside in (
+            ("errors", "calls failed", plan.error_limit, seen.errors[CONTROL]),
+            ("slow", "calls were slow", plan.slow_share, seen.slow[CONTROL]),
         )
+        if not stats.is_shared(shadow[name], shadow["calls"], beside, seen.calls[CONTROL])
     ]
 
 

@@ -17,6 +17,7 @@ from evaluator.evidence import log_e_srm as log_e_srm
 from router.stats.bounded import BoundedEvidence as BoundedEvidence
 from router.stats.bounded import bounded_evidence as bounded_evidence
 from router.stats.breaking import RateWatch as RateWatch
+from router.stats.breaking import is_shared as is_shared
 from router.stats.canary import canary_blocks as canary_blocks
 from router.stats.canary import canary_differences as canary_differences
 from router.stats.canary import canary_evidence as canary_evidence
@@ -45,6 +46,9 @@ from router.stats.size import detectable_effect as detectable_effect
 from router.stats.size import plan_size as plan_size
 from router.stats.srm import PhaseSplit as PhaseSplit
 from router.stats.srm import log_e_split as log_e_split
+from router.stats.surely import settled_differences as settled_differences
+from router.stats.surely import sure_pairs as sure_pairs
+from router.stats.surely import sure_ramp as sure_ramp
 from router.stats.units import UnitAnalysis as UnitAnalysis
 from router.stats.units import analyse_units as analyse_units
 from router.stats.units import too_few_units as too_few_units

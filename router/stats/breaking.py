@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evaluator.evidence import Restarted, log_e_rate
+from foundation.intervals import wilson
 from router.stats.pairs import Floats
 
 
@@ -80,6 +81,23 @@ class RateWatch:
         growth = np.asarray(state["growth"], dtype=float)
         changed = Restarted(begun.limit, begun.alternatives, growth, int(state["n"]))
         return cls(float(state["limit"]), np.asarray(float(state["bad"])), changed)
+
+
+ENOUGH_BESIDE = 50
+"""Calls of the other version from which it tells what both suffer, also if none of them was bad."""
+
+
+def is_shared(bad: int, n: int, bad_beside: int, n_beside: int) -> bool:
+    """Return whether the other version does no better, as far as one can know: it is the load's.
+
+    One bad call beside is enough to ask: an outage hits both from its first minute on, and a
+    healthy version would be quarantined for it before fifty calls are there. All counts must be of
+    the same time.
+    """
+    if not n or not n_beside or (not bad_beside and n_beside < ENOUGH_BESIDE):
+        return False
+    rate = bad_beside / n_beside
+    return bad / n <= max(rate, wilson(rate, n_beside)[1])
 
 
 def together(from_start: ArrayLike, changed: ArrayLike) -> Floats:

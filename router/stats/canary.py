@@ -24,6 +24,11 @@ class Block(Generic[Unit]):
     few: Unit
     many: tuple[Unit, ...]
 
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """All its units."""
+        return (self.few, *self.many)
+
     def difference(self, value: Callable[[Unit], float]) -> float:
         """Return treatment minus control, the many by their mean."""
         mean = float(np.mean([value(unit) for unit in self.many]))
@@ -41,13 +46,17 @@ def canary_blocks(units: Iterable[Unit], few: str = TREATMENT) -> list[Block[Uni
         units: in any order.
         few: the arm with the smaller share.
     """
-    blocks = [block for members in strata_of(units).values() for block in _blocks(members, few)]
     known = [
         block
-        for block in blocks
-        if all(unit.outcome is not None for unit in (block.few, *block.many))
+        for block in assigned_blocks(units, few)
+        if all(unit.outcome is not None for unit in block.units)
     ]
-    return sorted(known, key=lambda block: known_last((block.few, *block.many)))
+    return sorted(known, key=lambda block: known_last(block.units))
+
+
+def assigned_blocks(units: Iterable[Unit], few: str = TREATMENT) -> list[Block[Unit]]:
+    """Return every block, also with open outcomes, by stratum and assignment order."""
+    return [block for members in strata_of(units).values() for block in _blocks(members, few)]
 
 
 def _blocks(units: list[Unit], few: str) -> list[Block[Unit]]:

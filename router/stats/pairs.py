@@ -97,6 +97,14 @@ def pair_units(units: Iterable[Unit]) -> list[tuple[Unit, Unit]]:
     Args:
         units: in any order.
     """
+    known = [
+        pair for pair in assigned_pairs(units) if all(unit.outcome is not None for unit in pair)
+    ]
+    return sorted(known, key=known_last)
+
+
+def assigned_pairs(units: Iterable[Unit]) -> list[tuple[Unit, Unit]]:
+    """Return (treatment, control) of every pair, also with open outcomes, by assignment order."""
     pairs = [
         (treated, control)
         for members in strata_of(units).values()
@@ -105,9 +113,8 @@ def pair_units(units: Iterable[Unit]) -> list[tuple[Unit, Unit]]:
             (unit for unit in members if unit.arm == CONTROL),
             strict=False,
         )
-        if treated.outcome is not None and control.outcome is not None
     ]
-    return sorted(pairs, key=known_last)
+    return sorted(pairs, key=assigned_last)
 
 
 def strata_of(units: Iterable[Unit]) -> dict[str, list[Unit]]:
@@ -124,6 +131,11 @@ def known_last(units: Sequence[AssignedUnit]) -> tuple[datetime, int]:
         max(unit.outcome_at or _BEGINNING for unit in units),
         max(unit.sequence or 0 for unit in units),
     )
+
+
+def assigned_last(units: Sequence[AssignedUnit]) -> int:
+    """Return the sequence of the unit that was assigned last."""
+    return max(unit.sequence or 0 for unit in units)
 
 
 def succeeded(unit: AssignedUnit, with_late: bool = True) -> bool:

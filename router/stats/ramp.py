@@ -4,17 +4,16 @@ Units of different phases are never compared: shares and base rates were others.
 e-process over its own units, so their product is one over the whole experiment.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluator.evidence import always_valid_p, log_e_mean_above, log_e_pairs
-from router.stats.canary import canary_blocks
-from router.stats.pairs import AssignedUnit, Floats, known_last, pair_units, succeeded
+from router.stats.canary import assigned_blocks
+from router.stats.pairs import AssignedUnit, Floats, assigned_pairs, known_last, succeeded
 from router.tables import CONTROL, TREATMENT
 
 EVEN = 0.4, 0.6
@@ -69,17 +68,18 @@ def ramp_evidence(
     Raises:
         KeyError: the share of a unit's phase is missing.
     """
-    events: list[tuple[tuple[datetime, int], float, bool]] = []  # known, difference, of a pair
-    for phase, members in _phases(units).items():
-        events += _compared(members, shares[phase], with_late)
-    events.sort()
-    differences = np.array([difference for _, difference, _ in events], dtype=float)
-    paired = np.array([of_pair for _, _, of_pair in events], dtype=bool)
+
+    def value(unit: PhasedUnit) -> float:
+        return float(succeeded(unit, with_late))
+
+    known = [one for one in comparisons(units, shares, value) if one.is_known]
+    known.sort(key=lambda one: known_last(one.units))
+    differences = np.array([one.difference for one in known], dtype=float)
+    paired = np.array([one.is_pair for one in known], dtype=bool)
     wins, losses = (_counted(paired & (differences * sign > 0)) for sign in (1, -1))
-    blocks = np.where(paired, 0.0, differences)
-    better = log_e_pairs(wins, losses) + log_e_mean_above(blocks)
-    worse = log_e_pairs(losses, wins) + log_e_mean_above(-blocks)
+    better, worse = log_e_path(differences, paired), log_e_path(-differences, paired)
     n_blocks = int((~paired).sum())
+    blocks = differences[~paired]
     return RampEvidence(
         n_pairs=int(paired.sum()),
         wins=int(wins[-1]),
@@ -93,26 +93,73 @@ def ramp_evidence(
     )
 
 
-def _phases(units: Iterable[PhasedUnit]) -> dict[int, list[PhasedUnit]]:
-    phases: dict[int, list[PhasedUnit]] = {}
+Phased = TypeVar("Phased", bound=PhasedUnit)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A pair, or a block of the canary form: treatment minus control, -1 to 1, of its units."""
+
+    units: tuple[PhasedUnit, ...]
+    difference: float
+    is_pair: bool
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the outcomes of all its units are."""
+        return all(unit.outcome is not None for unit in self.units)
+
+
+def comparisons(
+    units: Iterable[Phased], shares: Mapping[int, float], value: Callable[[Phased], float]
+) -> list[Comparison]:
+    """Return every pair and block of all phases, also with open outcomes, in no order.
+
+    Args:
+        units: in any order.
+        shares: of treatment, 0-1, by the number of the phase.
+        value: what is compared, 0-1; asked of open units, too.
+
+    Raises:
+        KeyError: the share of a unit's phase is missing.
+    """
+    return [
+        one
+        for phase, members in _phases(units).items()
+        for one in _compared(members, shares[phase], value)
+    ]
+
+
+def log_e_path(differences: Floats, paired: NDArray[np.bool_]) -> Floats:
+    """Return log E of 'better' before the first comparison and after each, [n + 1].
+
+    Args:
+        differences: treatment minus control, in order, [n]; negate them for harm.
+        paired: whether it is a pair, of which only the sign counts, [n].
+    """
+    wins, losses = (_counted(paired & (differences * sign > 0)) for sign in (1, -1))
+    path: Floats = log_e_pairs(wins, losses) + log_e_mean_above(np.where(paired, 0.0, differences))
+    return path
+
+
+def _phases(units: Iterable[Phased]) -> dict[int, list[Phased]]:
+    phases: dict[int, list[Phased]] = {}
     for unit in units:
         phases.setdefault(unit.phase, []).append(unit)
     return phases
 
 
 def _compared(
-    units: list[PhasedUnit], share: float, with_late: bool
-) -> list[tuple[tuple[datetime, int], float, bool]]:
-    def value(unit: PhasedUnit) -> float:
-        return float(succeeded(unit, with_late))
-
+    units: list[Phased], share: float, value: Callable[[Phased], float]
+) -> list[Comparison]:
     if EVEN[0] <= share <= EVEN[1]:
         return [
-            (known_last(pair), value(pair[0]) - value(pair[1]), True) for pair in pair_units(units)
+            Comparison(pair, value(pair[0]) - value(pair[1]), is_pair=True)
+            for pair in assigned_pairs(units)
         ]
     return [
-        (known_last((block.few, *block.many)), block.difference(value), False)
-        for block in canary_blocks(units, TREATMENT if share < EVEN[0] else CONTROL)
+        Comparison(block.units, block.difference(value), is_pair=False)
+        for block in assigned_blocks(units, TREATMENT if share < EVEN[0] else CONTROL)
     ]
 
 

@@ -104,11 +104,11 @@ def test_faults_of_callers_and_outages_of_the_server_are_not_the_version_s(
     promote(session, "coder", new, reason="better", actor="ada")
     log_calls(session, new, 30, "error", None, kind)
     assert not guard.counts_for_version("error", kind)
-    assert guard.watch(session, "coder") is None
+    assert look(session) is None
     # They hide no real break either: 12 of 40 is judged, not 12 of 70.
     log_calls(session, new, 28, "success", None)
     log_calls(session, new, 12, "error", None, "upstream_cut")
-    assert guard.watch(session, "coder").inputs["calls"] == 40
+    assert look(session).inputs["calls"] == 40
 
 
 def test_a_drop_of_success_is_seen(session, make_version) -> None:
@@ -254,6 +254,28 @@ def test_what_the_hold_back_suffers_too_is_the_load_s_fault(session, promoted) -
     assert look(session) is None
     slow_calls(session, old, 300, 0)
     assert look(session).outcome == ROLLED_BACK
+
+
+def test_a_long_healthy_hold_back_does_not_hide_a_break(session, promoted) -> None:
+    """Of the whole past 0.6 % failed, which two hundred calls beside it do not exclude."""
+    old, new = promoted
+    log_calls(session, old, 200, "success", None)
+    log_calls(session, new, 4000, "success", None)
+    assert look(session) is None
+    for _ in range(10):
+        log_calls(session, new, 16, "success", None)
+        log_calls(session, new, 4, "error", None, "upstream_cut")
+        log_calls(session, old, 1, "success", None)
+    decision = look(session)
+    assert decision.outcome == ROLLED_BACK
+    assert replay(session, decision.id).agrees
+
+
+def test_an_outage_in_the_first_minute_is_seen_beside(session, promoted) -> None:
+    old, new = promoted
+    log_calls(session, old, 3, "error", None, "upstream_cut")
+    log_calls(session, new, 10, "error", None, "upstream_cut")
+    assert look(session) is None
 
 
 def test_a_roles_policy_changes_its_guard(session, promoted) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from datetime import timedelta
+from itertools import count
 
 import pytest
 from sqlmodel import Session, select
@@ -47,10 +48,10 @@ def score(session: Session, running: Experiment, n: int, means: dict[str, float]
 
 def test_better_scores_are_proven_by_how_much(session, versions) -> None:
     running = ab.start(session, "coder", versions[1], SCORES, "ada")
-    score(session, running, 160, {CONTROL: 0.4, TREATMENT: 0.8})
+    score(session, running, 160, {CONTROL: 0.4, TREATMENT: 0.85})
     decision = ab.evaluate(session, running)
     assert decision.outcome == PROMOTED
-    assert "mean score +0.3" in decision.reasons[0]
+    assert "mean score +0.4" in decision.reasons[0]
     assert replay(session, decision.id).agrees
 
 
@@ -309,3 +310,29 @@ def test_an_end_keeps_the_plain_t_test_for_the_record(session, versions, play) -
     assert "Welch's t-test" in running.state["for_the_record"]
     assert asdict(ab.plan_of(running))["mode"] == "sequential"
     assert running.ended_at <= now()
+
+
+def test_a_model_whose_failures_hang_is_not_promoted_for_it(session, versions) -> None:
+    """Both succeed in four of five tasks; of the treatment's failures nobody hears in time."""
+    running = ab.start(session, "coder", versions[1], PLAN, "ada")
+    numbers = {CONTROL: count(), TREATMENT: count()}
+    for _ in range(160):
+        unit = new_id()
+        arm = ab.assign(session, running, str(unit), "").arm
+        i = next(numbers[arm])
+        if arm == CONTROL or i % 5:
+            value = float(arm == TREATMENT or i % 5 != 2)
+            session.add(Feedback(episode_id=unit, kind="success", value=value))
+    session.flush()
+    ab.collect_outcomes(session, running)
+    assert ab.evaluate(session, running) is None
+    seen, _ = ab.gather(session, running)
+    assert (seen.wins >= 9, seen.losses) == (True, 0), "of what is known, nine wins would prove it"
+
+
+def test_an_outage_in_the_first_minute_of_both_arms_is_seen_in_both(
+    session, versions, play
+) -> None:
+    running = ab.start(session, "coder", versions[1], PLAN, "ada")
+    play(running, 30, error=True, latency_ms=9000.0)
+    assert ab.evaluate(session, running) is None

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from router.stats import RateWatch
+from router.stats import RateWatch, is_shared
 
 PROOF = math.log(20)
 
@@ -53,3 +53,20 @@ def test_many_lives_are_watched_alike():
         together = together.after(row)
     alone = [float(RateWatch.fresh(0.1).after_all(events[:, i]).log_e) for i in range(3)]
     assert together.log_e == pytest.approx(alone)
+
+
+@pytest.mark.parametrize(
+    ("mine", "beside", "shared"),
+    [
+        ((4, 30), (5, 40), True),
+        ((4, 30), (1, 20), True),
+        ((4, 30), (0, 40), False),
+        ((4, 30), (1, 100), False),
+        ((1, 60), (0, 60), True),
+        ((9, 10), (0, 0), False),
+        ((0, 0), (1, 1), False),
+    ],
+    ids=str,
+)
+def test_what_the_other_version_suffers_too_is_shared(mine, beside, shared):
+    assert is_shared(*mine, *beside) is shared
