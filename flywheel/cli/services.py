@@ -10,7 +10,9 @@ import typer
 from flywheel.cli.output import AsJson, console, print_fields, print_json, print_table
 
 Workers = Annotated[int, typer.Option(min=1, help="Processes that share the port.")]
-Port = Annotated[int | None, typer.Option(help="TCP port; default from the settings.")]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="TCP port; default from the settings.")
+]
 
 
 def register(app: typer.Typer) -> None:

@@ -213,6 +213,14 @@ def test_people_get_tables_and_a_hint_when_there_are_none(database: str, command
         assert hint in said.out
 
 
+@pytest.mark.parametrize(("port", "bound"), [("65536", "65535"), ("-1", "0")])
+def test_a_port_that_no_machine_has_is_refused(process: Command, port: str, bound: str) -> None:
+    said = process("gateway", f"--port={port}")
+    assert said.code == 2, said
+    assert "--port" in said.err
+    assert bound in said.err
+
+
 def test_a_queued_job_is_left_to_the_workers(
     database: str, command: Command, tmp_path: Path
 ) -> None:
