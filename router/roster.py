@@ -1,6 +1,6 @@
 """The roster: who can be asked right now, as one immutable picture of the database.
 
-The gateway takes a new picture about once a second and answers every call from the last one, so a
+The gateway takes a new picture twice a second and answers every call from the last one, so a
 call costs no query, and a database that is away leaves the last picture standing.
 """
 

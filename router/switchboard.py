@@ -1,4 +1,4 @@
-"""The switchboard: who answers a call, from pictures in memory that are renewed every second.
+"""The switchboard: who answers a call, from pictures in memory that are renewed twice a second.
 
 One gateway process has one. Work on the database is done in threads, and never for a call whose
 unit is known already; while the database is away the last pictures stay.
@@ -46,7 +46,9 @@ from trainer.registry import get_version
 log = logging.getLogger(__name__)
 
 ROLE_PREFIX = "role:"
-REFRESH_S = 1.0
+REFRESH_S = 0.5
+"""Seconds between two looks who serves: a promotion or an emergency stop arrives within one second
+also on a busy machine."""
 MAX_KNOWN_UNITS = 100_000
 
 
