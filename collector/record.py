@@ -23,6 +23,10 @@ FEEDBACK_KINDS = ("rating", "success", "metric", "category", "comment", "correct
 FEEDBACK_SOURCES = ("human", "test", "judge", "user", "role")
 
 CHARACTERS_PER_TOKEN = 4
+
+LONGEST_NAME = 500
+"""Characters of a model's or answer's name that its column takes; request and response keep all."""
+
 USAGE_COLUMNS = ("gen_ai_usage_input_tokens", "gen_ai_usage_output_tokens")
 
 _VERSION_7 = 0x7 << 76
@@ -300,7 +304,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    return str(value) if isinstance(value, str) and value else None
+    return str(value)[:LONGEST_NAME] if isinstance(value, str) and value else None
 
 
 def _number(value: Any) -> float | None:

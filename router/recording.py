@@ -22,7 +22,7 @@ import orjson
 from sqlmodel import Session
 
 from collector.direct import DirectTransport
-from collector.record import USAGE_COLUMNS, AsSent, plain, snapshot
+from collector.record import LONGEST_NAME, USAGE_COLUMNS, AsSent, plain, snapshot
 from collector.sender import INTERACTION, Sender
 from collector.spool import Spool
 from collector.spool.prepare import Preparer
@@ -111,7 +111,7 @@ def _columns(call: Call, ending: Ending, latency_ms: float) -> dict[str, Any]:
     if target is not None:
         columns["model_version_id"] = target.version_id and str(target.version_id)
         columns["gen_ai_provider_name"] = target.upstream.name if target.upstream else "litellm"
-        columns["gen_ai_request_model"] = target.model
+        columns["gen_ai_request_model"] = target.model[:LONGEST_NAME]
     return {name: value for name, value in columns.items() if value is not None}
 
 

@@ -22,6 +22,7 @@ _ANTHROPIC_KINDS = {
     529: "overloaded_error",
 }
 _LONGEST_TEXT = 500
+_LONGEST_KIND = 100
 
 
 class UpstreamError(NamedTuple):
@@ -49,7 +50,7 @@ def read_error(status: int, body: bytes) -> UpstreamError:
     """Read an upstream's refusal, of whatever shape; one without a word is given some."""
     found = _error_in(body)
     if isinstance(found, dict):
-        kind = str(found.get("code") or found.get("type") or f"http_{status}")
+        kind = str(found.get("code") or found.get("type") or f"http_{status}")[:_LONGEST_KIND]
         message = str(found.get("message") or f"the upstream answered {status}: {kind}")
         return UpstreamError(message, kind, found)
     text = found if isinstance(found, str) else body[:_LONGEST_TEXT].decode("utf-8", "replace")

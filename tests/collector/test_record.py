@@ -13,6 +13,7 @@ from collector.record import (
     tool_schema_hash,
     usage_columns,
 )
+from collector.schemas import MAX_NAME
 from collector.spool.prepare import Preparer
 
 TOOLS = [{"type": "function", "function": {"name": "run", "parameters": {"type": "object"}}}]
@@ -47,6 +48,7 @@ def test_parameters_of_a_request_become_columns():
 def test_nonsense_in_a_request_is_left_out():
     request = {"model": 3, "temperature": "hot", "seed": 2**70, "stream": "yes", "top_p": True}
     assert flat_columns(request, {"usage": "much", "choices": "two"}) == {}
+    assert len(flat_columns({"model": "m" * 9000}, None)["gen_ai_request_model"]) == MAX_NAME
     beyond = {"temperature": 10**400, "top_p": float("inf"), "max_tokens": 10**400}
     assert flat_columns(beyond, {"usage": {"prompt_tokens": 10**400}}) == {}
 

@@ -529,17 +529,21 @@ def test_a_long_prompt_passes_and_a_longer_one_is_refused(world, monkeypatch) ->
         b'{"max_tokens": ' + b"9" * 12 + b"}",
         b'{"seed": ' + b"9" * 400 + b', "temperature": ' + b"9" * 400 + b"}",
         b'{"a\\u0000b": "\\u0000\\ud800"}',
+        b'{"model": "' + b"m" * 9000 + b'"}',
     ],
-    ids=["deep", "deeper", "infinite", "long-answer", "huge-integers", "half-a-character"],
+    ids=["deep", "deeper", "infinite", "long-answer", "huge-integers", "half-a-character", "name"],
 )
 @pytest.mark.parametrize("path", ["chat/completions", "responses", "messages"])
 def test_a_strange_request_has_its_row_whatever_it_holds(world, path: str, strange: bytes) -> None:
     usual: dict[str, Any] = {**ask("say hi"), "input": "say hi", "max_tokens": 5}
-    if b"max_tokens" in strange:
-        del usual["max_tokens"]
+    for name in ("max_tokens", "model"):
+        if name.encode() in strange:
+            del usual[name]
     body = json.dumps(usual)[:-1].encode() + b", " + strange[1:]
     answer = httpx.post(f"{world.url}/r/coder/v1/{path}", content=body)
-    assert answer.status_code == (429 if b"max_tokens" in strange else 200), answer.text
+    refused = {b"max_tokens": 429, b"model": 404}
+    expected = next((status for name, status in refused.items() if name in strange), 200)
+    assert answer.status_code == expected, answer.text
     stored(answer.headers["x-flywheel-interaction-id"])
 
 
