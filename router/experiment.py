@@ -30,6 +30,7 @@ from router.experiments.rule import hold_back_rule as hold_back_rule
 from router.experiments.rule import ramp_rule as ramp_rule
 from router.experiments.rule import rule as rule
 from router.experiments.units import UnitCall as UnitCall
+from router.experiments.units import arm_of_unit as arm_of_unit
 from router.experiments.units import assign as assign
 from router.experiments.units import record_call as record_call
 from router.experiments.units import record_calls as record_calls

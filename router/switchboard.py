@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from foundation.database import session_scope
+from foundation.database import get_engine, session_scope
 from foundation.errors import FlywheelError, NotFound
 from router import keys, processes
 from router import roster as rosters
@@ -26,7 +26,7 @@ from router.budget import Budgets
 from router.cache import ResponseCache
 from router.call import Call
 from router.dialects import Asked
-from router.experiment import assign
+from router.experiment import arm_of_unit
 from router.keys import Caller, Keyring, unread_keyring
 from router.lanes import Client, Opened, open_answer
 from router.promote import require_role
@@ -274,8 +274,9 @@ class Switchboard:
 
 
 def _assign(live: LiveExperiment, unit: str, stratum: str) -> str:
-    with session_scope() as session:
-        return assign(session, live.row, unit, stratum).arm
+    committing = get_engine().execution_options(isolation_level="AUTOCOMMIT")
+    with committing.connect() as connection:
+        return arm_of_unit(connection, live.row, unit, stratum)
 
 
 def _load_adapter(target: Target) -> bool:

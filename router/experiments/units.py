@@ -6,10 +6,11 @@ from datetime import datetime
 from uuid import UUID
 
 import orjson
-from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, text
 from sqlmodel import Session, col, select
 
+from foundation.ids import new_id
+from foundation.tables import now
 from router.assign import assign as draw_arm
 from router.tables import Assignment, Experiment
 
@@ -20,15 +21,36 @@ def assign(session: Session, experiment: Experiment, unit: str, stratum: str) ->
     The first writer's row stays, so every later call of the unit keeps its arm, its stratum and the
     phase in which it came, whatever the ramp does since.
     """
-    arm = draw_arm(experiment.id, experiment.salt, unit, experiment.treatment_share)
-    row = Assignment(
-        experiment_id=experiment.id, unit=unit, arm=arm, stratum=stratum, phase=experiment.phase
-    )
-    values = row.model_dump(exclude={"sequence"})
-    session.execute(insert(Assignment).values(values).on_conflict_do_nothing())
+    arm_of_unit(session.connection(), experiment, unit, stratum)
     return session.exec(
         select(Assignment).where(Assignment.experiment_id == experiment.id, Assignment.unit == unit)
     ).one()
+
+
+def arm_of_unit(connection: Connection, experiment: Experiment, unit: str, stratum: str) -> str:
+    """Return the arm of `unit` as `assign` does, by one statement where the unit is new."""
+    arm = draw_arm(experiment.id, experiment.salt, unit, experiment.treatment_share)
+    asked = {"experiment": experiment.id, "unit": unit}
+    new = {"id": new_id(), "arm": arm, "stratum": stratum, "phase": experiment.phase, "at": now()}
+    if connection.execute(_ASSIGN, {**asked, **new}).rowcount:
+        return arm
+    return str(connection.execute(_ARM, asked).scalar_one())
+
+
+_COUNTERS = ", ".join(
+    "n_calls n_errors n_slow n_refusals n_tool_calls n_bad_tool_calls n_fallbacks cost_usd tokens "
+    "n_tasks n_successes".split()
+)
+_ASSIGN = text(
+    f"""
+    INSERT INTO assignment
+        (id, experiment_id, unit, arm, stratum, phase, assigned_at, timed_out, {_COUNTERS})
+    VALUES (:id, :experiment, :unit, :arm, :stratum, :phase, :at, false,
+            {", ".join("0" for _ in _COUNTERS.split(", "))})
+    ON CONFLICT (experiment_id, unit) DO NOTHING
+    """
+)
+_ARM = text("SELECT arm FROM assignment WHERE experiment_id = :experiment AND unit = :unit")
 
 
 @dataclass(frozen=True, slots=True)
