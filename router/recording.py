@@ -21,6 +21,7 @@ from uuid import UUID
 import orjson
 from sqlmodel import Session
 
+from collector.bodies import exact
 from collector.direct import DirectTransport
 from collector.record import LONGEST_NAME, USAGE_COLUMNS, AsSent, plain, snapshot
 from collector.sender import INTERACTION, Sender
@@ -134,6 +135,18 @@ class CallPreparer(Preparer):
 
     Any process can: the streams of a killed gateway are put together by the next one.
     """
+
+    def read(self, payload: bytes) -> dict[str, Any]:
+        """Return the values of a raw line, nearly always in a quarter of the usual time."""
+        line: dict[str, Any] = exact(payload) or plain(super().read(payload))
+        return line
+
+    def write(self, line: Mapping[str, Any]) -> bytes:
+        """Return the scrubbed line as it is spooled."""
+        try:
+            return orjson.dumps(line)
+        except TypeError:  # an integer beyond 64 bits, or half a character
+            return super().write(line)
 
     def build(self, line: Mapping[str, Any]) -> dict[str, Any]:
         """Return the record of a raw line; what cannot be read of its answer is left out.

@@ -25,7 +25,7 @@ ROOMS = (
 TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers")
 MEETING_POINTS = {
     "collector": {
-        *("tables", "ingest", "client", "partitions", "feedback"),
+        *("tables", "ingest", "client", "partitions", "feedback", "bodies"),
         *("dead_letters", "direct", "erase", "metrics", "reconcile"),
         *("record", "schemas", "scrub", "sender", "shapes", "spool", "streams", "transport"),
     },

@@ -48,16 +48,19 @@ __all__ = [
 _CACHED_LENGTH = 16_384
 _CACHED_TEXTS = 1024
 _SHORT_LENGTH = 48
-_SHORT_TEXTS = 8192
+_SHORT_TEXTS = 16_384
 
 
 class RuleSet:
     """The rules in force: the built-in ones and a team's own, and what they find.
 
     What was found in a text is remembered for the texts seen last (at most 16 MiB), because an
-    agent sends its system prompt and its history again with every turn.
+    agent sends its system prompt and its history again with every turn. A record is made of some
+    sixty short texts, keys and names of models mostly, and the same in all records: of those it
+    remembers which hold nothing, so that one look into a set is all that they cost.
 
     Attributes:
+        harmless: short texts that were searched and hold nothing.
         custom: what a team's rule file added.
         find_names: what finds names in prose, if that is wanted.
         version: 12 hexadecimal digits that change when any rule changes.
@@ -69,7 +72,7 @@ class RuleSet:
         self.custom = custom or CustomRules()
         self.find_names = find_names
         self.version = rules_version(self.custom, find_names is not None)
-        self._short = lru_cache(maxsize=_SHORT_TEXTS)(self.search)
+        self.harmless: set[str] = set()
         self._recent = lru_cache(maxsize=_CACHED_TEXTS)(self.search)
 
     def findings(self, text: str) -> tuple[Finding, ...]:
@@ -79,13 +82,21 @@ class RuleSet:
             ScrubFailed: a rule's check raised.
         """
         length = len(text)
-        if length <= _SHORT_LENGTH:
-            return self._short(text)
-        return self._recent(text) if length <= _CACHED_LENGTH else self.search(text)
+        if length > _SHORT_LENGTH:
+            return self._recent(text) if length <= _CACHED_LENGTH else self.search(text)
+        if text in self.harmless:
+            return ()
+        found = self.search(text)
+        # What a data URL stands for is searched elsewhere.
+        if not found and contents.DATA_URL_MARK not in text:
+            if len(self.harmless) >= _SHORT_TEXTS:
+                self.harmless.clear()
+            self.harmless.add(text)
+        return found
 
     def forget(self) -> None:
         """Forget what was found in the texts seen last."""
-        self._short.cache_clear()
+        self.harmless.clear()
         self._recent.cache_clear()
 
     def search(self, text: str) -> tuple[Finding, ...]:
@@ -159,7 +170,7 @@ class Scrubber:
 
     def __init__(self, rules: RuleSet = ACTIVE, after: Mapping[str, int] | None = None) -> None:
         """Start a numbering: at 1, or after the numbers that `after` says are taken, by kind."""
-        self._rules = rules
+        self._rules, self._harmless = rules, rules.harmless
         self._placeholders: dict[tuple[str, str], int] = {}
         self._numbers: Counter[str] = Counter(after)
 
@@ -187,13 +198,22 @@ class Scrubber:
 
     def clean(self, value: Any, counts: Counter[str]) -> Any:
         """Return any JSON value scrubbed, as `json`; what was removed is added to `counts`."""
+        harmless = self._harmless
+        if type(value) in _EXACT_SCALARS or (type(value) is str and value in harmless):
+            return value
         waiting: list[tuple[Any, Any]] = []
         clean = self._value(value, counts, waiting)
         for target, source in waiting:  # grows while it is read
             if type(target) is dict:
                 for key, item in source.items():
-                    clean_key = self._clean(key, counts) if type(key) is str else key
-                    target[clean_key] = self._member(source, key, item, counts, waiting)
+                    if type(key) is not str or key in harmless:
+                        clean_key = key
+                    else:
+                        clean_key = self._clean(key, counts)
+                    if type(item) is str and item in harmless and _is_ordinary(key):
+                        target[clean_key] = item
+                    else:
+                        target[clean_key] = self._member(source, key, item, counts, waiting)
             else:
                 target.extend([self._value(item, counts, waiting) for item in source])
         return clean
@@ -212,6 +232,8 @@ class Scrubber:
             return self._clean(value, counts)
         if kind in _EXACT_SCALARS:
             return value
+        if kind is int:
+            return self._number(value, counts)
         if kind is dict or kind is list or isinstance(value, Mapping | list | tuple):
             target: Any = {} if kind is dict or isinstance(value, Mapping) else []
             waiting.append((target, value))
@@ -239,7 +261,7 @@ class Scrubber:
         counts: Counter[str],
         waiting: list[tuple[Any, Any]],
     ) -> Any:
-        if type(item) is not str or type(key) is not str:
+        if type(item) is not str or type(key) is not str or _is_ordinary(key):
             return self._value(item, counts, waiting)
         if key in contents.MEMBERS and _is_base64_of(owner, key, item):
             return self._base64(item, counts)
@@ -303,6 +325,15 @@ class Scrubber:
     def _placeholder(self, text: str, found: Finding) -> str:
         name = self._named(found.kind, text[found.start : found.end])
         return name if _is_bare_token(text, found) else f"<{name}>"
+
+
+@lru_cache(maxsize=2048)
+def _is_ordinary(name: Any) -> bool:
+    """Say whether a member's name promises nothing: no secret, number or base64."""
+    if type(name) is not str:
+        return True
+    promises = checks.name_strength(name) is not None or checks.number_named(name) is not None
+    return not promises and name not in contents.MEMBERS
 
 
 def _is_base64_of(owner: Mapping[Any, Any], name: str, item: str) -> bool:
@@ -415,11 +446,10 @@ def scrub_record(record: Mapping[str, Any], scrubber: Scrubber | None = None) ->
     for stated, value in record.items():
         if _is_exact(stated, value):
             clean[stated] = value
-            continue
-        if stated in _NAMES and isinstance(value, str):
+        elif stated in _NAMES and isinstance(value, str):
             clean[stated] = own.name(stated, value, counts)
-            continue
-        clean[own.clean(stated, counts)] = own.clean(value, counts)
+        else:
+            clean[own.clean(stated, counts)] = own.clean(value, counts)
     if counts or "scrub" in clean:
         clean["scrub"] = dict(counts) or None
     clean["scrub_version"] = own.version

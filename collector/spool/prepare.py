@@ -37,16 +37,22 @@ class Preparer:
 
     def __call__(self, payload: bytes) -> bytes:
         """Return the scrubbed line of a raw one; whatever it raises, the record must be held."""
-        line = json.loads(payload, parse_constant=_named)
-        if any(strange in payload for strange in _STRANGE):
-            line = plain(line)
+        line = self.read(payload)
         record = line["record"] if "record" in line else self.build(line)
         clean = scrub_record(record, self._scrubber(line.get("episode")))
-        scrubbed = {"kind": line["kind"], "record": clean}
+        return self.write({"kind": line["kind"], "record": clean})
+
+    def read(self, payload: bytes) -> dict[str, Any]:
+        """Return the values of a raw line, such as PostgreSQL can keep; raises ValueError."""
+        line: dict[str, Any] = json.loads(payload, parse_constant=_named)
+        return plain(line) if any(strange in payload for strange in _STRANGE) else line
+
+    def write(self, line: Mapping[str, Any]) -> bytes:
+        """Return the scrubbed line as it is spooled; raises TypeError where JSON has no value."""
         try:
-            return to_json(scrubbed)
+            return to_json(line)
         except ValueError:  # 1e999 is an infinity too, and looks like any number
-            return to_json(plain(scrubbed))
+            return to_json(plain(line))
 
     def build(self, line: Mapping[str, Any]) -> dict[str, Any]:
         """Return the unscrubbed record of a raw line that holds a call."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import scrub as scrub_figures
@@ -185,6 +185,50 @@ def test_scrubbing_is_idempotent_on_any_text(text):
     twice, counts = scrub_text(once)
     assert twice == once
     assert not counts
+
+
+class Forgetful(RuleSet):
+    """Rules that search every text anew."""
+
+    def findings(self, text):
+        return self.search(text)
+
+
+WORDS = (
+    *("role", "coder", "content", "password", "api_key", "phone", "ssn", "data", "type", "base64"),
+    *("hunter2abc9", "4111111111111111", "jo@x.org", "555-123-4567", "123-45-6789", "", "x" * 60),
+    *(SECRETS["github_token"], "data:text/plain;base64," + "am9AeC5vcmc=", "result", "file_data"),
+)
+TEXTS = st.sampled_from(WORDS) | st.lists(st.sampled_from(WORDS), max_size=3).map(" = ".join)
+VALUES = st.recursive(
+    TEXTS | st.integers(4 * 10**15, 5 * 10**15) | st.floats(0, 1) | st.booleans() | st.none(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.dictionaries(TEXTS, VALUES, max_size=5), min_size=1, max_size=4))
+def test_what_is_remembered_changes_nothing(records):
+    """The second time all short harmless texts are known, in whatever place they were met first."""
+    remembering = RuleSet()
+    for record in [*records, *records, *reversed(records)]:
+        for text in WORDS:
+            remembering.findings(text)  # as a name or a column would be searched
+        known = scrub_record(record, Scrubber(remembering))
+        assert known == scrub_record(record, Scrubber(Forgetful()))
+
+
+def test_only_short_texts_that_hold_nothing_are_remembered_and_not_without_limit():
+    rules = RuleSet()
+    for text in ("jo@x.org", "x" * 49, "data:text/plain;base64,am9AeC5vcmc="):
+        rules.findings(text)
+    assert rules.harmless == set()
+    for n in range(20_000):
+        rules.findings(f"name {n}")
+    assert 0 < len(rules.harmless) <= 16_384
+    rules.forget()
+    assert rules.harmless == set()
 
 
 HOSTILE = (
