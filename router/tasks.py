@@ -3,6 +3,8 @@
 import logging
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from foundation.database import session_scope
 from foundation.errors import FlywheelError
 from foundation.runs import RunHandle, job
@@ -35,7 +37,7 @@ def watch() -> dict[str, Any]:
             with session_scope() as session:
                 row = experiment.get_experiment(session, experiment_id)
                 decision = experiment.evaluate(session, row, deploy.prepare)
-        except FlywheelError:
+        except (FlywheelError, SQLAlchemyError):
             log.exception("experiment %s cannot be decided now", experiment_id)
             continue
         if decision is not None:
@@ -44,7 +46,7 @@ def watch() -> dict[str, Any]:
         try:
             with session_scope() as session:
                 decision = guard.watch(session, role)
-        except FlywheelError:
+        except (FlywheelError, SQLAlchemyError):
             log.exception("role %s cannot be guarded now", role)
             continue
         if decision is not None:

@@ -285,7 +285,12 @@ def _per_arm(units: Iterable[Unit], count: Callable[[Unit], int]) -> dict[str, i
 def _phases(
     session: Session, experiment: Experiment, units: Sequence[Unit]
 ) -> list[dict[str, Any]]:
-    """Return share, age and units of each phase of the ramp."""
+    """Return share, age and units of each phase of the ramp.
+
+    Those are settled that everybody had time to tell of: one arm's feedback may come later, and its
+    units are then missing among the analysed ones without being lost.
+    """
+    settled_before = now() - timedelta(seconds=plan_of(experiment).outcome_timeout_s)
     rows = session.exec(
         select(ExperimentPhase)
         .where(ExperimentPhase.experiment_id == experiment.id)
@@ -295,6 +300,7 @@ def _phases(
     for row in rows:
         mine = [unit for unit in units if unit.phase == row.number]
         known = [unit for unit in mine if unit.is_analysed]
+        settled = [unit for unit in known if unit.assigned_at <= settled_before]
         found.append(
             {
                 "number": row.number,
@@ -302,6 +308,7 @@ def _phases(
                 "days": (now() - row.started_at) / timedelta(days=1),
                 "assigned": _per_arm(mine, lambda unit: 1),
                 "analysed": _per_arm(known, lambda unit: 1),
+                "settled": _per_arm(settled, lambda unit: 1),
                 **(_shadowed(session, experiment, row) if row.share == 0 else {}),
             }
         )

@@ -30,13 +30,16 @@ _SETTLE = """
         JOIN open ON open.unit = i.unit_id
     ), first AS (
         SELECT DISTINCT ON (id) id, said_value FROM found ORDER BY id, level, created_at, said_id
+    ), held AS (  -- in the order of ids, as calls are counted: no deadlock
+        SELECT assignment.id FROM assignment JOIN first USING (id)
+        ORDER BY assignment.id FOR UPDATE OF assignment
     )
     UPDATE assignment SET
         outcome = first.said_value >= 0.5,
         score = {score},
         outcome_at = coalesce(outcome_at, :moment),
         late_at = CASE WHEN timed_out THEN CAST(:moment AS timestamptz) END
-    FROM first WHERE assignment.id = first.id AND {undecided}
+    FROM first JOIN held USING (id) WHERE assignment.id = first.id AND {undecided}
     """
 """Feedback on the episode as a whole speaks for it; else the first on one of the role's calls.
 

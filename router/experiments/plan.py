@@ -21,6 +21,10 @@ _CHOICES: Final = {
 }
 _SHARES: Final = ("treatment_share", "alpha", "alpha_unattended", "error_limit", "slow_share")
 _MARGINS: Final = ("error_margin", "slow_margin", "cost_margin", "refusal_margin", "tool_margin")
+_NO_RAMP: Final = (
+    "none where users or agents are the units (they keep the arm of their first task, and who "
+    "comes first, while the share is small, is not like who comes later); give a treatment_share"
+)
 _AT_LEAST_ZERO: Final = (
     *("min_per_arm", "min_days", "outcome_timeout_s", "slow_limit_ms", "certify_e", "ramp_units"),
     *("ramp_days", "cost_budget_usd", "hold_back_days", "cooldown_h"),
@@ -110,6 +114,7 @@ class ExperimentPlan:
         _check(self, "min_improvement", 0 <= self.min_improvement < 1, "0 to below 1")
         _check(self, "planned_days", self.planned_days > 0, "more than 0 days")
         _check(self, "looks", self.looks >= 1, "1 or more")
+        _check(self, "ramp", not self.ramp or self.unit_kind == EPISODE, _NO_RAMP)
         enough = self.max_per_arm >= max(1, self.min_per_arm)
         _check(self, "max_per_arm", enough, "at least min_per_arm and 1")
 
@@ -191,6 +196,8 @@ PLANS = {
 def plan_from(profile: str, **changes: Any) -> ExperimentPlan:
     """Return the plan of a profile with some of its fields changed.
 
+    Where users or agents are the units, the profile's ramp is left out.
+
     Raises:
         NotFound: no such profile.
         BadInput: a field does not exist, or its value is not acceptable.
@@ -200,6 +207,8 @@ def plan_from(profile: str, **changes: Any) -> ExperimentPlan:
     unknown = sorted(changes.keys() - asdict(PLANS[profile]).keys())
     if unknown:
         raise bad_plan(unknown[0], changes[unknown[0]], "a field of the plan")
+    if changes.get("unit_kind") in (USER, AGENT):
+        changes = {"ramp": (), **changes}
     return replace(PLANS[profile], **changes)
 
 

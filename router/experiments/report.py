@@ -12,7 +12,7 @@ from router import stats
 from router.experiments.evidence import ARMS, Evidence, gather
 from router.experiments.life import current_rule
 from router.experiments.plan import ExperimentPlan, plan_of
-from router.experiments.rule import needed_e
+from router.experiments.rule import attended, needed_e
 from router.tables import RUNNING, Experiment
 from trainer import registry
 
@@ -87,14 +87,14 @@ def status(session: Session, experiment: Experiment) -> ExperimentStatus:
         evidence=seen,
         success_rate=rates,
         e_value=stats.e_value(seen.log_e),
-        needed_e=needed_e(seen, plan),
+        needed_e=needed_e(seen, attended(plan, seen)),
         harm_e_value=stats.e_value(seen.log_e_harm),
         p_value=stats.always_valid_p(seen.max_log_e),
         gain=gain["estimate"],
         gain_low=gain["low"],
         gain_high=gain["high"],
         confidence=1 - plan.alpha,
-        more_per_arm=more_per_arm(seen, plan),
+        more_per_arm=more_per_arm(seen, attended(plan, seen)),
         smallest_gain=_smallest_gain(rates[ARMS[0]], plan),
         classic=stats.classic_record(units).in_words,
         reasons=_reasons(session, experiment, seen),

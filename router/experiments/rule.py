@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from foundation import decisions
@@ -55,13 +56,25 @@ def rule(inputs: dict[str, Any], thresholds: dict[str, Any]) -> Ruling:
         return Ruling(HALTED, uneven)
     if harm := _harm(seen, plan):
         return Ruling(ROLLED_BACK, harm)
+    plan = attended(plan, seen)
     proof, words = _proof(seen, plan)
     ended = _has_ended(seen, plan)
-    if proof or seen.was_proposed:
+    if proof or (seen.was_proposed and seen.auto_promote != ON):
         return _proven(seen, plan, words, bool(ended))
     if ended:
         return Ruling(STAYED, (f"{ended} without proof that the treatment is better", words))
     return Ruling(RUNNING, (words,))
+
+
+def attended(plan: ExperimentPlan, seen: Evidence) -> ExperimentPlan:
+    """Return the plan with the alpha of unattended promotion where nobody looks before it.
+
+    The policy may have been changed since the start: what a person would have been asked about, at
+    his alpha, is not promoted alone for that.
+    """
+    if seen.auto_promote != ON:
+        return plan
+    return replace(plan, alpha=min(plan.alpha, plan.alpha_unattended))
 
 
 @decisions.rule("router.hold_back")
@@ -119,8 +132,9 @@ def _uneven_split(seen: Evidence, plan: ExperimentPlan) -> tuple[str, ...]:
     reasons = []
     for name in ("assigned", "analysed"):
         splits = [
-            stats.PhaseSplit(phase["share"], phase[name][TREATMENT], sum(phase[name].values()))
+            stats.PhaseSplit(phase["share"], counts[TREATMENT], sum(counts.values()))
             for phase in seen.phases or [whole]
+            for counts in [_told(phase, name)]
         ]
         e_value = stats.e_value(stats.log_e_split(splits))
         if e_value >= plan.srm_e:
@@ -132,6 +146,15 @@ def _uneven_split(seen: Evidence, plan: ExperimentPlan) -> tuple[str, ...]:
                 f"E = {e_value:.3g}, at least {plan.srm_e:g}; nothing can be concluded"
             )
     return tuple(reasons)
+
+
+def _told(phase: Mapping[str, Any], name: str) -> Mapping[str, int]:
+    """Return the units of a phase per arm; of the analysed ones those that everybody could tell of.
+
+    A phase that was recorded before that was counted has all analysed units.
+    """
+    counts: Mapping[str, int] = phase[name]
+    return phase.get("settled", counts) if name == "analysed" else counts
 
 
 def _harm(seen: Evidence, plan: ExperimentPlan, watched: str = TREATMENT) -> tuple[str, ...]:

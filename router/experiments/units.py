@@ -158,6 +158,7 @@ class Unit:
     arm: str
     stratum: str
     phase: int
+    assigned_at: datetime
     n_calls: int
     n_errors: int
     n_slow: int

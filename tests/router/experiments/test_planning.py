@@ -72,7 +72,7 @@ def test_an_assisted_role_needs_less_proof(session, versions) -> None:
 
 def test_sticky_units_are_counted_before_the_start(session, versions) -> None:
     work(session, versions[0], 5, 0.85, unit="agent")
-    said = ab.outlook(session, "coder", replace(PLAN, unit_kind="agent")).advice[-1]
+    said = ab.outlook(session, "coder", replace(PLAN, unit_kind="agent", ramp=())).advice[-1]
     assert "15 units in treatment and 15 in control" in said
 
 

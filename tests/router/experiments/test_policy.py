@@ -205,3 +205,19 @@ def test_a_policy_that_makes_no_sense_is_refused(session, change, error, words) 
 def test_a_role_that_is_not_configured_has_no_policy(session) -> None:
     with pytest.raises(NotFound, match="painter"):
         set_policy(session, "painter", actor="ada", auto_promote=OFF)
+
+
+def test_a_proposal_is_not_promoted_alone_for_less_than_that_takes(session, versions, play) -> None:
+    """Nine pairs won: enough where a person is asked, and not when the policy is switched on."""
+    set_policy(session, "coder", actor="ada", auto_promote=ASSISTED)
+    plan = replace(PLAN, alpha_unattended=0.01, min_per_arm=1)
+    running = ab.start(session, "coder", versions[1], plan, "ada")
+    play(running, 60, control=lambda i: float(i >= 9))
+    assert ab.evaluate(session, running).outcome == "proposed"
+    set_policy(session, "coder", actor="ada", auto_promote=ON)
+    assert ab.evaluate(session, running) is None
+    assert ab.status(session, running).needed_e == 100
+    play(running, 60, control=lambda i: 0.0)
+    decision = ab.evaluate(session, running)
+    assert decision.outcome == PROMOTED
+    assert replay(session, decision.id).agrees

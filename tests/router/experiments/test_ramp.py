@@ -4,11 +4,12 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 
 import pytest
-from sqlmodel import select
+from sqlmodel import col, delete, select, update
 
-from collector.tables import Interaction
+from collector.tables import Feedback, Interaction
 from foundation.decisions import replay
 from foundation.errors import BadInput
+from foundation.ids import new_id
 from foundation.tables import now
 from router import experiment as ab
 from router.experiment import PLANS, Evidence, ExperimentPlan
@@ -18,6 +19,7 @@ from router.tables import (
     ROLLED_BACK,
     RUNNING,
     TREATMENT,
+    USER,
     Assignment,
     ExperimentPhase,
 )
@@ -131,3 +133,27 @@ def test_a_plan_from_before_ramps_still_loads(session, versions, play) -> None:
     play(running, 10)
     assert ab.evaluate(session, running) is None
     assert running.treatment_share == 0.5
+
+
+def test_feedback_that_takes_longer_in_one_arm_is_no_broken_split(session, versions) -> None:
+    running = ab.start(session, "coder", versions[1], PLANS["demo"], "ada")
+    for _ in range(240):
+        unit = new_id()
+        if ab.assign(session, running, str(unit), "sum").arm == CONTROL:
+            session.add(Feedback(episode_id=unit, kind="success", value=1.0))
+    session.flush()
+    ab.collect_outcomes(session, running)
+    assert ab.evaluate(session, running) is None
+    seen, _ = ab.gather(session, running)
+    (phase,) = seen.phases
+    assert (phase["analysed"][TREATMENT], sum(phase["settled"].values())) == (0, 0)
+    session.execute(update(Assignment).values(assigned_at=now() - timedelta(hours=1)))
+    session.execute(delete(Assignment).where(col(Assignment.arm) == TREATMENT))
+    assert ab.evaluate(session, running).outcome == HALTED, "what is lost is seen"
+
+
+def test_sticky_units_have_no_ramp() -> None:
+    with pytest.raises(BadInput, match="keep the arm of their first task"):
+        replace(PLAN, unit_kind=USER)
+    plan = ab.plan_from("default", unit_kind=USER)
+    assert (plan.ramp, plan.shares) == ((), (0.5,))
