@@ -23,7 +23,7 @@ from router.cache import HEADER, HIT, MISS, Flight, key_of, wish_of
 from router.call import Call, Ending, RawHeaders
 from router.dialects import CHAT, Asked, Dialect, read_error
 from router.estimates import estimate, input_tokens
-from router.guard import REFUSED
+from router.guard import REFUSED, UNREACHABLE
 from router.keys import Caller
 from router.labels import Labels, labels_of
 from router.lanes import Opened, UpstreamFailed
@@ -40,6 +40,12 @@ from router.upstreams.parameters import applied
 
 CALLERS_FAULT = frozenset({400, 413, 422})
 """Statuses by which an upstream says that the request itself is wrong."""
+
+MOST_ANSWERS = 128
+"""Answers to one request, at most, that tokens are promised for: OpenAI's own limit."""
+
+NOT_BILLED = frozenset({UNREACHABLE, "no_consensus"})
+"""How a call fails that no upstream has read: nobody bills it."""
 
 CODES: Mapping[int, str] = {
     401: "invalid_api_key",
@@ -114,7 +120,7 @@ class Conversation:
         self.rules = CallRules()
         self._caller: Caller | None = None
         self._reservation: Reservation | None = None
-        self._is_paid_elsewhere = False
+        self._is_paid_elsewhere = self._is_sent = False
         self._succeeded = False
         self._opened: Opened | None = None
         self._relay: Relay | None = None
@@ -241,6 +247,7 @@ class Conversation:
                 beside = Beside(self.board, self._caller, call, self.exchange.headers)
                 return await beside.by_consensus(consensus)
         outgoing = Outgoing(call.asked, self.exchange.headers)
+        self._is_sent = True
         return await self.board.forwarder.open(call, call.target, self.rules, outgoing)
 
     async def _relay_or_read(self, call: Call, opened: Opened, departure: Departure) -> None:
@@ -287,7 +294,8 @@ class Conversation:
         await send_whole(self.exchange.send, opened.status, headers, body)
 
     async def _pass_error_on(self, opened: Opened, body: bytes) -> None:
-        """Pass an upstream's refusal on in the words of the dialect, and record it."""
+        """Pass an upstream's refusal on in the words of the dialect, and record it: it is free."""
+        self._is_sent = False
         assert self.call is not None
         status, told = opened.status, read_error(opened.status, body)
         kind = f"{REFUSED}{told.kind}" if status in CALLERS_FAULT else told.kind
@@ -304,6 +312,8 @@ class Conversation:
     async def refuse(self, error: FlywheelError) -> None:
         """Answer with one of our errors, and record it wherever the role is known."""
         status, kind, code = _worded(error)
+        if isinstance(error, NobodyAnswers) or code in NOT_BILLED:
+            self._is_sent = False
         is_ours = not isinstance(error, UpstreamFailed) or status in CALLERS_FAULT
         error_type = code or type(error).__name__
         self.record(ERROR, f"{REFUSED}{error_type}" if is_ours else error_type, str(error))
@@ -344,13 +354,16 @@ class Conversation:
         self.board.recorder.keep(self.call, ending)
 
     def end(self) -> None:
-        """Settle what the call took."""
+        """Settle what the call took.
+
+        An upstream that was asked bills the prompt, also of a caller who left before the answer.
+        """
         reservation, call = self._reservation, self.call
         if reservation is None or call is None or call.asked is None:
             return
         if self._succeeded and not call.cached:
             self._mirror(call)
-        if not self._pieces or self._is_paid_elsewhere:
+        if self._is_paid_elsewhere or not (self._pieces or self._is_sent):
             return reservation.release()
         try:
             spent = spent_on(
@@ -379,7 +392,7 @@ class Conversation:
 
 def _n_answers(asked: Asked) -> int:
     n = asked.values.get("n")
-    return n if isinstance(n, int) and 0 < n <= 128 else 1
+    return min(n, MOST_ANSWERS) if isinstance(n, int) and n > 0 else 1
 
 
 def _untyped(headers: RawHeaders) -> RawHeaders:

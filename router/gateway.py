@@ -122,9 +122,13 @@ async def _refuse(send: Send, error: FlywheelError, place: Place) -> None:
 
 
 async def alive(board: Switchboard, exchange: Exchange) -> None:
-    """Say that the gateway answers, whether it sees the database, and the counts of its spool."""
+    """Say that the gateway answers, whether it sees the database, and the counts of its spool.
+
+    It is `degraded` once a record was lost: a full disk, for one, must not go unseen.
+    """
     records = board.recorder.counts()
-    said = {"status": "ok", "database": board.fresh, "records": records}
+    status = "degraded" if any(records["dropped"].values()) else "ok"
+    said = {"status": status, "database": board.fresh, "records": records}
     await send_json(exchange.send, 200, said)
 
 
