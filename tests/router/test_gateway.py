@@ -26,12 +26,13 @@ from collector.tables import Feedback, Interaction, InteractionPayload
 from foundation.database import session_scope
 from foundation.ids import keyed_episode_id, new_id
 from foundation.settings import get_settings
-from router import asgi, keys, usage, windows
+from router import asgi, conversation, keys, usage, windows
 from router import experiment as ab
+from router.dialects import CHAT
 from router.gateway import create_gateway_app
 from router.promote import initial, promote
 from router.recording import SOURCE, CallPreparer
-from router.tables import CONTROL, PROMOTED, TREATMENT, Assignment
+from router.tables import CONTROL, PROMOTED, TREATMENT, Assignment, BudgetWindow
 from router.tasks import watch
 
 
@@ -187,6 +188,30 @@ def test_a_caller_who_leaves_before_the_answer_cancels_the_upstream(world) -> No
     assert world.upstream.app.state.left.wait(10)
     row = eventually(lambda: latest("cut"))
     assert (row.completed, row.error_type) == (False, "client_gone")
+
+
+def test_the_prompt_of_a_caller_who_left_counts_and_a_refusal_does_not(world, session) -> None:
+    def used() -> float:
+        session.expire_all()
+        found = session.exec(
+            select(BudgetWindow).where(
+                BudgetWindow.scope == "role:coder", BudgetWindow.measure == "tokens_per_day"
+            )
+        ).all()
+        return sum(window.used for window in found)
+
+    with pytest.raises(openai.BadRequestError):
+        world.client.chat.completions.create(**ask("fail 400"))
+    with pytest.raises(openai.APITimeoutError):
+        world.client.with_options(timeout=0.5).chat.completions.create(**ask("wait"))
+    eventually(used)
+    session.rollback()
+    assert used() < 100  # the prompt, not the 4,096 tokens that were promised for an answer
+
+
+def test_many_answers_are_promised_for_up_to_a_bound() -> None:
+    asked = [CHAT.read(json.dumps(ask("hi", n=n)).encode()) for n in (3, 10**9, 0, -1, "x")]
+    assert [conversation._n_answers(one) for one in asked] == [3, 128, 1, 1, 1]
 
 
 def latest(status: str) -> Interaction | None:
@@ -699,6 +724,7 @@ def test_an_engine_that_lost_an_adapter_is_given_it_again(
 
 _RUN = """
 import sys, uvicorn
+from router.dialects import CHAT
 from router.gateway import create_gateway_app
 uvicorn.run(create_gateway_app(), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
 """
