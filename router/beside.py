@@ -19,7 +19,7 @@ from router.consensus import THE_ROLE, Agreed, Answer, Consensus, agree
 from router.dialects import CHAT, Asked, read_error
 from router.dialects.chat import as_event
 from router.estimates import estimate, input_tokens
-from router.guard import REFUSED
+from router.faults import REFUSED
 from router.keys import Caller
 from router.lanes import EVENT_STREAM, Opened, UpstreamFailed
 from router.roster import Target

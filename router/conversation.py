@@ -23,7 +23,7 @@ from router.cache import HEADER, HIT, MISS, Flight, key_of, wish_of
 from router.call import Call, Ending, RawHeaders
 from router.dialects import CHAT, Asked, Dialect, read_error
 from router.estimates import estimate, input_tokens
-from router.guard import REFUSED, UNREACHABLE
+from router.faults import REFUSED, UNREACHABLE
 from router.keys import Caller
 from router.labels import Labels, labels_of
 from router.lanes import Opened, UpstreamFailed

@@ -13,7 +13,6 @@ from router.experiments.life import accept as accept
 from router.experiments.life import evaluate as evaluate
 from router.experiments.life import get_experiment as get_experiment
 from router.experiments.life import list_experiments as list_experiments
-from router.experiments.life import running_experiments as running_experiments
 from router.experiments.life import start as start
 from router.experiments.life import stop as stop
 from router.experiments.outcomes import collect_outcomes as collect_outcomes
@@ -29,6 +28,7 @@ from router.experiments.report import status as status
 from router.experiments.rule import hold_back_rule as hold_back_rule
 from router.experiments.rule import ramp_rule as ramp_rule
 from router.experiments.rule import rule as rule
+from router.experiments.running import running_experiments as running_experiments
 from router.experiments.units import UnitCall as UnitCall
 from router.experiments.units import arm_of_unit as arm_of_unit
 from router.experiments.units import assign as assign

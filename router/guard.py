@@ -21,7 +21,6 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, select
 
-from collector.tables import ERROR
 from foundation import decisions
 from foundation.decisions import Ruling
 from foundation.errors import BadInput
@@ -30,15 +29,11 @@ from foundation.intervals import wilson
 from foundation.snapshots import NOW, last_look, watermark
 from foundation.tables import Decision, now
 from router import stats
+from router.faults import REFUSED, UNREACHABLE
 from router.promote import PROMOTE, is_stopped, lock_role, previous_version, rollback
 from router.tables import ROLLED_BACK, GuardWatch, Promotion, RolePolicy
 
 HEALTHY = "healthy"
-
-REFUSED = "refused:"
-"""Begins the error type of a request that its upstream would not take: the caller's fault."""
-UNREACHABLE = "upstream_unreachable"
-"""Error type of a server that cannot be reached: an outage of all that it serves."""
 
 PREDECESSOR_WINDOW = timedelta(days=30)
 """How far back before the promotion the predecessor's success is counted."""
@@ -217,16 +212,7 @@ def watch(
     return decision
 
 
-def counts_for_version(status: str, error_type: str | None) -> bool:
-    """Return whether a call says how well its version serves; pure.
-
-    Malformed requests and a server that is away say nothing about it: three of them would be proof
-    enough to quarantine a healthy version. `_COUNTS` asks the same in SQL.
-    """
-    kind = error_type or ""
-    return status != ERROR or not (kind.startswith(REFUSED) or kind == UNREACHABLE)
-
-
+# What `faults.counts_for_version` says, in SQL.
 _COUNTS = f"""NOT (status = 'error' AND coalesce(
     error_type LIKE '{REFUSED}%' OR error_type = '{UNREACHABLE}', false))
     AND coalesce(arm, '') <> 'shadow'"""

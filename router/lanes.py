@@ -22,7 +22,7 @@ from router import http1
 from router.call import RawHeaders
 from router.dialects import CHAT, Asked, Dialect
 from router.dialects.chat import as_event
-from router.guard import UNREACHABLE
+from router.faults import UNREACHABLE
 from router.roster import Target
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from sqlmodel import Session, col, select
 from foundation import decisions
 from foundation.errors import BadInput
 from foundation.tables import now
-from router.guard import GuardThresholds
 from router.promote import require_role, require_servable
 from router.tables import ASSISTED, OFF, ON, RolePolicy
 from trainer import registry
@@ -130,6 +129,8 @@ def _held_back(share: float) -> float:
 
 
 def _guarded(given: Mapping[str, Any]) -> dict[str, Any]:
+    from router.guard import GuardThresholds  # loads scipy, which who only reads policies spares
+
     known = {one.name for one in fields(GuardThresholds)}
     for name, value in given.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -33,8 +33,8 @@ from router import usage
 from router.behaviour import behaviour_of
 from router.call import Call, Ending
 from router.dialects import CHAT, DIALECTS, recorded_answer, recorded_stream
-from router.experiment import UnitCall, record_calls
-from router.guard import counts_for_version
+from router.experiments.units import UnitCall, record_calls
+from router.faults import counts_for_version
 from router.shadow import SHADOW
 
 log = logging.getLogger(__name__)

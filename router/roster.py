@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlmodel import Session, col, select
 
 from router.emergency import baselines
-from router.experiment import running_experiments
+from router.experiments.running import running_experiments
 from router.policy import list_policies
 from router.specialist.classifier import Fit
 from router.specialist.store import in_use

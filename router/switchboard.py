@@ -26,7 +26,7 @@ from router.budget import Budgets
 from router.cache import ResponseCache
 from router.call import Call
 from router.dialects import Asked
-from router.experiment import arm_of_unit
+from router.experiments.units import arm_of_unit
 from router.keys import Caller, Keyring, unread_keyring
 from router.lanes import Client, Opened, open_answer
 from router.promote import require_role

@@ -116,11 +116,16 @@ def test_no_room_has_a_drawer_for_everything() -> None:
     assert [str(path) for path in sources(*ROOMS) if path.stem in names] == []
 
 
-def test_the_web_process_never_loads_torch() -> None:
-    code = (
-        "import sys, flywheel.app, router.gateway, flywheel.worker, flywheel.cli; "
-        "print([m for m in ('torch', 'transformers', 'litellm') if m in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("started", "heavy"),
+    [
+        ("flywheel.app, router.gateway, flywheel.worker, flywheel.cli", TORCH + ("litellm",)),
+        ("router.gateway", ("scipy", "sklearn", "pyarrow", "celery", "fastapi")),
+    ],
+    ids=["services", "gateway"],
+)
+def test_no_process_loads_what_it_may_never_need(started: str, heavy: tuple[str, ...]) -> None:
+    code = f"import sys, {started}; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True
     )

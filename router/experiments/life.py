@@ -127,15 +127,6 @@ def list_experiments(session: Session, role: str | None = None) -> list[Experime
     return list(session.exec(query.where(Experiment.role == role) if role else query).all())
 
 
-def running_experiments(session: Session) -> list[Experiment]:
-    """Return the running experiments of all roles, oldest first; hold-backs are among them."""
-    return list(
-        session.exec(
-            select(Experiment).where(Experiment.status == RUNNING).order_by(col(Experiment.id))
-        ).all()
-    )
-
-
 def current_rule(experiment: Experiment) -> decisions.Rule:
     """Return the rule that decides an experiment of its kind."""
     return _RULES[experiment.kind]

@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import aiohttp
 
 from router import http1
-from router.guard import UNREACHABLE
+from router.faults import UNREACHABLE
 from router.lanes import Opened, UpstreamFailed
 from router.roster import Target
 from router.upstreams.config import CallRules, GatewayConfig

@@ -11,6 +11,7 @@ from foundation.decisions import replay
 from foundation.ids import new_id
 from foundation.tables import Decision
 from router import guard
+from router.faults import counts_for_version
 from router.guard import HEALTHY, GuardThresholds, Vitals
 from router.policy import set_policy
 from router.promote import initial, promote, rollback, serving_version
@@ -103,7 +104,7 @@ def test_faults_of_callers_and_outages_of_the_server_are_not_the_version_s(
     initial(session, "coder", old)
     promote(session, "coder", new, reason="better", actor="ada")
     log_calls(session, new, 30, "error", None, kind)
-    assert not guard.counts_for_version("error", kind)
+    assert not counts_for_version("error", kind)
     assert look(session) is None
     # They hide no real break either: 12 of 40 is judged, not 12 of 70.
     log_calls(session, new, 28, "success", None)

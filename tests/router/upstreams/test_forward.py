@@ -13,7 +13,7 @@ import pytest
 from odd_server import ANSWER, OddServer
 
 from router.dialects import Asked, read
-from router.guard import UNREACHABLE
+from router.faults import UNREACHABLE
 from router.lanes import Client, Opened, UpstreamFailed, open_answer
 from router.roster import Target
 from router.upstreams.config import CallRules, Defaults, GatewayConfig, TargetEntry
