@@ -197,8 +197,10 @@ def test_sticky_units_are_decided_at_planned_looks_only(session, versions) -> No
 
 def test_sticky_units_without_a_difference_stay_at_the_planned_end(session, versions) -> None:
     running = ab.start(session, "coder", versions[1], STICKY, "ada")
+    numbers = {CONTROL: count(), TREATMENT: count()}
     for i in range(80):
-        act(session, running, f"agent-{i}", 2 + i % 3, 5)
+        arm = ab.assign(session, running, f"agent-{i}", "").arm
+        act(session, running, f"agent-{i}", 2 + next(numbers[arm]) % 3, 5)
     session.flush()
     ab.collect_outcomes(session, running)
     days_later(session, running, 10.1)
