@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from by_hand import PROJECT, Said, python, recorded, write_lines, write_log
 from sqlalchemy import text
+from upstream_app import Server
 
 from evaluator.suites import READERS
 from evaluator.suites.built_in import BUILT_IN
@@ -22,6 +23,7 @@ from flywheel.cli.suites import FORMATS
 from foundation.database import get_engine
 from foundation.queue import declare_queues
 from foundation.settings import get_settings
+from serving.api import create_engine_app
 
 Command = Callable[..., Said]
 
@@ -50,9 +52,23 @@ def refused(said: Said, *words: str) -> None:
 # The wheel by hand
 
 
+@pytest.fixture
+def engine(settings: object, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An engine that runs the tiny base, where the settings say it is."""
+    with Server(create_engine_app(tiny_base, 1)) as server:
+        monkeypatch.setenv("FLYWHEEL_ENGINE_URL", f"{server.url}/v1")
+        get_settings.cache_clear()
+        yield
+
+
 @pytest.mark.slow
 def test_the_wheel_turned_by_hand(
-    database: str, process: Command, command: Command, tmp_path: Path, tiny_base: Path
+    database: str,
+    process: Command,
+    command: Command,
+    tmp_path: Path,
+    tiny_base: Path,
+    engine: None,
 ) -> None:
     declare_queues()
     log = write_log(tmp_path / "log.jsonl")
