@@ -6,7 +6,6 @@ unit is known already; while the database is away the last pictures stay.
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,17 +15,17 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from foundation.database import get_engine, session_scope
+from foundation.database import session_scope
 from foundation.errors import FlywheelError, NotFound
 from router import keys, processes
 from router import roster as rosters
 from router.access import may_join_experiment, refusal, require_callable
+from router.arms import Arms
 from router.assign import unit_of
 from router.budget import Budgets
 from router.cache import ResponseCache
 from router.call import Call
 from router.dialects import Asked
-from router.experiments.units import arm_of_unit
 from router.keys import Caller, Keyring, unread_keyring
 from router.lanes import Client, Opened, open_answer
 from router.promote import require_role
@@ -49,7 +48,6 @@ ROLE_PREFIX = "role:"
 REFRESH_S = 0.5
 """Seconds between two looks who serves: a promotion or an emergency stop arrives within one second
 also on a busy machine."""
-MAX_KNOWN_UNITS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class Switchboard:
         self.shadows = Shadows()
         self.roster, self.fresh = Roster(), False
         self.keyring: Keyring = unread_keyring()
-        self.known_arms: OrderedDict[tuple[UUID, str], str] = OrderedDict()
+        self.arms = Arms()
         self._refreshing = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -105,6 +103,7 @@ class Switchboard:
         await self.forwarder.aclose()
         await self.client.close()
         await self.budgets.close()
+        self.arms.close()
         await run_in_threadpool(self.recorder.close)
         await run_in_threadpool(processes.forget, self.budgets.process_id)
 
@@ -227,27 +226,10 @@ class Switchboard:
             return
         day = f"{datetime.now(UTC):%Y-%m-%d}"
         stratum = f"{call.task_type or 'any'}|{call.difficulty or 'any'}|{day}"
-        arm = await self._arm_of(live, unit, stratum)
+        arm = await self.arms.of(live.row, unit, stratum)
         if arm is not None:
             call.unit, call.arm, call.experiment_id = unit, arm, live.row.id
             call.target = live.target_of(arm)
-
-    async def _arm_of(self, live: LiveExperiment, unit: str, stratum: str) -> str | None:
-        """Return the arm of a unit, written down before this returns.
-
-        None if the database is away and the unit is new: such a call stays outside the experiment.
-        """
-        key = (live.row.id, unit)
-        if key not in self.known_arms:
-            try:
-                arm = await run_in_threadpool(_assign, live, unit, stratum)
-            except (SQLAlchemyError, FlywheelError) as error:
-                log.warning("unit %s is served outside its experiment: %s", unit, error)
-                return None
-            self.known_arms[key] = arm
-            if len(self.known_arms) > MAX_KNOWN_UNITS:
-                self.known_arms.popitem(last=False)
-        return self.known_arms[key]
 
     def copied_to(self, call: Call) -> Copied | None:
         """Return whom a call is copied to: an experiment that only watches, or a mirror."""
@@ -271,12 +253,6 @@ class Switchboard:
         if not await run_in_threadpool(_load_adapter, target):
             return Opened(404, opened.headers, _once(refusal), opened.aclose, opened.is_native)
         return await open_answer(self.client, target, outgoing.asked, outgoing.headers)
-
-
-def _assign(live: LiveExperiment, unit: str, stratum: str) -> str:
-    committing = get_engine().execution_options(isolation_level="AUTOCOMMIT")
-    with committing.connect() as connection:
-        return arm_of_unit(connection, live.row, unit, stratum)
 
 
 def _load_adapter(target: Target) -> bool:

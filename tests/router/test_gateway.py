@@ -639,7 +639,7 @@ def test_an_episode_keeps_its_arm_and_the_assignment_comes_first(world, live, se
         assert version == {CONTROL: "coder-v1", TREATMENT: "coder-v2"}[arm]
         assert call_in(world, episode) == (arm, version)
         arms[episode] = arm
-    world.gateway.known_arms.clear()  # another process knows nothing yet, and agrees
+    world.gateway.arms.known.clear()  # another process knows nothing yet, and agrees
     assert all(call_in(world, episode)[0] == arm for episode, arm in arms.items())
     rows = session.exec(select(Assignment)).all()
     assert {row.unit: row.arm for row in rows} == arms
