@@ -10,7 +10,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 TEST_ARGS ?=
 TEST_PROCESSES ?= auto
-EXTRAS := service,train,semantic,scale,evaluate,codebleu,embedded,dev
+EXTRAS := service,oidc,train,semantic,scale,evaluate,codebleu,embedded,dev
 
 .PHONY: setup demo test test-clients check format clean bench-capture bench-curation bench-evaluation bench-loss bench-router bench-venv
 

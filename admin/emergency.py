@@ -6,7 +6,7 @@ Leads to `router.emergency`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
@@ -15,8 +15,7 @@ from sqlmodel import Session, col
 
 from admin import banner
 from admin.rendering import Reading, link_to, render
-from admin.writing import OwnForm, Reason, actor, see
-from foundation.database import session_scope
+from admin.writing import ByOperator, Reason, see
 from foundation.tables import Decision
 from router import emergency, promote
 from router.policy import policy_of
@@ -74,20 +73,29 @@ def show_banner(request: Request, session: Reading, shown: str = "") -> Response
     return render(request, "emergency/_banner.html", None)
 
 
-@routes.post("/stop", name="emergency.stop", dependencies=[OwnForm])
-def stop(request: Request, reason: Reason, role: OneRole = "") -> Response:
+@routes.post("/stop", name="emergency.stop")
+def stop(request: Request, by: ByOperator, reason: Reason, role: OneRole = "") -> Response:
     """Send everything of one role, or of all, to the baseline."""
-    with session_scope() as session:
-        emergency.stop(session, reason, actor(), role or None)
+    with by.changing("emergency.stop", "roles", role or "all", reason) as change:
+        change.before(_stopped(change.session))
+        emergency.stop(change.session, reason, by.name, role or None)
+        change.after(_stopped(change.session))
     return see(link_to(request, "emergency"))
 
 
-@routes.post("/resume", name="emergency.resume", dependencies=[OwnForm])
-def resume(request: Request, reason: Reason, role: OneRole = "") -> Response:
+@routes.post("/resume", name="emergency.resume")
+def resume(request: Request, by: ByOperator, reason: Reason, role: OneRole = "") -> Response:
     """Serve one role, or all, as before the stop."""
-    with session_scope() as session:
-        emergency.resume(session, reason, actor(), role or None)
+    with by.changing("emergency.resume", "roles", role or "all", reason) as change:
+        change.before(_stopped(change.session))
+        emergency.resume(change.session, reason, by.name, role or None)
+        change.after(_stopped(change.session))
     return see(link_to(request, "emergency"))
+
+
+def _stopped(session: Session) -> dict[str, Any]:
+    """Return the stopped roles, as the audit log says it."""
+    return {"stopped": sorted(emergency.baselines(session))}
 
 
 def rows(session: Session) -> list[Row]:

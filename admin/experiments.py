@@ -17,8 +17,7 @@ from admin.charts import Gauge, IntervalChart, evidence_gauge, interval_chart, w
 from admin.paging import Narrowing, Slice, newest_first
 from admin.rendering import Reading, link_to, render, wants_rows
 from admin.standing import Standing, standing_of
-from admin.writing import REASON_CHARACTERS, OwnForm, Reason, actor, see
-from foundation.database import session_scope
+from admin.writing import REASON_CHARACTERS, ByOperator, Reason, see
 from foundation.errors import NotFound
 from foundation.settings import get_settings
 from foundation.tables import Decision
@@ -170,24 +169,31 @@ def show_detail(request: Request, session: Reading, id: UUID) -> HTMLResponse:
     return render(request, "experiments/detail.html", detail(session, id))
 
 
-@routes.post("/{id}/accept", name="experiments.accept", dependencies=[OwnForm])
+@routes.post("/{id}/accept", name="experiments.accept")
 def accept(
     request: Request,
+    by: ByOperator,
     id: UUID,
     reason: Annotated[str, Form(max_length=REASON_CHARACTERS)] = "",
 ) -> Response:
     """Promote what an experiment proposes: the one click."""
-    with session_scope() as session:
-        row = experiments.get_experiment(session, id)
-        experiments.accept(session, row, actor(), reason.strip() or "accepted", deploy.prepare)
+    why = reason.strip() or "accepted"
+    with by.changing("experiment.accept", "experiments", id, why) as change:
+        row = experiments.get_experiment(change.session, id)
+        change.before({"status": row.status})
+        experiments.accept(change.session, row, by.name, why, deploy.prepare)
+        change.after({"status": row.status})
     return see(link_to(request, "experiments.detail", id=id))
 
 
-@routes.post("/{id}/stop", name="experiments.stop", dependencies=[OwnForm])
-def stop(request: Request, id: UUID, reason: Reason) -> Response:
+@routes.post("/{id}/stop", name="experiments.stop")
+def stop(request: Request, by: ByOperator, id: UUID, reason: Reason) -> Response:
     """End an experiment; who serves goes on serving."""
-    with session_scope() as session:
-        experiments.stop(session, experiments.get_experiment(session, id), reason, actor())
+    with by.changing("experiment.stop", "experiments", id, reason) as change:
+        row = experiments.get_experiment(change.session, id)
+        change.before({"status": row.status})
+        experiments.stop(change.session, row, reason, by.name)
+        change.after({"status": row.status})
     return see(link_to(request, "experiments.detail", id=id))
 
 

@@ -1,7 +1,7 @@
 """The admin view as one application: the noun files' routes, static files, headers, error pages.
 
-Mounted at `/admin` by the service; it asks for no key itself (that is the service's middleware). A
-page reads in a read-only transaction; what a form changes goes through a stage's own function.
+Mounted at `/admin` by the service. Its door lets in who is signed in (`admin.access`). A page reads
+in a read-only transaction; what a form changes goes through a stage's own function.
 """
 
 import logging
@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from admin import (
+    audit,
     capture,
     datasets,
     decisions,
@@ -24,12 +25,20 @@ from admin import (
     evaluations,
     experiments,
     interactions,
+    keys,
+    login,
     models,
     overview,
+    review,
     roles,
     runs,
+    settings,
+    system,
     traffic,
+    trainings,
+    users,
 )
+from admin.access.door import Door
 from admin.banner import stopped_if_known
 from admin.rendering import SAFE_HEADERS, STATIC, SafeHeaders, render
 from foundation.errors import FlywheelError
@@ -37,11 +46,13 @@ from foundation.errors import FlywheelError
 log = logging.getLogger(__name__)
 
 NOUNS = (
+    login,
     overview,
     interactions,
     capture,
+    review,
     datasets,
-    runs,
+    trainings,
     models,
     evaluations,
     experiments,
@@ -49,6 +60,12 @@ NOUNS = (
     traffic,
     emergency,
     decisions,
+    runs,
+    audit,
+    system,
+    settings,
+    keys,
+    users,
 )
 """The noun files, in the order of the wheel; a new page joins here and in `_base.html`."""
 
@@ -59,6 +76,7 @@ def create_admin_app() -> FastAPI:
     for noun in NOUNS:
         app.include_router(noun.routes)
     app.mount("/static", Assets(directory=STATIC), name="asset")
+    app.add_middleware(Door)
     app.add_middleware(SafeHeaders)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _bad_request)

@@ -48,11 +48,12 @@ def newest_first(
         query = query.where(key < before)
     rows = session.execute(query.order_by(key.desc()).limit(size + 1)).all()
     shown = rows[:size]
-    older = _identity(shown[-1]) if len(rows) > size else None
+    older = identity_of(shown[-1]) if len(rows) > size else None
     return Slice([row[0] if len(row) == 1 else row for row in shown], older)
 
 
-def _identity(row: Any) -> UUID:
+def identity_of(row: Any) -> UUID:
+    """Return the id of a row: that of its first entity, or its first column."""
     first = row[0]
     identity: UUID = first if isinstance(first, UUID) else first.id
     return identity

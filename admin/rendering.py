@@ -6,7 +6,7 @@ policy is the second wall behind it.
 
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from admin import banner, formats
-from admin.writing import form_token, keep_cookie
+from admin.access.people import Person
 from foundation import chat
 from foundation.database import session_scope
 from foundation.settings import get_settings
@@ -68,15 +68,17 @@ def reading_session(request: Request) -> Iterator[Session]:
         yield session
 
 
-Reading = Annotated[Session, Depends(reading_session)]
+Reading = Annotated[Session, Depends(reading_session, scope="function")]
 
 
 def render(request: Request, template: str, page: Any, status: int = 200) -> HTMLResponse:
     """Return `template` filled with `page`, the dataclass of what it shows."""
-    filling = {"page": page, "stopped": getattr(request.state, "stopped", ())}
-    answer = _templates().TemplateResponse(request, template, filling, status_code=status)
-    keep_cookie(request, answer)
-    return answer
+    filling = {
+        "page": page,
+        "person": getattr(request.state, "person", None),
+        "stopped": getattr(request.state, "stopped", ()),
+    }
+    return _templates().TemplateResponse(request, template, filling, status_code=status)
 
 
 def wants_rows(request: Request) -> bool:
@@ -92,9 +94,14 @@ def link_to(
     Entries of `query` that are None or empty are left out.
     """
     made = request.app.url_path_for(name, **{key: str(value) for key, value in path.items()})
-    given = {key: str(value) for key, value in (query or {}).items() if value not in (None, "")}
     root: str = request.scope.get("root_path", "")
-    return f"{root}{made}?{urlencode(given)}" if given else f"{root}{made}"
+    return with_query(f"{root}{made}", query or {})
+
+
+def with_query(address: str, query: Mapping[str, Any]) -> str:
+    """Return an address with a query; entries that are None or empty are left out."""
+    given = {name: str(value) for name, value in query.items() if value not in (None, "")}
+    return f"{address}?{urlencode(given)}" if given else address
 
 
 @pass_context
@@ -108,8 +115,10 @@ def _asset(context: Context, path: str) -> str:
 
 
 @pass_context
-def _token(context: Context) -> str:
-    return form_token(context["request"])
+def _may(context: Context, role: str) -> bool:
+    """Whether who looks may do what needs `role`: a button that would be refused is not shown."""
+    person: Person | None = context["person"]
+    return person is not None and person.may(role)
 
 
 @lru_cache
@@ -140,13 +149,14 @@ def _templates() -> Jinja2Templates:
         environment.filters[name] = getattr(formats, name)
     environment.filters |= {
         "role_colour": role_colour,
+        "with_query": with_query,
         "text_of": chat.text_of,
         "joined": chat.joined,
     }
     environment.globals |= {
         "link": _link,
         "asset": _asset,
-        "form_token": _token,
+        "may": _may,
         "missing": formats.MISSING,
         "shown_stops": banner.names,
     }

@@ -14,8 +14,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from admin.rendering import Reading, link_to, render
-from admin.writing import OwnForm, Reason, actor, see
-from foundation.database import session_scope
+from admin.writing import ByAdmin, ByOperator, Reason, see
 from foundation.errors import Conflict
 from foundation.settings import get_settings
 from router import policy, promote
@@ -103,37 +102,63 @@ def show_detail(request: Request, session: Reading, role: str) -> HTMLResponse:
     return render(request, "roles/detail.html", detail(session, role))
 
 
-@routes.post("/{role}/promote", name="roles.promote", dependencies=[OwnForm])
+@routes.post("/{role}/promote", name="roles.promote")
 def promote_version(
-    request: Request, role: str, version: Annotated[UUID, Form()], reason: Reason, seen: Seen = ""
+    request: Request,
+    by: ByOperator,
+    role: str,
+    version: Annotated[UUID, Form()],
+    reason: Reason,
+    seen: Seen = "",
 ) -> Response:
     """Let a version serve the role, its first one or in place of the one that serves."""
-    with session_scope() as session:
+    with by.changing("role.promote", "roles", role, reason) as change:
+        session = change.session
         _require_seen(session, role, seen)
         wanted = registry.get_version(session, str(version))
-        promote.serve(session, role, wanted, reason=reason, actor=actor(), prepare=deploy.prepare)
+        change.before(_serving(session, role))
+        promote.serve(session, role, wanted, reason=reason, actor=by.name, prepare=deploy.prepare)
+        change.after(_serving(session, role))
     return see(link_to(request, "roles.detail", role=role))
 
 
-@routes.post("/{role}/rollback", name="roles.rollback", dependencies=[OwnForm])
+@routes.post("/{role}/rollback", name="roles.rollback")
 def roll_back(
-    request: Request, role: str, to: Annotated[UUID, Form()], reason: Reason, seen: Seen = ""
+    request: Request,
+    by: ByOperator,
+    role: str,
+    to: Annotated[UUID, Form()],
+    reason: Reason,
+    seen: Seen = "",
 ) -> Response:
     """Put the version before back and quarantine the one that serves."""
-    with session_scope() as session:
+    with by.changing("role.rollback", "roles", role, reason) as change:
+        session = change.session
         promote.lock_role(session, role)
         _require_seen(session, role, seen)
         target = registry.get_version(session, str(to))
-        promote.rollback(session, role, reason=reason, actor=actor(), to=target)
+        change.before(_serving(session, role))
+        promote.rollback(session, role, reason=reason, actor=by.name, to=target)
+        change.after(_serving(session, role))
     return see(link_to(request, "roles.detail", role=role))
 
 
-@routes.post("/{role}/policy", name="roles.policy", dependencies=[OwnForm])
-def set_policy(request: Request, role: str, auto_promote: Annotated[str, Form()]) -> Response:
+@routes.post("/{role}/policy", name="roles.policy")
+def set_policy(
+    request: Request, by: ByAdmin, role: str, auto_promote: Annotated[str, Form()]
+) -> Response:
     """Set what the router does with a candidate that is proven better."""
-    with session_scope() as session:
-        policy.set_policy(session, role, actor=actor(), auto_promote=auto_promote)
+    with by.changing("role.policy", "roles", role) as change:
+        change.before(policy.policy_of(change.session, role))
+        changed = policy.set_policy(change.session, role, actor=by.name, auto_promote=auto_promote)
+        change.after(changed)
     return see(link_to(request, "roles.detail", role=role))
+
+
+def _serving(session: Session, role: str) -> dict[str, Any]:
+    """Return who serves, as the audit log says it."""
+    version = promote.serving_version(session, role)
+    return {"serves": version.name if version else None}
 
 
 def role_row(session: Session, role: str) -> Row:

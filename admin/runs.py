@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 from sqlmodel import Session, col
 
 from admin.charts import LineChart, line_chart
 from admin.formats import number
-from admin.paging import Narrowing, Slice, newest_first
+from admin.listing import Asked, Column, Listing, Table
+from admin.paging import Narrowing
 from admin.rendering import Reading, render, wants_rows
 from curation.tables import Dataset
 from evaluator.tables import Evaluation
@@ -90,12 +91,34 @@ class Row:
         return (now() - heartbeat).total_seconds() > get_settings().lost_after_s
 
 
+LISTING: Listing[Row] = Listing(
+    [
+        Column("kind", "Job", lambda row: row.run.kind, col(Run.kind), first="up"),
+        Column("role", "Role", lambda row: row.run.role, col(Run.role), first="up"),
+        Column("status", "Status", lambda row: row.run.status, col(Run.status), first="up"),
+        Column("progress", "Progress", lambda row: row.run.progress),
+        Column(
+            "took_s",
+            "Took",
+            lambda row: row.took_s,
+            func.extract("epoch", col(Run.finished_at) - col(Run.started_at)),
+            numeric=True,
+        ),
+        Column("created_at", "Asked for", lambda row: row.run.created_at, col(Run.created_at)),
+        Column("id", "", lambda row: str(row.run.id)),
+        Column("error", "", lambda row: row.run.error),
+    ],
+    key=col(Run.id),
+    name="runs",
+)
+
+
 @dataclass(frozen=True)
 class ListPage:
     """Runs, newest first."""
 
     filters: Filters
-    rows: Slice[Row]
+    table: Table[Row]
     kinds: Sequence[str]
     roles: Sequence[str]
     statuses: Sequence[str] = (QUEUED, RUNNING, DONE, FAILED, CANCELLED)
@@ -126,11 +149,13 @@ def show_list(
     request: Request,
     session: Reading,
     filters: Annotated[Filters, Depends()],
-    before: UUID | None = None,
-) -> HTMLResponse:
+    asked: Annotated[Asked, Depends()],
+) -> Response:
     """Show runs, newest first."""
+    if asked.format:
+        return LISTING.export(_matching(filters), asked, _rows)
     template = "runs/_rows.html" if wants_rows(request) else "runs/list.html"
-    return render(request, template, list_page(session, filters, before))
+    return render(request, template, list_page(session, filters, asked))
 
 
 @routes.get("/{id}", name="runs.detail")
@@ -145,8 +170,18 @@ def show_row(request: Request, session: Reading, id: UUID) -> HTMLResponse:
     return render(request, "runs/_live_row.html", RowPage(Row(_get(session, id))))
 
 
-def list_page(session: Session, filters: Filters, before: UUID | None = None) -> ListPage:
+def list_page(session: Session, filters: Filters, asked: Asked) -> ListPage:
     """Return one page of runs."""
+    kinds = session.scalars(select(col(Run.kind)).order_by(col(Run.id).desc()).limit(1_000)).all()
+    table = LISTING.page(session, _matching(filters), asked, filters.query, _rows)
+    return ListPage(filters, table, sorted(set(kinds)), get_settings().roles)
+
+
+def _rows(session: Session, found: Sequence[Run]) -> list[Row]:
+    return [Row(run) for run in found]
+
+
+def _matching(filters: Filters) -> Select[Any]:
     query = select(Run)
     for column, value in (
         (Run.status, filters.status),
@@ -155,9 +190,7 @@ def list_page(session: Session, filters: Filters, before: UUID | None = None) ->
     ):
         if value:
             query = query.where(col(column) == value)
-    kinds = session.scalars(select(col(Run.kind)).order_by(col(Run.id).desc()).limit(1_000)).all()
-    rows: Slice[Run] = newest_first(session, query, col(Run.id), before)
-    return ListPage(filters, rows.map(Row), sorted(set(kinds)), get_settings().roles)
+    return query
 
 
 def detail(session: Session, identifier: UUID) -> DetailPage:

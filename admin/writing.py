@@ -1,26 +1,30 @@
-"""Changes by a form: only from a page of ours, in one transaction, by a stage's own function.
+"""Changes by a person: only from a page of ours, by who may, in one transaction, written down.
 
-Three walls: the browser's word where the form is from (`foundation.access`), a cookie that other
-sites' requests do not carry, and a token in the form that only who can read the page knows. The
-token is made from the cookie, so nothing is kept: it outlives restarts and holds in each process.
+Three walls: the browser's word where the form is from (`foundation.access`, as Go's
+`CrossOriginProtection`), a session cookie that other sites' requests do not carry, and the role of
+the person. What is changed and its entry in the audit log are one transaction.
 """
 
-import hmac
-import secrets
-from typing import Annotated, Final
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import StringConstraints
+from sqlmodel import Session, SQLModel
 
-from foundation.access import require_own_name, require_same_origin
+from admin.access.people import ADMIN, OPERATOR, REVIEWER, VIEWER, Person
+from admin.tables import AuditEntry
+from foundation.access import require_same_origin
+from foundation.database import session_scope
 from foundation.errors import Forbidden
-from foundation.settings import get_settings
 
-COOKIE: Final = "flywheel_forms"
-_COOKIE_CHARACTERS: Final = 43
-_KEPT_S: Final = 30 * 86_400
 REASON_CHARACTERS: Final = 2_000
+_TEXT_CHARACTERS: Final = 2_000
+"""Of each text that the audit log keeps of a row."""
+_SECRET: Final = ("password_hash", "key_hash", "token_hash", "code_hash", "written_xid")
 
 Reason = Annotated[
     str,
@@ -30,53 +34,105 @@ Reason = Annotated[
 """Why, in the words of who does it."""
 
 
-def form_token(request: Request) -> str:
-    """Return what a form of this page carries; `keep_cookie` then sends what it is made from."""
-    return _token_of(_secret_of(request))
+@dataclass
+class Change:
+    """One change under way: its transaction, and what the audit log will say of it."""
+
+    session: Session
+    entry: AuditEntry
+
+    def before(self, row: SQLModel | Mapping[str, Any] | None) -> None:
+        """Note how what is changed is now."""
+        self.entry.before = _noted(row)
+
+    def after(self, row: SQLModel | Mapping[str, Any] | None) -> None:
+        """Note how it is when the change is done."""
+        self.entry.after = _noted(row)
+
+    def about(self, kind: str, identifier: object) -> None:
+        """Name what is changed, where that is known only now."""
+        self.entry.subject_kind, self.entry.subject_id = kind, str(identifier)
 
 
-def keep_cookie(request: Request, answer: Response) -> None:
-    """Send the cookie with a page that has forms, unless the browser has it."""
-    secret = getattr(request.state, "form_secret", None)
-    if secret is None or request.cookies.get(COOKIE) == secret:
-        return
-    answer.set_cookie(
-        COOKIE,
-        secret,
-        max_age=_KEPT_S,
-        path=request.scope.get("root_path", "") or "/",
-        secure=request.url.scheme == "https",
-        httponly=True,
-        samesite="lax",  # strict would replace it, and spoil open pages, after a link in a mail
-    )
+@dataclass(frozen=True)
+class By:
+    """Who changes something, and from where; `name` is what is written as actor."""
+
+    person: Person
+    address: str = ""
+    role: str = field(default=VIEWER)
+    """What the route needs."""
+
+    @property
+    def name(self) -> str:
+        """Their name."""
+        return self.person.name
+
+    @contextmanager
+    def changing(
+        self, action: str, kind: str = "", identifier: object = "", reason: str | None = None
+    ) -> Iterator[Change]:
+        """Open the transaction of a change; it commits with its entry in the audit log, or not.
+
+        Args:
+            action: noun and verb, such as `experiment.stop`.
+            kind: what is changed: the noun's name, as in its address.
+            identifier: which one.
+            reason: why, in their words.
+        """
+        with session_scope() as session:
+            entry = AuditEntry(
+                actor=self.name,
+                role=self.person.role,
+                action=action,
+                subject_kind=kind,
+                subject_id=str(identifier),
+                reason=reason,
+                via=self.person.via,
+                address=self.address,
+            )
+            change = Change(session, entry)
+            yield change
+            _only_differences(entry)
+            session.add(entry)
 
 
-def require_own_form(request: Request, token: Annotated[str, Form()] = "") -> None:
-    """Check that a form of our own page was sent, by the browser that the page was made for.
+def person_of(request: Request) -> Person:
+    """Return who asks; the door has let nobody else in.
 
     Raises:
-        Forbidden: it was not, or the cookie is gone.
+        Forbidden: nobody is signed in, on a page that is open to all.
     """
-    require_same_origin(request.method, request.headers)
-    require_own_name(request.headers)
-    given = request.cookies.get(COOKIE, "")
-    fits = hmac.compare_digest(token.encode(), _token_of(given).encode())
-    if not (fits and len(given) == _COOKIE_CHARACTERS):
-        raise Forbidden(
-            "token of the form",
-            "another one",
-            "the one of this page",
-            "Nothing was changed. Go back, load the page anew, and send it again.",
-        )
+    person: Person | None = getattr(request.state, "person", None)
+    if person is None:
+        raise Forbidden("visitor", None, "a person who is signed in", "Sign in first.")
+    return person
 
 
-OwnForm = Depends(require_own_form)
-"""Of every route that changes something."""
+def needs(role: str) -> Callable[[Request], By]:
+    """Return the dependency of a route that needs `role`; of one that changes, also the origin."""
+
+    def allowed(request: Request) -> By:
+        person = person_of(request)
+        require_same_origin(request.method, request.headers)
+        if not person.may(role):
+            raise Forbidden(
+                f"role of {person.name}",
+                person.role,
+                f"{role} or more",
+                "Nothing was changed. Ask an admin: Users in the admin view.",
+            )
+        return By(person, request.client.host if request.client else "", role)
+
+    allowed.needed_role = role  # type: ignore[attr-defined]  # a test asks every route for it
+    return allowed
 
 
-def actor() -> str:
-    """Return the name that is written beside what is done here."""
-    return get_settings().admin_user
+ByViewer = Annotated[By, Depends(needs(VIEWER))]
+ByReviewer = Annotated[By, Depends(needs(REVIEWER))]
+ByOperator = Annotated[By, Depends(needs(OPERATOR))]
+ByAdmin = Annotated[By, Depends(needs(ADMIN))]
+"""Of every route that changes something: who does it, who may."""
 
 
 def see(address: str) -> Response:
@@ -84,16 +140,24 @@ def see(address: str) -> Response:
     return RedirectResponse(address, status_code=303)
 
 
-def _secret_of(request: Request) -> str:
-    kept: str | None = getattr(request.state, "form_secret", None)
-    if kept is None:
-        given = request.cookies.get(COOKIE, "")
-        kept = given if len(given) == _COOKIE_CHARACTERS else secrets.token_urlsafe(32)
-        request.state.form_secret = kept
-    return kept
+def _noted(row: SQLModel | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    values = row.model_dump(mode="json") if isinstance(row, SQLModel) else dict(row)
+    return {name: _cut(value) for name, value in values.items() if name not in _SECRET}
 
 
-def _token_of(secret: str) -> str:
-    key = get_settings().api_key
-    signed_with = key.get_secret_value() if key else ""
-    return hmac.new(signed_with.encode(), secret.encode(), "sha256").hexdigest()
+def _cut(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _TEXT_CHARACTERS:
+        return f"{value[:_TEXT_CHARACTERS]}… ({len(value):,} characters)"
+    return value
+
+
+def _only_differences(entry: AuditEntry) -> None:
+    """Leave out what a change left as it was."""
+    before, after = entry.before, entry.after
+    if before is None or after is None:
+        return
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    entry.before = {name: value for name, value in before.items() if name in changed}
+    entry.after = {name: value for name, value in after.items() if name in changed}

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 from sqlmodel import SQLModel
 
-import router.tables  # noqa: F401  imports the tables of every lower room
+import admin.tables  # noqa: F401  imports the tables of every lower room
 from collector.partitions import ensure_partitions
 from foundation.database import get_engine
 from foundation.errors import SchemaMismatch

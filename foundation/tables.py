@@ -50,6 +50,30 @@ class Run(SQLModel, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
 
 
+class RunMeasure(SQLModel, table=True):
+    """What a run measured at one point of its way: the live curves of a training."""
+
+    __tablename__ = "run_measure"
+
+    run_id: UUID = Field(foreign_key="run.id", ondelete="CASCADE", primary_key=True)
+    done: float = Field(primary_key=True, description="How far it was, as its progress.")
+    measures: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    attempt: int = Field(default=1, description="Start of the run that measured it.")
+    measured_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+
+
+class RunLog(SQLModel, table=True):
+    """A line that a run's worker wrote while it did it; the newest few thousand are kept."""
+
+    __tablename__ = "run_log"
+
+    run_id: UUID = Field(foreign_key="run.id", ondelete="CASCADE", primary_key=True)
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    level: str
+    message: str = Field(description="Scrubbed of secrets.")
+    logged_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+
+
 class Decision(SQLModel, table=True):
     """One automatic or human decision, with enough of its inputs to be replayed."""
 

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-import router.tables  # noqa: F401  imports the tables of every lower room
+import admin.tables  # noqa: F401  imports the tables of every lower room
 from flywheel.schema import include_object
 from foundation.database import get_engine
 

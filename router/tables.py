@@ -80,6 +80,26 @@ class ExperimentPhase(SQLModel, table=True):
     started_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
 
 
+class ExperimentLook(SQLModel, table=True):
+    """What was known of an experiment at one look that saw something new: evidence against time."""
+
+    __tablename__ = "experiment_look"
+
+    experiment_id: UUID = Field(foreign_key="experiment.id", primary_key=True)
+    looked_at: datetime = Field(
+        default_factory=now, sa_type=DateTime(timezone=True), primary_key=True
+    )
+    phase: int = 0
+    n_treatment: int = Field(default=0, description="Units with a known outcome.")
+    n_control: int = 0
+    e_value: float | None = Field(default=None, description="Of better, as its rule reads it.")
+    needed_e: float | None = Field(default=None, description="What decides.")
+    estimate: float | None = Field(default=None, description="Treatment minus control.")
+    low: float | None = Field(default=None, description="Of its confidence sequence.")
+    high: float | None = None
+    split_e: float | None = Field(default=None, description="Against 'split as planned'.")
+
+
 class Assignment(SQLModel, table=True):
     """One unit (episode) of an experiment: its arm, fixed before its first call; its outcome."""
 

@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from sqlmodel import Session
 
+from admin.access import sessions, users
 from admin.pages import create_admin_app
 from collector.tables import Feedback, Interaction, InteractionPayload
 from curation.tables import (
@@ -33,12 +34,23 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}</tex
 Get = Callable[..., httpx.Response]
 
 
-def getter(app: FastAPI, root_path: str = "") -> Get:
+def signed_in(session: Session, role: str = "admin", name: str = "ada") -> str:
+    """Return what the cookie of a signed-in user of `role` holds."""
+    user = users.find(session, name) or users.create(session, name, role, actor="test")
+    token = sessions.open_session(session, user, "code")
+    session.commit()
+    return token
+
+
+def getter(app: FastAPI, root_path: str = "", token: str | None = None) -> Get:
     def get(path: str, method: str = "GET", **headers: str) -> httpx.Response:
         async def ask() -> httpx.Response:
             # Errors become the answers that a browser would see.
             transport = httpx.ASGITransport(app, raise_app_exceptions=False, root_path=root_path)
-            async with httpx.AsyncClient(transport=transport, base_url="http://wheel") as client:
+            cookies = {sessions.COOKIE: token} if token else {}
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://wheel", cookies=cookies
+            ) as client:
                 return await client.request(method, path, headers=headers)
 
         return asyncio.run(ask())
@@ -56,6 +68,11 @@ def add_call_fixture() -> Callable[..., UUID]:
     return add_call
 
 
+@pytest.fixture(name="signed_in")
+def signed_in_fixture() -> Callable[..., str]:
+    return signed_in
+
+
 @pytest.fixture
 def hostile() -> str:
     return HOSTILE
@@ -63,10 +80,10 @@ def hostile() -> str:
 
 @pytest.fixture
 def get(session: Session) -> Get:
-    """Get a page of the application mounted at /admin, as the service mounts it."""
+    """Get a page of the application as the service mounts it at /admin, signed in as an admin."""
     service = FastAPI()
     service.mount("/admin", create_admin_app())
-    return getter(service)
+    return getter(service, token=signed_in(session))
 
 
 @dataclass

@@ -1,0 +1,18 @@
+// Times in the zone of who looks: pages carry UTC, which is also what stands there without a script.
+(() => {
+  const full = new Intl.DateTimeFormat(undefined, {
+    year: "numeric", month: "short", day: "numeric",
+    hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+  });
+  const show = (root) => {
+    for (const time of root.querySelectorAll("time[datetime]:not([data-local])")) {
+      const moment = new Date(time.dateTime);
+      if (Number.isNaN(moment.valueOf())) continue;
+      time.dataset.local = "";
+      time.title = full.format(moment);
+      if (time.classList.contains("full")) time.textContent = full.format(moment);
+    }
+  };
+  document.addEventListener("DOMContentLoaded", () => show(document));
+  document.addEventListener("htmx:after:swap", () => show(document));
+})();
