@@ -116,6 +116,17 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def size(n_bytes: float | None) -> str:
+    """Return a number of bytes in its largest unit: `512 B`, `14.2 MB` (powers of 1024)."""
+    if n_bytes is None:
+        return MISSING
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(n_bytes) < 1024:
+            return f"{n_bytes:.0f} {unit}" if unit in ("B", "kB") else f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.3g} TB"
+
+
 def milliseconds(value: float | None) -> str:
     """Return a length given in milliseconds, as `duration` does."""
     return MISSING if value is None else duration(value / 1000)

@@ -51,7 +51,7 @@ N_ROLE_COLOURS = 8
 
 FILTERS = (
     "age ahead compact dollars duration evidence leaves milliseconds model_name moment number "
-    "percent plain points pretty shorten tone words"
+    "percent plain points pretty shorten size tone words"
 ).split()
 """Functions of `admin.formats` that templates use as filters."""
 

@@ -43,7 +43,9 @@ def signed_in(session: Session, role: str = "admin", name: str = "ada") -> str:
 
 
 def getter(app: FastAPI, root_path: str = "", token: str | None = None) -> Get:
-    def get(path: str, method: str = "GET", **headers: str) -> httpx.Response:
+    def get(
+        path: str, method: str = "GET", data: dict[str, Any] | None = None, **headers: str
+    ) -> httpx.Response:
         async def ask() -> httpx.Response:
             # Errors become the answers that a browser would see.
             transport = httpx.ASGITransport(app, raise_app_exceptions=False, root_path=root_path)
@@ -51,7 +53,7 @@ def getter(app: FastAPI, root_path: str = "", token: str | None = None) -> Get:
             async with httpx.AsyncClient(
                 transport=transport, base_url="http://wheel", cookies=cookies
             ) as client:
-                return await client.request(method, path, headers=headers)
+                return await client.request(method, path, data=data, headers=headers)
 
         return asyncio.run(ask())
 
