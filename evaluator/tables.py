@@ -86,7 +86,11 @@ class Sample(SQLModel, table=True):
     """One answer to one task."""
 
     __tablename__ = "sample"
-    __table_args__ = (Index("ix_sample_evaluation_id", "evaluation_id"),)
+    __table_args__ = (
+        Index("ix_sample_evaluation_id", "evaluation_id", "id"),
+        # Whole, so that two evaluations are counted task by task without reading an answer.
+        Index("ix_sample_outcome", "evaluation_id", "suite_task_id", "number", "passed", "status"),
+    )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)
     evaluation_id: UUID = Field(foreign_key="evaluation.id")

@@ -89,5 +89,5 @@ class Decision(SQLModel, table=True):
     outcome: str
     reasons: list[str] = Field(default_factory=list, sa_type=JSON)
     actor: str = Field(default="flywheel", description="Who decided: the product or a person.")
-    subject_id: UUID | None = Field(default=None, description="The row decided about.")
+    subject_id: UUID | None = Field(default=None, index=True, description="The row decided about.")
     created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))

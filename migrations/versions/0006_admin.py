@@ -105,9 +105,17 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['experiment_id'], ['experiment.id'], name=op.f('fk_experiment_look_experiment_id_experiment')),
     sa.PrimaryKeyConstraint('experiment_id', 'looked_at', name=op.f('pk_experiment_look'))
     )
+    op.drop_index('ix_sample_evaluation_id', table_name='sample')
+    op.create_index('ix_sample_evaluation_id', 'sample', ['evaluation_id', 'id'], unique=False)
+    op.create_index('ix_sample_outcome', 'sample', ['evaluation_id', 'suite_task_id', 'number', 'passed', 'status'], unique=False)
+    op.create_index(op.f('ix_decision_subject_id'), 'decision', ['subject_id'], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_index(op.f('ix_decision_subject_id'), table_name='decision')
+    op.drop_index('ix_sample_outcome', table_name='sample')
+    op.drop_index('ix_sample_evaluation_id', table_name='sample')
+    op.create_index('ix_sample_evaluation_id', 'sample', ['evaluation_id'], unique=False)
     op.drop_table('experiment_look')
     op.drop_table('run_measure')
     op.drop_table('run_log')
