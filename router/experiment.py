@@ -15,6 +15,7 @@ from router.experiments.life import get_experiment as get_experiment
 from router.experiments.life import list_experiments as list_experiments
 from router.experiments.life import start as start
 from router.experiments.life import stop as stop
+from router.experiments.looks import read_looks as read_looks
 from router.experiments.outcomes import collect_outcomes as collect_outcomes
 from router.experiments.plan import PLANS as PLANS
 from router.experiments.plan import ExperimentPlan as ExperimentPlan
@@ -28,6 +29,7 @@ from router.experiments.report import status as status
 from router.experiments.rule import hold_back_rule as hold_back_rule
 from router.experiments.rule import ramp_rule as ramp_rule
 from router.experiments.rule import rule as rule
+from router.experiments.rule import splits_of as splits_of
 from router.experiments.running import running_experiments as running_experiments
 from router.experiments.units import UnitCall as UnitCall
 from router.experiments.units import arm_of_unit as arm_of_unit

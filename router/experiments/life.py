@@ -15,6 +15,7 @@ from foundation.tables import Decision, now
 from router import stats
 from router.experiments.evidence import Evidence, gather
 from router.experiments.hold_back import begin_hold_back
+from router.experiments.looks import note_look
 from router.experiments.plan import ExperimentPlan, plan_of
 from router.experiments.ramp import advance, begin_phase
 from router.experiments.rule import PROPOSED, hold_back_rule, rule
@@ -166,9 +167,13 @@ def evaluate(
     ruling = seen.ruling
     if ruling.outcome == PROMOTED and unready is not None:
         ruling = Ruling(RUNNING, (*ruling.reasons, unready))
-    experiment.state = _state(seen, plan_of(experiment), ruling)
+    plan = plan_of(experiment)
+    gain = stats.stratified_difference(seen.units, plan.alpha, plan.max_per_arm)
+    experiment.state = _state(seen, gain, ruling)
     session.add(experiment)
     session.flush()
+    is_last = ruling.outcome not in (RUNNING, PROPOSED)
+    note_look(session, experiment, seen.evidence, gain, is_last=is_last)
     if ruling.outcome == RUNNING:
         return advance(session, experiment, seen.evidence)
     if ruling.outcome == PROPOSED:
@@ -263,10 +268,9 @@ def _end_ab(session: Session, experiment: Experiment, decision: Decision) -> Dec
     return decision
 
 
-def _state(look: _Seen, plan: ExperimentPlan, ruling: Ruling) -> dict[str, Any]:
+def _state(look: _Seen, gain: stats.Difference | None, ruling: Ruling) -> dict[str, Any]:
     """Return what is kept in the row for display, as of the latest look."""
     seen = look.evidence
-    gain = stats.stratified_difference(look.units, plan.alpha, plan.max_per_arm)
     return {
         **asdict(seen),
         "ties": seen.pairs - seen.wins - seen.losses,

@@ -1,9 +1,8 @@
 """How an experiment stands, for display: computed from its units now."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from sqlmodel import Session
 
@@ -11,6 +10,7 @@ from foundation.tables import Decision
 from router import stats
 from router.experiments.evidence import ARMS, Evidence, gather
 from router.experiments.life import current_rule
+from router.experiments.looks import estimate_of
 from router.experiments.plan import ExperimentPlan, plan_of
 from router.experiments.rule import attended, needed_e
 from router.tables import RUNNING, Experiment
@@ -59,7 +59,7 @@ def status(session: Session, experiment: Experiment) -> ExperimentStatus:
     """Return how an experiment stands, computed from its units now."""
     seen, units = gather(session, experiment)
     plan = plan_of(experiment)
-    gain = _gain(seen, stats.stratified_difference(units, plan.alpha, plan.max_per_arm))
+    gain = estimate_of(seen, stats.stratified_difference(units, plan.alpha, plan.max_per_arm))
     rates = {
         arm: seen.successes[arm] / seen.analysed[arm] if seen.analysed[arm] else None
         for arm in ARMS
@@ -99,13 +99,6 @@ def status(session: Session, experiment: Experiment) -> ExperimentStatus:
         classic=stats.classic_record(units).in_words,
         reasons=_reasons(session, experiment, seen),
     )
-
-
-def _gain(seen: Evidence, found: stats.Difference | None) -> Mapping[str, Any]:
-    """Return estimate, low and high: per unit where units are sticky, else stratified."""
-    if seen.sticky is not None and "refused" not in seen.sticky:
-        return {**seen.sticky, "estimate": seen.sticky["difference"]}
-    return asdict(found) if found else dict.fromkeys(("estimate", "low", "high"))
 
 
 def _smallest_gain(baseline: float | None, plan: ExperimentPlan) -> float | None:

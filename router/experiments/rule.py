@@ -122,20 +122,8 @@ def ramp_rule(inputs: dict[str, Any], thresholds: dict[str, Any]) -> Ruling:
 
 
 def _uneven_split(seen: Evidence, plan: ExperimentPlan) -> tuple[str, ...]:
-    if not sum(seen.assigned.values()):  # users chose by themselves: no split was planned
-        return ()
-    whole: dict[str, Any] = {
-        "share": plan.treatment_share,
-        "assigned": seen.assigned,
-        "analysed": seen.analysed,
-    }
     reasons = []
-    for name in ("assigned", "analysed"):
-        splits = [
-            stats.PhaseSplit(phase["share"], counts[TREATMENT], sum(counts.values()))
-            for phase in seen.phases or [whole]
-            for counts in [_told(phase, name)]
-        ]
+    for name, splits in splits_of(seen, plan).items():
         e_value = stats.e_value(stats.log_e_split(splits))
         if e_value >= plan.srm_e:
             planned = ", ".join(
@@ -146,6 +134,28 @@ def _uneven_split(seen: Evidence, plan: ExperimentPlan) -> tuple[str, ...]:
                 f"E = {e_value:.3g}, at least {plan.srm_e:g}; nothing can be concluded"
             )
     return tuple(reasons)
+
+
+def splits_of(seen: Evidence, plan: ExperimentPlan) -> dict[str, list[stats.PhaseSplit]]:
+    """Return the split of each phase, of assigned and of analysed units; empty: none was planned.
+
+    Users who choose between two answers do so by themselves.
+    """
+    if not sum(seen.assigned.values()):
+        return {}
+    whole: dict[str, Any] = {
+        "share": plan.treatment_share,
+        "assigned": seen.assigned,
+        "analysed": seen.analysed,
+    }
+    return {
+        name: [
+            stats.PhaseSplit(phase["share"], counts[TREATMENT], sum(counts.values()))
+            for phase in seen.phases or [whole]
+            for counts in [_told(phase, name)]
+        ]
+        for name in ("assigned", "analysed")
+    }
 
 
 def _told(phase: Mapping[str, Any], name: str) -> Mapping[str, int]:
