@@ -4,7 +4,14 @@
     year: "numeric", month: "short", day: "numeric",
     hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
   });
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
   const show = (root) => {
+    for (const tick of root.querySelectorAll("text[data-time]:not([data-local])")) {
+      const moment = new Date(tick.dataset.time);
+      if (Number.isNaN(moment.valueOf())) continue;
+      tick.dataset.local = "";
+      tick.textContent = clock.format(moment);
+    }
     for (const time of root.querySelectorAll("time[datetime]:not([data-local])")) {
       const moment = new Date(time.dateTime);
       if (Number.isNaN(moment.valueOf())) continue;
