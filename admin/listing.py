@@ -10,15 +10,20 @@ import binascii
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
+from itertools import chain
 from typing import Any, Final, Generic, Literal, TypeVar
 from uuid import UUID
 
 from fastapi import Query
 from fastapi.responses import StreamingResponse
-from sqlalchemy import Select, and_, or_, text
+from psycopg.errors import DataError, DatatypeMismatch, UndefinedFunction
+from sqlalchemy import ColumnElement, Select, and_, or_, select, text
+from sqlalchemy.exc import DBAPIError, StatementError
 from sqlmodel import Session
 
 from admin.paging import PAGE_SIZE, identity_of
@@ -31,7 +36,9 @@ EXPORT_TIMEOUT_MS: Final = 60_000
 """Of each page of an export: nobody waits for it before a screen."""
 
 T = TypeVar("T")
-U = TypeVar("U")
+
+Find = Callable[[Session, str], tuple[list[Any], str | None]]
+"""From a cursor (empty: from the start) to the next rows and the cursor after them."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ class Listing(Generic[T]):
         kept = {**filters, **({"sort": asked.sort} if asked.sort else {})}
         return Table(
             read(session, found),
-            [self._head(column, asked, filters) for column in self.columns if column.label],
+            self.heads(asked, filters),
             kept,
             {**kept, "before": older} if older else None,
             self.window if asked.sort and (older or asked.before) else None,
@@ -142,66 +149,93 @@ class Listing(Generic[T]):
     def rows(
         self, session: Session, query: Select[Any], asked: Asked, size: int
     ) -> tuple[list[Any], str | None]:
-        """Return up to `size` rows in the order asked for, and the cursor to go on with."""
+        """Return up to `size` rows in the order asked for, and the cursor to go on with.
+
+        Raises:
+            BadInput: there is no such column, or the cursor is none of this table.
+        """
         if not asked.sort:
             return self._newest_first(session, query, asked, size)
-        descending = asked.sort.startswith("-")
+        page = self._sorted_ids(query, asked, size)
+        found = _executed(
+            session,
+            query.add_columns(page.c.value)
+            .join(page, page.c.id == self.key)
+            .order_by(None)
+            .order_by(*_order(page.c, asked.sort)),
+            asked.before,
+        )
+        shown = found[:size]
+        older = _as_cursor(shown[-1][-1], identity_of(shown[-1])) if len(found) > size else None
+        return [_without_last(row) for row in shown], older
+
+    def _sorted_ids(self, query: Select[Any], asked: Asked, size: int) -> Any:
+        """Return the page's ids with the value sorted by, as a subquery.
+
+        The page is cut before its rows are joined: the whole window's would be read otherwise.
+        """
         column = self._column(asked.sort.removeprefix("-"))
-        inner = (
+        window = (
             query.with_only_columns(self.key.label("id"), column.sort.label("value"))
             .order_by(None)
             .order_by(self.key.desc())
             .limit(self.window)
             .subquery()
         )
-        value, key = inner.c.value, inner.c.id
-        order = (
-            value.desc().nulls_last() if descending else value.asc().nulls_last(),
-            key.desc(),
-        )
-        outer = query.add_columns(value).join(inner, key == self.key).order_by(None)
+        page = select(window.c.id, window.c.value).order_by(*_order(window.c, asked.sort))
         if asked.before:
-            at, last = _cursor(asked.before, column.sort.type)
-            beyond = value < at if descending else value > at
-            outer = outer.where(
-                and_(value.is_(None), key < last)
-                if at is None
-                else or_(beyond, and_(value == at, key < last), value.is_(None))
-            )
-        found = session.execute(outer.order_by(*order).limit(size + 1)).all()
-        shown = found[:size]
-        older = _as_cursor(shown[-1][-1], identity_of(shown[-1])) if len(found) > size else None
-        return [_without_last(row) for row in shown], older
+            page = page.where(_beyond(window.c, asked))
+        return page.limit(size + 1).subquery()
 
     def export(
         self,
         query: Select[Any],
         asked: Asked,
         read: Callable[[Session, Sequence[Any]], Sequence[T]],
+        find: Find | None = None,
     ) -> StreamingResponse:
-        """Answer with every row that fits, a page at a time: a long table holds no transaction."""
+        """Answer with every row that fits, a page at a time: a long table holds no transaction.
+
+        The first page is read before the answer begins, so that a wrong address or a database that
+        is away is refused as on any page. What breaks later breaks the connection: an export that
+        ended well has its end.
+
+        Args:
+            query: rows that fit.
+            asked: order, cursor and format.
+            read: as of `page`.
+            find: finds the rows after a cursor; None: `rows` does.
+        """
         columns = [column for column in self.columns if column.value is not None]
         write = _csv if asked.format == "csv" else _jsonl
         kind = "text/csv" if asked.format == "csv" else "application/x-ndjson"
+        batches = self._batches(find or self._finder(query, asked), asked.before, read)
+        first = next(batches)
         return StreamingResponse(
-            write(columns, self._batches(query, asked, read)),
+            write(columns, chain([first], batches)),
             media_type=f"{kind}; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="{self.name}.{asked.format}"'},
         )
 
+    def heads(self, asked: Asked, filters: Mapping[str, str]) -> list[Head]:
+        """Return the heads of the page's columns, as `asked` has sorted them."""
+        return [self._head(column, asked, filters) for column in self.columns if column.label]
+
+    def _finder(self, query: Select[Any], asked: Asked) -> Find:
+        def find(session: Session, before: str) -> tuple[list[Any], str | None]:
+            return self.rows(session, query, Asked(asked.sort, before, ""), EXPORT_PAGE)
+
+        return find
+
     def _batches(
-        self,
-        query: Select[Any],
-        asked: Asked,
-        read: Callable[[Session, Sequence[Any]], Sequence[T]],
+        self, find: Find, before: str, read: Callable[[Session, Sequence[Any]], Sequence[T]]
     ) -> Iterator[Sequence[T]]:
-        at: str | None = asked.before
+        at: str | None = before
         while at is not None:
             with session_scope() as session:
                 session.execute(text("SET TRANSACTION READ ONLY"))
                 session.execute(text(f"SET LOCAL statement_timeout = {EXPORT_TIMEOUT_MS}"))
-                wanted = Asked(asked.sort, at, "")
-                found, at = self.rows(session, query, wanted, EXPORT_PAGE)
+                found, at = find(session, at)
                 rows = read(session, found)
                 session.expunge_all()
             yield rows
@@ -247,21 +281,64 @@ def _uuid(cursor: str) -> UUID:
         raise _not_a_cursor(cursor) from None
 
 
+def _order(columns: Any, sort: str) -> tuple[ColumnElement[Any], ...]:
+    value = columns.value.desc() if sort.startswith("-") else columns.value.asc()
+    return value.nulls_last(), columns.id.desc()
+
+
+def _beyond(columns: Any, asked: Asked) -> ColumnElement[bool]:
+    """Return what holds for the rows after the cursor's: unknown values come last, both ways."""
+    at, last = _cursor(asked.before)
+    if at is None:
+        return and_(columns.value.is_(None), columns.id < last)
+    beyond = columns.value < at if asked.sort.startswith("-") else columns.value > at
+    return or_(beyond, and_(columns.value == at, columns.id < last), columns.value.is_(None))
+
+
+def _executed(session: Session, query: Select[Any], cursor: str) -> Sequence[Any]:
+    """Run a query whose cursor may be anybody's: a value of another kind is their mistake."""
+    try:
+        return session.execute(query).all()
+    except StatementError as error:
+        of_value = (DataError, DatatypeMismatch, UndefinedFunction)
+        if not cursor or (isinstance(error, DBAPIError) and not isinstance(error.orig, of_value)):
+            raise
+        raise _not_a_cursor(cursor) from error
+
+
 def _as_cursor(value: Any, identifier: UUID) -> str:
+    """Return the place of a row: the value sorted by, named where JSON has no such kind, and id."""
     if isinstance(value, datetime):
-        value = value.isoformat()
-    elif value is not None and not isinstance(value, (bool, int, float, str)):
-        value = str(value) if isinstance(value, UUID) else float(value)
+        value = {"time": value.isoformat()}
+    elif isinstance(value, UUID):
+        value = {"id": str(value)}
+    elif isinstance(value, Decimal):
+        value = {"number": str(value)}
     return base64.urlsafe_b64encode(json.dumps([value, str(identifier)]).encode()).decode()
 
 
-def _cursor(given: str, kind: Any) -> tuple[Any, UUID]:
+_KINDS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "time": datetime.fromisoformat,
+    "id": UUID,
+    "number": Decimal,
+}
+
+
+def _cursor(given: str) -> tuple[Any, UUID]:
     try:
         value, identifier = json.loads(base64.urlsafe_b64decode(given))
-        if isinstance(value, str) and kind.python_type is datetime:
-            value = datetime.fromisoformat(value)
+        if isinstance(value, dict):
+            ((kind, said),) = value.items()
+            value = _KINDS[kind](said)
+        if isinstance(value, str):
+            value.encode()  # half of a surrogate pair is no text
+        elif isinstance(value, list):
+            raise ValueError(given)
         return value, UUID(identifier)
-    except (binascii.Error, ValueError, TypeError, AttributeError):
+    except (
+        *(binascii.Error, ValueError, TypeError, AttributeError, KeyError),
+        *(ArithmeticError, RecursionError),
+    ):
         raise _not_a_cursor(given) from None
 
 
@@ -281,11 +358,15 @@ def _csv_line(cells: Sequence[Any]) -> str:
     return line.getvalue()
 
 
+_BEGINS_FORMULA: Final = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
+"""Also the wide forms that some spreadsheets read as the narrow ones."""
+
+
 def _cell(value: Any) -> Any:
     """Return a cell that no spreadsheet runs: text that begins as a formula is quoted (OWASP)."""
     if isinstance(value, (dict, list, tuple)):
         value = json.dumps(value, ensure_ascii=False, default=str)
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if isinstance(value, str) and value.startswith(_BEGINS_FORMULA):
         return f"'{value}"
     return value
 
@@ -300,6 +381,13 @@ def _jsonl(columns: Sequence[Column[T]], batches: Iterator[Sequence[T]]) -> Iter
 
 
 def _value(column: Column[T], row: T) -> Any:
+    """Return what an export says: times in ISO 8601, numbers that JSON has, others as they are."""
     assert column.value is not None
     value = column.value(row)
-    return value.isoformat() if isinstance(value, datetime) else value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
