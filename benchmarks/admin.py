@@ -30,7 +30,7 @@ from rich.console import Console
 from sqlalchemy import event, text
 
 from admin.access import sessions, users
-from admin.pages import create_admin_app
+from admin.pages import NOUNS, create_admin_app
 from benchmarks.admin_seed import FEW, QUICK, WHOLE, Size, seed
 from benchmarks.bars import Figure, report
 from collector.partitions import ensure_partitions
@@ -225,7 +225,7 @@ def _leased(reviewer: str) -> UUID | None:
 
 def _pages() -> Iterator[Asked]:
     """Every page that has an address, and lists as people narrow and sort them."""
-    for route in create_admin_app().routes:
+    for route in (route for noun in NOUNS for route in noun.routes.routes):
         if not isinstance(route, APIRoute) or "GET" not in route.methods:
             continue
         name = str(route.name)
