@@ -63,12 +63,19 @@ class SignInCode(SQLModel, table=True):
 
 
 class SignInAttempt(SQLModel, table=True):
-    """Attempts to sign in within one window of time that failed, by name and by address."""
+    """Attempts to sign in that failed, or are under way, by name and by address."""
 
     __tablename__ = "admin_sign_in_attempt"
 
-    subject: str = Field(primary_key=True, description="name:<name> or address:<address>.")
-    starts_at: datetime = Field(sa_type=DateTime(timezone=True), primary_key=True)
+    subject: str = Field(
+        primary_key=True, description="name:<hash of the name> or address:<address>."
+    )
+    starts_at: datetime = Field(
+        sa_type=DateTime(timezone=True),
+        primary_key=True,
+        index=True,
+        description="When it was; it counts for a quarter of an hour.",
+    )
     n_failed: int = 0
 
 

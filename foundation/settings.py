@@ -167,7 +167,34 @@ class Settings(BaseSettings):
         ge=1024,
         description="Bytes of one request to the gateway; a larger one is refused.",
     )
-    admin_user: str = Field(default="admin", description="Name written as actor of admin actions.")
+    admin_user: str = Field(
+        default="admin",
+        description="Name written as actor of commands and of who has the key; the first user.",
+    )
+    oidc_issuer: str | None = Field(
+        default=None,
+        description="OpenID Connect provider that people may sign in to the admin view through. "
+        "Unset: none.",
+    )
+    oidc_client_id: str | None = Field(
+        default=None, description="What that provider calls this service."
+    )
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="Secret that the provider gave for it."
+    )
+    oidc_role_claim: str = Field(
+        default="groups",
+        description="Claim of the ID token that roles are read from; a.b is b inside of a.",
+    )
+    oidc_roles: dict[str, str] = Field(
+        default_factory=dict,
+        description='Roles by the claim\'s values as JSON: {"ml-team": "operator"}. Of several '
+        "the one that may most.",
+    )
+    oidc_default_role: str | None = Field(
+        default=None,
+        description="Role of whom the provider knows and no value maps. Unset: they are refused.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe log line that is written."
     )
@@ -230,7 +257,12 @@ def _bad_setting(name: str, value: Any, message: str) -> BadSetting:
 
 
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^/]*@")
-_HOLDS_KEYS = ("FLYWHEEL_UPSTREAMS", "FLYWHEEL_API_KEY", "FLYWHEEL_GITHUB_SECRET")
+_HOLDS_KEYS = (
+    "FLYWHEEL_UPSTREAMS",
+    "FLYWHEEL_API_KEY",
+    "FLYWHEEL_GITHUB_SECRET",
+    "FLYWHEEL_OIDC_CLIENT_SECRET",
+)
 
 
 def require_safe_binding(host: str, api_key: SecretStr | None) -> None:

@@ -3,6 +3,7 @@
 import secrets
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import delete, update
 from sqlmodel import Session, col
@@ -25,6 +26,11 @@ def make_code(session: Session, user: User) -> str:
         )
     )
     return code
+
+
+def forget(session: Session, user_id: UUID) -> None:
+    """Make every code of a user worthless."""
+    session.execute(delete(SignInCode).where(col(SignInCode.user_id) == user_id))
 
 
 def redeem(session: Session, code: str) -> User:

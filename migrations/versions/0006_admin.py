@@ -19,6 +19,7 @@ def upgrade() -> None:
     sa.Column('n_failed', sa.Integer(), nullable=False),
     sa.PrimaryKeyConstraint('subject', 'starts_at', name=op.f('pk_admin_sign_in_attempt'))
     )
+    op.create_index(op.f('ix_admin_sign_in_attempt_starts_at'), 'admin_sign_in_attempt', ['starts_at'], unique=False)
     op.create_table('admin_user',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('name', sa.String(), nullable=False),
@@ -126,4 +127,5 @@ def downgrade() -> None:
     op.drop_index(op.f('ix_audit_entry_actor'), table_name='audit_entry')
     op.drop_table('audit_entry')
     op.drop_table('admin_user')
+    op.drop_index(op.f('ix_admin_sign_in_attempt_starts_at'), table_name='admin_sign_in_attempt')
     op.drop_table('admin_sign_in_attempt')
