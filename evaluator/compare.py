@@ -95,7 +95,7 @@ def compare(
             suite has changed since, or they are one and the same.
         BadInput: no task was answered by both.
     """
-    suite = _shared_suite(session, baseline, candidate)
+    suite = shared_suite(session, baseline, candidate)
     attributes = attributes_of(session, suite)
     measured = _measure(
         count_ungraded(graded_of(session, baseline), graded_of(session, candidate)),
@@ -248,7 +248,7 @@ def _forgetting(
     session: Session, general: GeneralTasks, role: str, verdict_id: UUID, actor: str
 ) -> Decision:
     """Decide what was forgotten; quarantine a candidate that has not served yet if it is much."""
-    suite = _shared_suite(session, general.baseline, general.candidate)
+    suite = shared_suite(session, general.baseline, general.candidate)
     counted = count_ungraded(
         graded_of(session, general.baseline), graded_of(session, general.candidate)
     )
@@ -282,7 +282,8 @@ def _forgetting(
     return decision
 
 
-def _shared_suite(session: Session, baseline: Evaluation, candidate: Evaluation) -> Suite:
+def shared_suite(session: Session, baseline: Evaluation, candidate: Evaluation) -> Suite:
+    """Return the suite that both answered as it is now; raises Conflict as `compare` does."""
     if baseline.id == candidate.id:
         raise Conflict(
             "comparison",

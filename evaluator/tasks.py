@@ -1,4 +1,4 @@
-"""The job `evaluator.evaluate`, and how to order one: models of a server over one suite."""
+"""The jobs `evaluator.evaluate` (models of a server over one suite) and `evaluator.compare`."""
 
 import os
 import socket
@@ -13,22 +13,33 @@ from sqlmodel import Session, col, select
 
 from evaluator.answers import AnswersByRequest, ChatServer, Providers, Subject
 from evaluator.cache import AnswerCache, folder_hash
+from evaluator.compare import compare, shared_suite
 from evaluator.identity import probe_identity
-from evaluator.run import BATCH_SIZE, SAMPLES_PER_TASK, intact_tasks, measure, settings_of, store
+from evaluator.run import (
+    BATCH_SIZE,
+    SAMPLES_PER_TASK,
+    get_evaluation,
+    intact_tasks,
+    measure,
+    settings_of,
+    store,
+)
 from evaluator.sandbox import Sandbox
 from evaluator.speed import ADAPTER_USE, NO_ADAPTER, UNMERGED
 from evaluator.suites import load_suite
-from evaluator.tables import Evaluation
+from evaluator.tables import Evaluation, Verdict
 from foundation.database import explain_row, session_scope
 from foundation.errors import BadInput
+from foundation.ids import first_id_at
 from foundation.runs import RunHandle, cancel, enqueue, job
 from foundation.settings import get_settings
-from foundation.tables import DONE, RUNNING, Run
+from foundation.tables import DONE, QUEUED, RUNNING, Run
 from serving.backends.openai_compatible import ensure_adapter
 from trainer.registry import ADAPTER, EXTERNAL, served_name, version_folder
 from trainer.tables import ModelVersion
 
 EVALUATE_JOB = "evaluator.evaluate"
+COMPARE_JOB = "evaluator.compare"
 LITELLM = "litellm:"
 """Begins the name of a model that litellm is to be asked for."""
 _LOOKED_BACK = 20
@@ -66,7 +77,12 @@ class EvaluationPlan:
 
 
 def start_evaluation(
-    session: Session, suite: str, subjects: Sequence[str], plan: EvaluationPlan | None = None
+    session: Session,
+    suite: str,
+    subjects: Sequence[str],
+    plan: EvaluationPlan | None = None,
+    against: str | None = None,
+    actor: str = "flywheel",
 ) -> Run:
     """Queue the evaluation of models, by their names, on one suite; return its run.
 
@@ -75,17 +91,49 @@ def start_evaluation(
         suite: `name` or `name@version`; the version is fixed now.
         subjects: names of model versions, or of whatever the server calls a model.
         plan: how to ask.
+        against: the subject that the others are compared with when all have answered; None: no
+            verdict is asked for.
+        actor: who asks, for the verdict's Decision.
 
     Raises:
         NotFound: no such suite.
-        BadInput: no subjects, or a name twice.
+        BadInput: no subjects, a name twice, or `against` is none of them.
     """
     known = load_suite(session, suite)
     params = evaluation_params(f"{known.name}@{known.version}", subjects, plan)
+    if against is not None:
+        if against not in subjects or len(subjects) < 2:
+            raise BadInput("against", against, "one of two subjects or more", "Name it there too.")
+        params |= {"against": against, "actor": actor}
     salt = _unfinished(session, params)
     if salt is not None:
         params["salt"] = salt
     return enqueue(session, EVALUATE_JOB, params, role=known.role)
+
+
+def start_comparison(
+    session: Session, baseline_id: UUID, candidate_id: UUID, actor: str = "flywheel"
+) -> Run:
+    """Queue the comparison of two stored evaluations; return its run, the open one if there is one.
+
+    Raises:
+        NotFound: no such evaluation.
+        Conflict: they cannot be compared, as of `evaluator.compare.compare`.
+    """
+    pair = [get_evaluation(session, one) for one in (baseline_id, candidate_id)]
+    role = shared_suite(session, pair[0], pair[1]).role
+    params = {"baseline": str(baseline_id), "candidate": str(candidate_id), "actor": actor}
+    return open_order(session, COMPARE_JOB, params) or enqueue(session, COMPARE_JOB, params, role)
+
+
+def open_order(session: Session, kind: str, params: dict[str, Any]) -> Run | None:
+    """Return the newest run that does the same and has not ended: a second click starts nothing."""
+    query = select(Run).where(
+        Run.kind == kind,
+        col(Run.status).in_([QUEUED, RUNNING]),
+        col(Run.params).contains(params),
+    )
+    return session.exec(query.order_by(col(Run.id).desc()).limit(1)).first()
 
 
 def _unfinished(session: Session, params: dict[str, Any]) -> str | None:
@@ -130,17 +178,25 @@ def evaluation_params(
 
 @job(EVALUATE_JOB)
 def evaluate_models(
-    run: RunHandle, *, suite: str, subjects: list[str], salt: str | None = None, **plan: Any
+    run: RunHandle,
+    *,
+    suite: str,
+    subjects: list[str],
+    salt: str | None = None,
+    against: str | None = None,
+    actor: str = "flywheel",
+    **plan: Any,
 ) -> dict[str, Any]:
     """Evaluate the subjects together; all evaluations are stored at once or not at all.
 
     Answers are kept as they come: started again, it asks for those that are missing only. Started
-    again after it had finished, it returns what it stored.
+    again after it had finished, it returns what it stored. With `against` the others are compared
+    with that one, and the verdicts are named in the result.
     """
     with session_scope() as session:
         stored = session.exec(select(Evaluation).where(Evaluation.run_id == run.id)).all()
         if stored:
-            return _result(stored)
+            return _result(stored) | _compared(run, stored, against, actor)
         benchmark = load_suite(session, suite)
         tasks = intact_tasks(session, benchmark)
         versions = {name: _version(session, name) for name in subjects}
@@ -168,7 +224,46 @@ def evaluate_models(
                 for result in measured
             ]
             cache.forget(session, asked)
-    return _result(evaluations)
+    return _result(evaluations) | _compared(run, evaluations, against, actor)
+
+
+@job(COMPARE_JOB)
+def compare_evaluations(
+    run: RunHandle, *, baseline: str, candidate: str, actor: str = "flywheel"
+) -> dict[str, Any]:
+    """Compare two stored evaluations; started again, it returns the verdict that it stored."""
+    return {"verdicts": [_verdict(run, UUID(baseline), UUID(candidate), actor)]}
+
+
+def _compared(
+    run: RunHandle, evaluations: Sequence[Evaluation], against: str | None, actor: str
+) -> dict[str, Any]:
+    """Return the verdicts of all others against one of the evaluations, if that is asked for."""
+    baseline = next((one.id for one in evaluations if one.subject == against), None)
+    if baseline is None:
+        return {}
+    others = [one.id for one in evaluations if one.id != baseline]
+    return {"verdicts": [_verdict(run, baseline, one, actor) for one in others]}
+
+
+def _verdict(run: RunHandle, baseline: UUID, candidate: UUID, actor: str) -> dict[str, str]:
+    """Store the verdict on two evaluations, unless this run has already."""
+    with session_scope() as session:
+        begun = first_id_at(session.get_one(Run, run.id).created_at)
+        known = session.exec(
+            select(Verdict).where(
+                Verdict.baseline_evaluation_id == baseline,
+                Verdict.candidate_evaluation_id == candidate,
+                col(Verdict.id) >= begun,
+            )
+        ).first()
+        found = known or compare(
+            session,
+            get_evaluation(session, baseline),
+            get_evaluation(session, candidate),
+            actor=actor,
+        )
+        return {"id": str(found.id), "outcome": found.outcome}
 
 
 class Models:

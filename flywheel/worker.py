@@ -13,6 +13,7 @@ import evaluator.forgetting
 import evaluator.roi
 import evaluator.tasks
 import flywheel.campaigns
+import router.specialist.rule
 import router.tasks
 import trainer.plan
 import trainer.tasks
@@ -32,6 +33,7 @@ ROOMS = (
     evaluator.roi,
     evaluator.tasks,
     flywheel.campaigns,
+    router.specialist.rule,
     router.tasks,
     trainer.plan,
     trainer.tasks,

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlmodel import Session, col, select
 
-from foundation.errors import NotFound
+from foundation.errors import Conflict, NotFound
 from foundation.tables import Decision
 
 
@@ -145,9 +145,20 @@ def replay(session: Session, decision_id: UUID) -> Replay:
 
     Raises:
         NotFound: no such decision, or it was taken by a person and has no rule.
+        Conflict: its inputs are of another version of the rule, which this one cannot read.
     """
     decision = get_decision(session, decision_id)
-    return Replay(decision, _rule(decision.kind)(decision.inputs, decision.rule))
+    function = _rule(decision.kind)
+    try:
+        ruling = function(decision.inputs, decision.rule)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise Conflict(
+            f"inputs of the decision {decision.id}",
+            str(error),
+            f"what the rule {decision.kind} of this version reads",
+            "It was taken by another version of the product: replay it with that one.",
+        ) from error
+    return Replay(decision, ruling)
 
 
 def _rule(name: str) -> Rule:

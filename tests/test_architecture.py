@@ -35,10 +35,13 @@ MEETING_POINTS = {
     },
     "trainer": {"tables", "registry", "recipe", "plan"},
     "serving": {"backends", "deploy"},
-    "evaluator": {"tables", "run", "compare", "evidence", "report", "majority", "sandbox"},
+    "evaluator": {
+        *("tables", "run", "compare", "evidence", "report", "majority", "sandbox"),
+        *("tasks", "taskwise", "drift", "expected"),
+    },
     "router": {
         *("tables", "experiment", "promote", "emergency", "policy", "stats"),
-        *("keys", "processes", "usage", "windows"),
+        *("keys", "processes", "usage", "windows", "guard", "specialist"),
     },
 }
 """What other stages may import of a room: its tables, its front desk and the desk's types.

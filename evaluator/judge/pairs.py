@@ -1,13 +1,13 @@
 """Two answers to one task, as they are put to a judge and to people."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlmodel import Session, col
 
 from evaluator.tables import Evaluation, Sample, SuiteTask
@@ -111,6 +111,34 @@ def pairs_of(
         _pair(task, before[task.id], after[task.id])
         for task in tasks
         if task.id in before and task.id in after
+    ]
+
+
+def pairs_at(
+    session: Session, baseline: Evaluation, candidate: Evaluation, numbers: Mapping[UUID, int]
+) -> list[Pair]:
+    """Return the answers of some tasks side by side, by the task's id.
+
+    Args:
+        session: reads the samples.
+        baseline: what is compared with.
+        candidate: of the same suite.
+        numbers: id of a suite's task -> which sample of it.
+    """
+    samples = session.execute(
+        select(Sample).where(
+            col(Sample.evaluation_id).in_([baseline.id, candidate.id]),
+            tuple_(col(Sample.suite_task_id), col(Sample.number)).in_(list(numbers.items())),
+        )
+    ).scalars()
+    found = {(sample.evaluation_id, sample.suite_task_id): sample for sample in samples}
+    tasks = session.execute(
+        select(SuiteTask).where(col(SuiteTask.id).in_(numbers)).order_by(col(SuiteTask.task_id))
+    ).scalars()
+    return [
+        _pair(task, found[baseline.id, task.id], found[candidate.id, task.id])
+        for task in tasks
+        if (baseline.id, task.id) in found and (candidate.id, task.id) in found
     ]
 
 

@@ -60,7 +60,12 @@ def ask_people(session: Session, role: str, pairs: Sequence[Pair], share: float 
         pairs: all that are judged.
         share: of them that people are shown, 0-1.
     """
-    return add_samples(session, role, [_shown(pair) for pair in drawn(pairs, share)])
+    return ask_about(session, role, drawn(pairs, share))
+
+
+def ask_about(session: Session, role: str, pairs: Sequence[Pair]) -> int:
+    """Put these pairs into a role's review queue; return how many are new in it."""
+    return add_samples(session, role, [_shown(pair) for pair in pairs])
 
 
 def people_on(session: Session, pairs: Sequence[Pair]) -> dict[str, str]:

@@ -5,7 +5,13 @@ Files: `data` (what a report holds, as JSON) with `sides` (figures from the answ
 with `views` (what is shown), `plots` (geometry) and the templates; `files` chooses by suffix.
 """
 
-from evaluator.report.data import evaluations_report, get_verdict, verdict_report, verdict_row
+from evaluator.report.data import (
+    evaluations_report,
+    get_verdict,
+    verdict_report,
+    verdict_row,
+    verdict_summary,
+)
 from evaluator.report.files import require_format, write_report
 from evaluator.report.markdown import as_markdown
 from evaluator.report.page import CONTENT_POLICY, as_html
@@ -19,5 +25,6 @@ __all__ = [
     "require_format",
     "verdict_report",
     "verdict_row",
+    "verdict_summary",
     "write_report",
 ]

@@ -13,7 +13,14 @@ from evaluator import roi
 from evaluator.compare import attributes_of
 from evaluator.decide import INTERVAL, POINT, deploy_rule
 from evaluator.report.answers import SHOWN_TASKS, differing, failing, order_of_difference
-from evaluator.report.sides import by_task_of, kinds_of, outcomes_in, rates_of, side_of
+from evaluator.report.sides import (
+    by_task_of,
+    kinds_of,
+    model_of,
+    outcomes_in,
+    rates_of,
+    side_of,
+)
 from evaluator.report.words import doubts_of_one, doubts_of_two, headline_of
 from evaluator.tables import Evaluation, Suite, Verdict
 from foundation.database import explain_row
@@ -58,20 +65,45 @@ def verdict_report(session: Session, verdict: Verdict) -> Json:
     """Return the whole report of a verdict.
 
     Returns:
+        All of `verdict_summary`; what the answers say of each side (`sides`); the tasks that
+        `differ`, the first of them with answers side by side (`differing`).
+    """
+    summary = verdict_summary(session, verdict)
+    baseline = session.get_one(Evaluation, verdict.baseline_evaluation_id)
+    candidate = session.get_one(Evaluation, verdict.candidate_evaluation_id)
+    old, new = (outcomes_in(session, one) for one in (baseline, candidate))
+    before, after = (rates_of(by_task_of(outcomes)) for outcomes in (old, new))
+    differ = order_of_difference(before, after)
+    return {
+        **summary,
+        "sides": {
+            "baseline": side_of(session, baseline, old),
+            "candidate": side_of(session, candidate, new),
+        },
+        "differ": [
+            {"task_id": task, "baseline_rate": before[task], "candidate_rate": after[task]}
+            for task in differ
+        ],
+        "differing": differing(
+            session, (baseline, before), (candidate, after), differ[:SHOWN_TASKS]
+        ),
+    }
+
+
+def verdict_summary(session: Session, verdict: Verdict) -> Json:
+    """Return what the rows of a verdict say; no answer is read, however many there are.
+
+    Returns:
         `headline` (the decision in words, what to do next), `doubts`, `verdict`, `suite`,
-        `baseline`, `candidate` and what their answers say (`sides`), `comparison`, `thresholds`,
-        `readings`, `reasons`, `roi`, the tasks that `differ`, the first of them with answers side
-        by side (`differing`), the `SECTIONS` that the comparison stored, and those that only it
-        knows (`others`).
+        `baseline`, `candidate` and their models (`sides`), `comparison`, `thresholds`, `readings`,
+        `reasons`, `roi`, the `SECTIONS` that the comparison stored, and those that only it knows
+        (`others`).
     """
     suite = session.get_one(Suite, verdict.suite_id)
     decision = session.get(Decision, verdict.decision_id) if verdict.decision_id else None
     baseline = session.get_one(Evaluation, verdict.baseline_evaluation_id)
     candidate = session.get_one(Evaluation, verdict.candidate_evaluation_id)
     evidence = (decision.inputs.get("evidence") or {}) if decision else {}
-    old, new = (outcomes_in(session, one) for one in (baseline, candidate))
-    before, after = (rates_of(by_task_of(outcomes)) for outcomes in (old, new))
-    differ = order_of_difference(before, after)
     report: Json = {
         "kind": VERDICT,
         **dict.fromkeys(SECTIONS),
@@ -81,8 +113,8 @@ def verdict_report(session: Session, verdict: Verdict) -> Json:
         "baseline": explain_row(baseline),
         "candidate": explain_row(candidate),
         "sides": {
-            "baseline": side_of(session, baseline, old),
-            "candidate": side_of(session, candidate, new),
+            "baseline": {"model": model_of(session, baseline)},
+            "candidate": {"model": model_of(session, candidate)},
         },
         "comparison": {**evidence, **verdict.report.get("comparison", {})},
         "thresholds": decision.rule if decision else {},
@@ -90,13 +122,6 @@ def verdict_report(session: Session, verdict: Verdict) -> Json:
         "reasons": decision.reasons if decision else [],
         "others": _others(verdict),
         "roi": _roi(session, verdict),
-        "differ": [
-            {"task_id": task, "baseline_rate": before[task], "candidate_rate": after[task]}
-            for task in differ
-        ],
-        "differing": differing(
-            session, (baseline, before), (candidate, after), differ[:SHOWN_TASKS]
-        ),
     }
     return {**report, "headline": headline_of(report), "doubts": doubts_of_two(report)}
 
