@@ -3,7 +3,8 @@
 A job is a function `(run, **params) -> result`, registered by `@job(name)`. `enqueue` adds its row
 and sends the message only after the commit; a worker claims the row, so a message delivered twice
 runs once; `sweep` re-queues rows whose worker fell silent. Jobs must be idempotent: they may be
-started again from the top and should find what they had done.
+started again from the top and should find what they had done. What a run measures and logs is
+kept beside it (`foundation.run_measures`, `foundation.run_log`).
 """
 
 import logging
@@ -12,9 +13,9 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -25,8 +26,11 @@ from sqlalchemy.orm import Session as SqlAlchemySession
 from sqlmodel import Session, col, select
 
 from foundation.database import session_scope
-from foundation.errors import Conflict, FlywheelError, NotFound
+from foundation.errors import Conflict, DatabaseUnavailable, FlywheelError, NotFound
 from foundation.queue import get_queue
+from foundation.redaction import redact
+from foundation.run_log import RunLines, collecting
+from foundation.run_measures import RunMeasures, finite
 from foundation.settings import get_settings
 from foundation.tables import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Run, now
 
@@ -85,15 +89,21 @@ class RunHandle:
     def __init__(self, run: Run, worker: str) -> None:
         self.id, self.kind, self.role, self.attempts = run.id, run.kind, run.role, run.attempts
         self.worker = worker
+        self.lines = RunLines(run.id)
+        self._measures = RunMeasures(run.id, run.attempts)
         self._stop = threading.Event()
         self._lost = threading.Event()
 
     def progress(self, done: float, total: float, unit: str, **measures: Any) -> None:
         """Store how far the job is, with its latest measurements; also a heartbeat.
 
+        What is new of the measurements becomes a point of the run's curves (`RunMeasure`).
+
         Raises:
             RunCancelled: the run is no longer this worker's.
         """
+        measures = finite(measures)
+        self._measures.add(done, measures)
         self._beat({"done": done, "total": total, "unit": unit, **measures})
         self.check()
 
@@ -119,8 +129,28 @@ class RunHandle:
                 self._beat(None)
             except OperationalError:
                 log.warning("run %s: no heartbeat, the database does not answer", self.id)
+            self.write_lines()
 
-    def _beat(self, progress: dict[str, Any] | None) -> None:
+    def write_lines(self) -> None:
+        """Write what the run has logged; a database that is away costs no more than a warning."""
+        with self._forgiving("its log"), session_scope() as session:
+            self.lines.write(session)
+
+    def write_rest(self) -> None:
+        """Write what the run has measured and logged and not written yet, before it ends."""
+        with self._forgiving("its last measures"):
+            self._beat(None, at_once=True)
+        self.write_lines()
+
+    @contextmanager
+    def _forgiving(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, DatabaseUnavailable) as error:
+            reason = redact(str(error).partition("\n")[0])
+            log.warning("run %s: %s could not be written (%s)", self.id, what, reason)
+
+    def _beat(self, progress: dict[str, Any] | None, *, at_once: bool = False) -> None:
         values: dict[str, Any] = {"heartbeat_at": now()}
         if progress is not None:
             values["progress"] = progress
@@ -134,7 +164,10 @@ class RunHandle:
                 )
                 .values(**values)
             )
-        if mine.rowcount == 0:  # type: ignore[attr-defined]
+            is_mine: bool = mine.rowcount > 0  # type: ignore[attr-defined]
+            if is_mine and (at_once or self._measures.due):
+                self._measures.write(session)
+        if not is_mine:
             self._lost.set()
 
 
@@ -212,25 +245,35 @@ def execute(run_id: UUID, *, reraise: bool = False) -> Run | None:
         return None
     handle = RunHandle(run, worker)
     log.info("run %s: %s starts, attempt %d", run.id, run.kind, run.attempts)
+    handle.lines.say("INFO", f"{run.kind} starts on {worker}, attempt {run.attempts}")
     try:
-        with handle.alive():
+        with collecting(handle.lines), handle.alive():
             result = _job(run.kind).function(handle, **run.params)
     except RunCancelled as error:
         log.warning("%s", error)
+        handle.lines.say("WARNING", "stopped here: cancelled, or taken over by another worker")
+        handle.write_rest()
+        _let_go(handle)
         return None
     except Exception as error:
-        failed = _finish(handle, FAILED, None, _describe(error))
+        reason = _describe(error)
+        handle.lines.say("ERROR", reason)
+        handle.write_rest()
+        failed = _finish(handle, FAILED, None, reason)
         if reraise:
             raise
         log.exception("run %s: %s failed", run.id, run.kind)
         return failed
+    handle.lines.say("INFO", f"{run.kind} is done")
+    handle.write_rest()
     return _finish(handle, DONE, result, None)
 
 
 def _describe(error: Exception) -> str:
+    """Return what went wrong, without secrets that a library has put into its words."""
     if isinstance(error, FlywheelError):
-        return str(error)
-    return "".join(traceback.format_exception(error))[-4000:]
+        return redact(str(error))
+    return redact("".join(traceback.format_exception(error)))[-4000:]
 
 
 def _claim(run_id: UUID, worker: str) -> Run | None:
@@ -270,6 +313,20 @@ def _finish(
         ).scalar_one_or_none()
 
 
+def _let_go(handle: RunHandle) -> None:
+    """Say in the row of a cancelled run that its worker has stopped, so that it may be retried."""
+    with suppress(SQLAlchemyError), session_scope() as session:
+        session.execute(
+            update(Run)
+            .where(
+                col(Run.id) == handle.id,
+                col(Run.status) == CANCELLED,
+                col(Run.worker) == handle.worker,
+            )
+            .values(worker=None)
+        )
+
+
 @dataclass(frozen=True)
 class Swept:
     """What one sweep did: runs sent again, and runs given up after too many starts."""
@@ -286,7 +343,7 @@ def sweep() -> Swept:
     """
     settings = get_settings()
     # A queued run may just wait its turn, so its message is presumed lost only much later.
-    unsent_since = now() - timedelta(seconds=UNSENT_FACTOR * settings.lost_after_s)
+    unsent_since = now() - _unsent_after()
     unsent = (col(Run.status) == QUEUED) & (
         text("coalesce(heartbeat_at, created_at) < :silent").bindparams(silent=unsent_since)
     )
@@ -326,6 +383,62 @@ def cancel(session: Session, run_id: UUID) -> Run:
     run.status, run.finished_at = CANCELLED, now()
     session.add(run)
     return run
+
+
+def retry(session: Session, run_id: UUID) -> Run:
+    """Queue a failed, cancelled or lost run again: the same row, which goes on from what it left.
+
+    Its starts are counted anew. A run whose job this process does not know is sent by the sweeper.
+
+    Raises:
+        NotFound: no such run.
+        Conflict: it is done, waits, or a worker holds it (a cancelled one's may not have stopped).
+    """
+    run = session.get(Run, run_id, with_for_update=True, populate_existing=True)
+    if run is None:
+        run = get_run(session, run_id)  # which says how to find one
+    if run.status not in (FAILED, CANCELLED) and not is_silent(run):
+        raise Conflict(
+            "run",
+            f"{run_id} is {run.status}",
+            "a failed, cancelled or lost run",
+            "Wait for it, or cancel it." if run.status != DONE else "Order another one.",
+        )
+    if run.status == CANCELLED and run.worker is not None and not _is_old(run.heartbeat_at):
+        raise Conflict(
+            "run",
+            f"{run_id} is still held by {run.worker}",
+            "a run that its worker has let go",
+            "It stops at its next safe point: try again in a moment.",
+        )
+    run.status, run.attempts, run.worker = QUEUED, 0, None
+    run.error = run.result = run.finished_at = None
+    known = _jobs.get(run.kind)
+    run.heartbeat_at = now() if known else now() - _unsent_after()
+    session.add(run)
+    session.flush()
+    if known is not None:
+        send_after_commit(session, known, run.id)
+    return run
+
+
+def is_silent(run: Run) -> bool:
+    """Say whether a running run's worker has not been heard of for `lost_after_s`."""
+    return run.status == RUNNING and _is_old(run.heartbeat_at)
+
+
+def _is_old(heartbeat: datetime | None) -> bool:
+    lost_after = timedelta(seconds=get_settings().lost_after_s)
+    return heartbeat is None or now() - heartbeat > lost_after
+
+
+def _unsent_after() -> timedelta:
+    return timedelta(seconds=UNSENT_FACTOR * get_settings().lost_after_s)
+
+
+def queue_of(kind: str) -> str | None:
+    """Return the queue that a job's messages go to; None if this process does not know the job."""
+    return _jobs[kind].queue if kind in _jobs else None
 
 
 def get_run(session: Session, run_id: UUID) -> Run:

@@ -1,0 +1,132 @@
+"""A run that ended badly is queued again: the same row, which its next worker takes up."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlmodel import Session
+
+from foundation import runs
+from foundation.errors import Conflict, NotFound
+from foundation.ids import new_id
+from foundation.queue import declare_queues
+from foundation.runs import RunHandle, cancel, enqueue, execute, get_run, job, retry, sweep
+from foundation.tables import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Run, now
+
+broken = [True]
+
+
+@job("test.mend")
+def mend(run: RunHandle) -> dict[str, Any]:
+    if broken:
+        raise ValueError("not yet")
+    return {"attempts": run.attempts}
+
+
+@pytest.fixture(autouse=True)
+def queue(database: str) -> None:
+    declare_queues()
+    broken[:] = [True]
+
+
+def stored(session: Session, status: str, **columns: Any) -> Run:
+    run = Run(kind="test.mend", status=status, **columns)
+    session.add(run)
+    session.commit()
+    return run
+
+
+def messages(session: Session) -> int:
+    return session.execute(text("SELECT count(*) FROM kombu_message WHERE visible")).scalar_one()
+
+
+def test_a_failed_run_goes_on_as_itself(session: Session) -> None:
+    run = enqueue(session, "test.mend")
+    session.commit()
+    execute(run.id)
+    assert get_run(session, run.id).status == FAILED
+    broken.clear()
+    again = retry(session, run.id)
+    assert (again.id, again.status, again.error, again.finished_at) == (run.id, QUEUED, None, None)
+    assert messages(session) == 1
+    session.commit()
+    assert messages(session) == 2
+    done = execute(run.id)
+    assert done is not None
+    assert (done.status, done.result) == (DONE, {"attempts": 1})
+
+
+def test_a_lost_run_is_not_waited_for(session: Session) -> None:
+    run = stored(
+        session,
+        RUNNING,
+        attempts=3,
+        worker="gone:1:1",
+        heartbeat_at=now() - timedelta(hours=1),
+    )
+    assert retry(session, run.id).status == QUEUED
+    session.commit()
+    assert sweep().failed == ()
+
+
+@pytest.mark.parametrize("status", [QUEUED, RUNNING, DONE])
+def test_what_waits_works_or_is_done_is_left_alone(session: Session, status: str) -> None:
+    run = stored(session, status, worker="here:1:1", heartbeat_at=now())
+    with pytest.raises(Conflict, match=f"is {status}"):
+        retry(session, run.id)
+    session.rollback()
+    assert get_run(session, run.id).status == status
+
+
+def test_a_cancelled_run_is_retried_once_its_worker_has_stopped(session: Session) -> None:
+    run = stored(session, CANCELLED, worker="here:1:1", heartbeat_at=now())
+    with pytest.raises(Conflict, match="still held by here:1:1"):
+        retry(session, run.id)
+    session.rollback()
+    handle = RunHandle(get_run(session, run.id), "here:1:1")
+    session.rollback()
+    runs._let_go(handle)
+    assert retry(session, run.id).status == QUEUED
+
+
+def test_a_worker_that_stops_for_a_cancelled_run_lets_it_go(session: Session) -> None:
+    @job("test.cancelled_inside")
+    def cancelled_inside(run: RunHandle) -> None:
+        cancel(session, run.id)
+        session.commit()
+        run.progress(1, 2, "steps")
+
+    run = enqueue(session, "test.cancelled_inside")
+    session.commit()
+    assert execute(run.id) is None
+    assert get_run(session, run.id).worker is None
+    assert retry(session, run.id).status == QUEUED
+
+
+def test_two_who_retry_at_once_queue_it_once(session: Session) -> None:
+    run = stored(session, FAILED)
+    retry(session, run.id)
+    with pytest.raises(Conflict, match="is queued"):
+        retry(session, run.id)
+    session.commit()
+    assert messages(session) == 1
+
+
+def test_a_job_that_this_process_does_not_know_is_sent_by_the_sweeper(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stored(session, FAILED)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.delitem(runs._jobs, "test.mend")
+        retry(session, run.id)
+        session.commit()
+        assert messages(session) == 0
+    assert sweep().requeued == (run.id,)
+    assert messages(session) == 1
+
+
+def test_an_unknown_run_is_named(session: Session) -> None:
+    nobody = new_id()
+    with pytest.raises(NotFound, match=str(nobody)):
+        retry(session, nobody)
