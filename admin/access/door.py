@@ -6,7 +6,7 @@ closed and not open. The key of the service opens it too, for scripts.
 
 import hmac
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -15,12 +15,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from admin.access.people import ADMIN, Person
 from admin.access.sessions import COOKIE, person_of
-from foundation.access import given_key
+from foundation.access import SAFE_METHODS, given_key
 from foundation.database import session_scope
 from foundation.settings import get_settings
 
-OPEN: Final = ("/static/", "/login")
-"""Paths that anybody may ask for."""
+STATIC: Final = "/static/"
+LOGIN: Final = "/login"
+"""Paths that anybody may ask for begin so; everything else is closed."""
 
 
 class Door:
@@ -31,13 +32,14 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with the page, or lead to where one signs in."""
-        if scope["type"] != "http":
+        path = _path(scope)
+        if scope["type"] != "http" or path.startswith(STATIC):
             await self.app(scope, receive, send)
             return
         request = Request(scope)
         person = await run_in_threadpool(person_at, request)
         request.state.person = person
-        if person is None and not _path(scope).startswith(OPEN):
+        if person is None and path != LOGIN and not path.startswith(f"{LOGIN}/"):
             await _sign_in_first(request)(scope, receive, send)
             return
         await self.app(scope, receive, send)
@@ -59,17 +61,36 @@ def person_at(request: Request) -> Person | None:
 
 
 def _path(scope: Scope) -> str:
-    path: str = scope["path"]
+    path: str = scope.get("path", "")
     return path.removeprefix(scope.get("root_path", ""))
 
 
 def _sign_in_first(request: Request) -> Response:
+    """Lead to the login page, and back from there; what a form sent is gone, and it says so."""
     root = request.scope.get("root_path", "")
-    if request.method not in ("GET", "HEAD"):
-        back = ""  # what was sent is gone; its page is where to go on
+    is_htmx = "hx-request" in request.headers
+    if request.method not in SAFE_METHODS or is_htmx:
+        back = _page_before(request)
     else:
-        back = f"{request.url.path}?{request.url.query}".rstrip("?")
-    address = f"{root}/login" + (f"?{urlencode({'next': back})}" if back else "")
-    if "hx-request" in request.headers:
-        return Response(status_code=401, headers={"HX-Redirect": f"{root}/login"})
+        back = _address(request.scope["path"], request.scope["query_string"].decode("latin-1"))
+    asked = {"next": back, "lost": "true" if request.method not in SAFE_METHODS else ""}
+    query = urlencode({name: value for name, value in asked.items() if value})
+    address = f"{root}{LOGIN}" + (f"?{query}" if query else "")
+    if is_htmx:
+        return Response(status_code=401, headers={"HX-Redirect": address})
     return RedirectResponse(address, status_code=303)
+
+
+def _page_before(request: Request) -> str:
+    """Return the page that a form or a part was asked from, if it was one of ours."""
+    said = request.headers.get("hx-current-url") or request.headers.get("referer", "")
+    try:
+        page = urlsplit(said)
+    except ValueError:
+        return ""
+    is_ours = page.netloc == request.headers.get("host", "")
+    return _address(page.path, page.query) if is_ours else ""
+
+
+def _address(path: str, query: str) -> str:
+    return f"{path}?{query}" if query else path

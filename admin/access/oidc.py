@@ -1,10 +1,10 @@
 """Signing in through an OpenID Connect provider: authorization code, PKCE, state and nonce.
 
-Nothing of it is imported where no provider is configured. What a browser carries to its provider and
-back is in a cookie of ten minutes that is signed with the client's secret, so any process of the
-service can read it and none keeps it. The ID token is believed for its signature by a key of the
-provider, its issuer, audience, time and nonce (OpenID Connect Core 1.0, 3.1.3.7); the access token
-is not used.
+Nothing of it is imported where no provider is configured. What a browser carries to its provider
+and back is in a cookie of ten minutes that is signed with the client's secret, so any process of
+the service can read it and none keeps it. The ID token is believed for its signature by a key of
+the provider, its issuer, audience, time and nonce (OpenID Connect Core 1.0, 3.1.3.7); the access
+token is not used.
 """
 
 import base64

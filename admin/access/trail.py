@@ -64,6 +64,6 @@ def note_refused(session: Session, name: str, via: str, address: str, reason: st
 
 
 def shown_name(given: str) -> str:
-    """Return a name that somebody tried, as it may be kept: cut, without what PostgreSQL refuses."""
+    """Return a name that somebody tried, as it may be kept: cut, and text to PostgreSQL."""
     clean = given.replace("\0", "").encode("utf-8", "replace").decode().strip()
     return clean if len(clean) <= _NAME_CHARACTERS else f"{clean[:_NAME_CHARACTERS]}…"

@@ -129,7 +129,7 @@ def set_role(session: Session, user: User, role: str) -> None:
 
 
 def disable(session: Session, user: User) -> None:
-    """Let a `locked` user sign in no more, and end their sessions; raises Conflict as `set_role`."""
+    """Let a `locked` user in no more, and end their sessions; raises Conflict as `set_role`."""
     _require_another_admin(session, user)
     user.disabled_at = user.disabled_at or now()
     session.add(user)
