@@ -5,6 +5,7 @@ verdicts computed from samples, experiments decided by their rule. What took day
 back. One seed, so that two runs differ in nothing but the time of day.
 """
 
+import json
 import math
 import random
 import tempfile
@@ -45,7 +46,6 @@ from foundation.tables import (
     FAILED,
     QUEUED,
     RUNNING,
-    Decision,
     Run,
     RunLog,
     RunMeasure,
@@ -62,7 +62,6 @@ from router.tables import (
     BudgetWindow,
     Experiment,
     ExperimentLook,
-    ExperimentPhase,
     GatewayProcess,
     UsageDay,
 )
@@ -111,10 +110,11 @@ def seed() -> Seeded:
         captured(session, log)
         jobs(session, made, log)
         reviewed(session, made)
-        watched(session, versions)
+        watched(session)
         changed_by_people(session, made, log)
         session.commit()
         date_back(session, log)
+        name_more(session, made)
         session.commit()
         session.execute(text("ANALYZE"))
         session.commit()
@@ -815,7 +815,7 @@ def _likenesses(session: Session) -> None:
     session.flush()
 
 
-def watched(session: Session, versions: dict[str, ModelVersion]) -> None:
+def watched(session: Session) -> None:
     """What drift is watched by, over the outcomes of the log."""
     drift.watch_all(session)
 
@@ -910,5 +910,28 @@ def date_back(session: Session, log: Log) -> None:
     )
 
 
-__all__ = ["PEOPLE", "Seeded", "seed"]
-_ = (Decision, ExperimentPhase)
+def name_more(session: Session, made: Seeded) -> None:
+    """Name rows that pages are opened by: a coder's call with everything, a model that serves."""
+    call = """
+        SELECT interaction.id, interaction.episode_id FROM interaction JOIN example
+            ON example.interaction_id = interaction.id
+        WHERE example.role = 'coder' AND example.status = 'kept' AND example.project = 'atlas'
+        ORDER BY interaction.id DESC LIMIT 1
+    """
+    made.ids["interaction"], made.ids["episode"] = session.execute(text(call)).one()
+    for name, version in (("model", "coder-v3"), ("model/serving", "coder-v1")):
+        made.ids[name] = registry.get_version(session, version).id
+
+
+def main() -> None:
+    """Bring the schema of the configured database up, fill it, and print what it holds as JSON."""
+    from flywheel.schema import upgrade
+
+    upgrade()
+    made = seed()
+    ids = {name: str(identifier) for name, identifier in made.ids.items()}
+    print(json.dumps({"ids": ids, "tokens": made.tokens, "names": made.names}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
