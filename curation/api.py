@@ -12,15 +12,13 @@ from pydantic import BaseModel, Field
 from sqlmodel import col, select
 from starlette.background import BackgroundTask
 
-import curation.tasks  # noqa: F401  registers curation.build
-from curation.build import require_logged_role
 from curation.export import CONTENT_POLICY, card_page, get_dataset, write_export
 from curation.publish.diff import diff
 from curation.publish.formats import PARQUET
 from curation.recipe import CurationRecipe
 from curation.tables import Dataset
+from curation.tasks import ask_for_build
 from foundation.database import explain_row, session_scope
-from foundation.runs import enqueue
 
 routes = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -94,13 +92,6 @@ def download(dataset_id: UUID, format: str = PARQUET) -> FileResponse:
 def start_build(wanted: BuildRequest) -> dict[str, Any]:
     """Queue a build and return its run."""
     recipe = CurationRecipe.from_json(wanted.recipe)
-    params = {
-        "role": wanted.role,
-        "recipe": recipe.as_json(),
-        "kind": wanted.kind,
-        "helpers": wanted.helpers,
-    }
     with session_scope() as session:
-        require_logged_role(session, wanted.role)
-        run = enqueue(session, "curation.build", params, role=wanted.role)
+        run = ask_for_build(session, wanted.role, recipe, wanted.kind, wanted.helpers)
     return explain_row(run)

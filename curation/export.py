@@ -4,9 +4,11 @@ A version is a list of shards, each a file among the artifacts; `curation.publis
 they come about. Versions that agree in a stretch of rows name the same file.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
@@ -19,7 +21,7 @@ from curation.publish.formats import PARQUET, get_format
 from curation.publish.page import CONTENT_POLICY as CONTENT_POLICY
 from curation.publish.page import render
 from curation.publish.rows import Row
-from curation.publish.shards import read_shard
+from curation.publish.shards import join_shards, read_shard
 from curation.recipe import DEFAULT
 from curation.tables import SFT, TEST, TRAIN, VALIDATION, Dataset, DatasetShard
 from foundation.artifacts import fetch
@@ -27,6 +29,7 @@ from foundation.errors import BadInput, NotFound
 
 SPLITS: Final = (TRAIN, VALIDATION, TEST)
 """Kept in files apart, so that nobody trains on `test` by forgetting a filter."""
+_LINES_AT_ONCE: Final = 64
 
 
 def load_rows(session: Session, dataset_id: UUID, split: str) -> list[Row]:
@@ -102,6 +105,48 @@ def write_export(
         shutil.rmtree(unfinished)
         raise
     return n_records
+
+
+def lines_of_split(session: Session, dataset_id: UUID, split: str, format: str) -> Iterator[str]:
+    """Return the records of one split as JSON lines, in pieces, a few hundred rows in memory.
+
+    What they are read from is found before the first piece, so that nothing breaks off half-way for
+    a file that is gone. The pieces need no session.
+
+    Raises:
+        NotFound: no such dataset, or its files are gone.
+        BadInput: no such split, no such format for its kind, or not one of JSON lines.
+    """
+    if split not in SPLITS:
+        raise BadInput("split", split, f"one of {', '.join(SPLITS)}", "Check the spelling.")
+    made = get_format(format, get_dataset(session, dataset_id).kind)
+    if made.records is None or made.suffix != "jsonl":
+        raise BadInput("format", format, "a format of JSON lines", "Export the whole version.")
+    paths = [path_of(shard) for shard in shards_of(session, dataset_id, split)]
+    records = made.records(lambda: (row for path in paths for row in read_shard(path)))
+    return _pieces(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
+
+
+def _pieces(lines: Iterator[str]) -> Iterator[str]:
+    """Yield lines some at a time: a piece each would cost more to send than to make."""
+    while some := list(islice(lines, _LINES_AT_ONCE)):
+        yield "".join(some)
+
+
+def parquet_of_split(session: Session, dataset_id: UUID, split: str, path: Path) -> int:
+    """Write one split as one Parquet file at `path`, and return its rows.
+
+    Row group after row group of its shards, so that memory does not grow with the version. A split
+    without rows has no columns either, hence no file.
+
+    Raises:
+        NotFound: no such dataset, or its files are gone.
+        BadInput: no such split.
+    """
+    if split not in SPLITS:
+        raise BadInput("split", split, f"one of {', '.join(SPLITS)}", "Check the spelling.")
+    shards = shards_of(session, get_dataset(session, dataset_id).id, split)
+    return join_shards([path_of(shard) for shard in shards], path)
 
 
 def card_page(session: Session, dataset_id: UUID) -> str:

@@ -1,17 +1,39 @@
 """The jobs of curation: building a dataset, helping at one, making preference pairs."""
 
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from curation.build import build_dataset, help_build
+from sqlmodel import Session
+
+from curation.build import build_dataset, help_build, require_logged_role
 from curation.preferences.generate import generate_pairs
 from curation.recipe import CurationRecipe
 from curation.tables import SFT
 from foundation.database import session_scope
 from foundation.runs import RunHandle, enqueue, job
+from foundation.tables import Run
+
+BUILD: Final = "curation.build"
 
 
-@job("curation.build")
+def ask_for_build(
+    session: Session,
+    role: str,
+    recipe: CurationRecipe,
+    kind: str = SFT,
+    helpers: int = 0,
+) -> Run:
+    """Queue a build, sent once the caller's transaction commits, and return its run.
+
+    Raises:
+        NotFound: the role is unknown, or nothing was logged for it.
+    """
+    require_logged_role(session, role)
+    params = {"role": role, "recipe": recipe.as_json(), "kind": kind, "helpers": helpers}
+    return enqueue(session, BUILD, params, role=role)
+
+
+@job(BUILD)
 def build(
     run: RunHandle,
     *,

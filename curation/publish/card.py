@@ -71,6 +71,7 @@ class Tally:
         self.code_languages: Counter[str] = Counter()
         self.projects: Counter[str] = Counter()
         self.bases: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
         self.mixed: Counter[str] = Counter()
         self.n_tokens: list[int] = []
         self.scores: list[float] = []
@@ -84,6 +85,7 @@ class Tally:
         self.task_types[row.task_type or UNTYPED] += 1
         self.groups[row.split_key] += 1
         self.projects[row.project] += 1
+        self.outcomes["corrected" if row.corrected else row.polarity] += 1
         for counter, value in (
             (self.difficulties, row.difficulty),
             (self.languages, row.language),
@@ -156,6 +158,7 @@ def make_card(
         "code_languages": _largest_first(tally.code_languages),
         "projects": _largest_first(tally.projects),
         "bases": _largest_first(tally.bases),
+        "outcomes": _largest_first(tally.outcomes),
         "corrected_share": _share(tally.n_corrected, tally.n_rows),
         "verified_share": _share(tally.n_verified, tally.n_rows),
         "contradicted_share": _share(tally.n_contradicted, tally.n_rows),

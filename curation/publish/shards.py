@@ -118,6 +118,32 @@ def read_shard(path: Path) -> Iterator[Row]:
                 yield _unpacked(row)
 
 
+def join_shards(paths: Sequence[Path], joined: Path) -> int:
+    """Write the rows of some shards into one file, a row group in memory; return their number.
+
+    Columns that only some of them have are empty in the others'. No rows make no file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not paths:
+        return 0
+    schema = pa.unify_schemas([pq.read_schema(path) for path in paths])
+    n_rows = 0
+    with pq.ParquetWriter(joined, schema, compression="zstd", store_schema=False) as file:
+        for path in paths:
+            with pq.ParquetFile(path) as shard:
+                for batch in shard.iter_batches(ROWS_PER_GROUP):
+                    table = pa.Table.from_batches([batch])
+                    missing = [name for name in schema.names if name not in table.column_names]
+                    for name in missing:
+                        empty = pa.nulls(table.num_rows, schema.field(name).type)
+                        table = table.append_column(name, empty)
+                    file.write_table(table.select(schema.names).cast(schema))
+                    n_rows += table.num_rows
+    return n_rows
+
+
 def entries_in(path: Path) -> list[Entry]:
     """Return the entries of a shard's rows, reading no text where the file says their hashes."""
     import pyarrow.parquet as pq
