@@ -50,6 +50,11 @@ class Example(SQLModel, table=True):
             postgresql_where=text("status = 'kept' OR drop_reason = 'over_quota'"),
         ),
         Index(
+            "ix_example_dropped",
+            *("role", "variant", "drop_reason", "id"),
+            postgresql_where=text("status = 'dropped'"),
+        ),
+        Index(
             "ix_example_over_quota",
             *("role", "variant"),
             postgresql_where=text("drop_reason = 'over_quota'"),
