@@ -22,7 +22,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from admin import banner, formats
+from admin import banner, formats, texts
 from admin.access.people import Person
 from foundation import chat
 from foundation.database import session_scope
@@ -152,6 +152,10 @@ def _templates() -> Jinja2Templates:
         "with_query": with_query,
         "text_of": chat.text_of,
         "joined": chat.joined,
+        "shown_text": texts.shown,
+        "shown_message": texts.message,
+        "shown_messages": texts.conversation,
+        "shown_answer": texts.answer,
     }
     environment.globals |= {
         "link": _link,
