@@ -13,6 +13,7 @@ import collector.otel.api
 import curation.api
 import curation.review.api
 import evaluator.api
+import foundation.api
 import router.api
 import router.api_keys
 import trainer.api
@@ -42,6 +43,7 @@ def create_app() -> FastAPI:
     app = FastAPI(title="Flywheel", docs_url="/docs", redoc_url=None)
     for room in (collector.api, curation.api, trainer.api, evaluator.api, router.api):
         app.include_router(room.routes)
+    app.include_router(foundation.api.routes)
     app.include_router(curation.review.api.routes)
     app.include_router(router.api_keys.routes)
     app.include_router(collector.otel.api.routes)

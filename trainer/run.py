@@ -55,6 +55,12 @@ def train(run: RunHandle, training_run_id: UUID, *, is_control: bool = False) ->
         shutil.rmtree(folder, ignore_errors=True)  # killed before it came to that
         return made
     order = _read(training_run_id)
+    goes_on = folder.exists()
+    run.lines.say(
+        "INFO",
+        f"{'going on with' if goes_on else 'learning from'} {len(order.rows):,} rows, "
+        f"{len(order.validation):,} for validation, on {Path(order.training.base_model).name}",
+    )
     folder.mkdir(parents=True, exist_ok=True)
     trained = sft.train(
         order.training.base_model,
@@ -65,8 +71,17 @@ def train(run: RunHandle, training_run_id: UUID, *, is_control: bool = False) ->
         run.progress,
     )
     version_id = _register(order, trained, run.attempts, is_control)
+    run.lines.say("INFO", _said_at_the_end(trained))
     shutil.rmtree(folder)
     return version_id
+
+
+def _said_at_the_end(trained: Trained) -> str:
+    m = trained.metrics
+    early = ", stopped early" if m["stopped_early"] else ""
+    best = m["best_validation_loss"]
+    validation = f"; best validation loss {best:.4g} at step {m['best_step']}" if best else ""
+    return f"trained {m['steps']} of {m['planned_steps']} steps{early}{validation}"
 
 
 def work_folder(training_run_id: UUID) -> Path:
@@ -124,6 +139,7 @@ def _manifest(order: _Order, trained: Trained, artifact_hash: str, attempts: int
         "base_model": base,
         "base_hash": artifacts.hash_tree(Path(base))[0] if is_folder(base) else None,
         "seed": order.recipe.seed,
+        "code_version": version("agent-flywheel"),
         "libraries": {name: version(name) for name in LIBRARIES},
         "python": platform.python_version(),
         "machine": platform.machine(),

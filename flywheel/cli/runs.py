@@ -1,4 +1,4 @@
-"""Commands for long jobs: look at them, stop one, order one again."""
+"""Commands for long jobs: look at them, stop one, let one go on."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,23 +84,16 @@ def cancel(run_id: Id) -> None:
 
 @commands.command()
 def retry(run_id: Id) -> None:
-    """Order an ended job again, as a new run with the same parameters."""
+    """Queue a failed, cancelled or lost job again: the same run, which goes on from what it left."""
     import flywheel.worker  # noqa: F401  registers every room's jobs
+    import foundation.runs
     from flywheel.schema import require_current
     from foundation.database import session_scope
-    from foundation.errors import Conflict
-    from foundation.runs import enqueue, get_run
-    from foundation.tables import QUEUED, RUNNING
 
     require_current()
     with session_scope() as session:
-        run = get_run(session, as_uuid("run", run_id))
-        if run.status in (QUEUED, RUNNING):
-            raise Conflict(
-                "run", f"{run.id} is {run.status}", "an ended run", "Wait, or cancel it."
-            )
-        again = enqueue(session, run.kind, run.params, role=run.role)
-        console.print(f"{again.kind}: queued as {again.id}", soft_wrap=True)
+        run = foundation.runs.retry(session, as_uuid("run", run_id))
+        console.print(f"{run.kind}: queued again as {run.id}", soft_wrap=True)
 
 
 def _minute(time: str) -> str:

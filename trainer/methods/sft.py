@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 from trl import SFTConfig, SFTTrainer
 
 from foundation.errors import BadInput
+from foundation.run_log import listen_to
 from foundation.settings import get_settings
 from trainer.base import is_folder, load_model, load_tokenizer
 from trainer.callbacks import Clock, MarkComplete, Report, ReportProgress, history_of
@@ -125,6 +126,7 @@ def torch_threads(wanted: int) -> Iterator[int]:
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
     """Silence progress bars, and warnings that one library means for another."""
+    listen_to("transformers", "datasets")  # they keep their lines from the root logger
     transformers_logging.disable_progress_bar()
     disable_progress_bars()
     with warnings.catch_warnings():
