@@ -33,9 +33,11 @@ from admin import (
     roles,
     runs,
     settings,
+    starting,
     system,
     traffic,
     trainings,
+    units,
     users,
 )
 from admin.access.door import Door
@@ -55,7 +57,9 @@ NOUNS = (
     trainings,
     models,
     evaluations,
+    starting,
     experiments,
+    units,
     roles,
     traffic,
     emergency,

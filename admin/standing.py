@@ -9,8 +9,18 @@ from typing import Any
 
 from admin.charts import Gauge, evidence_gauge
 from router import stats
-from router.experiment import Evidence, ExperimentPlan, ExperimentStatus
-from router.tables import CONTROL, HOLD_BACK, RUNNING, TREATMENT
+from router.experiment import Evidence, ExperimentPlan, ExperimentStatus, splits_of
+from router.tables import (
+    CONTROL,
+    HALTED,
+    HOLD_BACK,
+    PROMOTED,
+    ROLLED_BACK,
+    RUNNING,
+    STAYED,
+    STOPPED,
+    TREATMENT,
+)
 
 GUARDED = {
     "errors": "Failed calls",
@@ -23,6 +33,7 @@ GUARDED = {
 
 DONE, NOW, TO_COME = "done", "now", "to come"
 FINE, WORSE, OPEN = "no worse", "worse", "not proven yet"
+AS_PLANNED, BROKEN = "as planned", "broken"
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,11 @@ class Split:
         """Whether nothing can be concluded."""
         return self.e_value >= self.halts_at
 
+    @property
+    def state(self) -> str:
+        """What is proven of it, if anything."""
+        return BROKEN if self.is_broken else AS_PLANNED
+
 
 @dataclass(frozen=True)
 class Guard:
@@ -87,6 +103,83 @@ class Guard:
     def gauge(self) -> Gauge | None:
         """Its evidence of being no worse against what is needed; None where it is not asked."""
         return evidence_gauge(self.fine_e, self.needed_e) if self.n else None
+
+
+@dataclass(frozen=True)
+class Aftermath:
+    """What became of an experiment that has ended, and how to undo it."""
+
+    title: str
+    happened: str
+    undo: str
+
+
+def aftermath_of(status: ExperimentStatus) -> Aftermath | None:
+    """Return what the end of an experiment did, in words; None while it runs."""
+    control, treatment, role = status.control, status.treatment, status.role
+    if status.kind == HOLD_BACK:
+        return _after_hold_back(control, treatment, role).get(status.status)
+    return _after_ab(control, treatment, role).get(status.status)
+
+
+def _after_ab(control: str, treatment: str, role: str) -> dict[str, Aftermath]:
+    again = "An experiment that has ended is not taken up again; a new one counts from the start."
+    return {
+        PROMOTED: Aftermath(
+            "Promoted",
+            f"{treatment} serves {role}; {control} is retired and stays loaded.",
+            f"Roll {role} back on its page: {control} serves again at once, and {treatment} is "
+            "quarantined.",
+        ),
+        ROLLED_BACK: Aftermath(
+            "Rolled back",
+            f"{control} serves {role} alone; {treatment} did harm and is quarantined.",
+            "A quarantined version never serves again: train its repair, which is compared with "
+            "it.",
+        ),
+        STAYED: Aftermath(
+            "Stayed",
+            f"{control} serves {role} alone; no gain large enough was proven and {treatment} is "
+            "retired.",
+            f"{again} By hand {treatment} can still be promoted on the page of the role.",
+        ),
+        HALTED: Aftermath(
+            "Halted",
+            f"{control} serves {role} alone. The split was broken, so nothing was concluded; "
+            f"{treatment} is a candidate again.",
+            f"Find what lost units of one arm, then start again. {again}",
+        ),
+        STOPPED: Aftermath(
+            "Stopped",
+            f"{control} serves {role} alone; {treatment} is a candidate again.",
+            again,
+        ),
+    }
+
+
+def _after_hold_back(control: str, treatment: str, role: str) -> dict[str, Aftermath]:
+    return {
+        ROLLED_BACK: Aftermath(
+            "Put back",
+            f"{treatment}, the version before, serves {role} again; {control} is quarantined.",
+            "A quarantined version never serves again: train its repair.",
+        ),
+        STAYED: Aftermath(
+            "Kept",
+            f"{control} serves {role} alone: nothing showed that it is worse than {treatment}.",
+            f"Roll {role} back on its page, if it should be {treatment} after all.",
+        ),
+        HALTED: Aftermath(
+            "Halted",
+            f"{control} serves {role} alone. The split was broken, so nothing was concluded.",
+            "The guard goes on watching it.",
+        ),
+        STOPPED: Aftermath(
+            "Stopped",
+            f"{control} serves {role} alone; nobody is held back any more.",
+            "The guard goes on watching it; a hold-back is not taken up again.",
+        ),
+    }
 
 
 @dataclass(frozen=True)
@@ -143,6 +236,42 @@ class Standing:
             return "As many units as are needed."
         return f"About {more:,} more units per arm at this trend."
 
+    @property
+    def days(self) -> float:
+        """How long it runs, or ran."""
+        return self.status.evidence.days
+
+    @property
+    def days_left(self) -> float | None:
+        """How many more days it takes at this pace and trend; None: nobody can tell."""
+        seen, plan = self.status.evidence, self.plan
+        if self.is_hold_back:
+            return max(0.0, plan.hold_back_days - seen.days)
+        if seen.sticky is not None:
+            return max(0.0, plan.planned_days - seen.days)
+        so_far = min(seen.analysed.values())
+        more = self.status.more_per_arm
+        if more is None:
+            more = plan.max_per_arm - so_far
+        if more > 0 and not (so_far and seen.days > 0):
+            return None
+        by_units = more / (so_far / seen.days) if more > 0 else 0.0
+        return max(by_units, plan.min_days - seen.days, 0.0)
+
+    @property
+    def days_in_words(self) -> str:
+        """How long it runs and how much longer it may."""
+        so_far = f"{self.days:.1f} days so far"
+        if not self.is_running:
+            return f"It ran for {self.days:.1f} days."
+        left = self.days_left
+        if left is None:
+            return f"{so_far}; how many more cannot be told before both arms have outcomes."
+        end = "its end" if self.is_hold_back or self.status.more_per_arm is None else "a decision"
+        if left < 0.05:
+            return f"{so_far}: long enough."
+        return f"{so_far}, about {left:.1f} more until {end} at this pace."
+
 
 def standing_of(status: ExperimentStatus, plan: ExperimentPlan) -> Standing:
     """Return how an experiment stands."""
@@ -185,22 +314,9 @@ def _phases(status: ExperimentStatus, plan: ExperimentPlan) -> list[Phase]:
 
 
 def _splits(seen: Evidence, plan: ExperimentPlan) -> list[Split]:
-    if not sum(seen.assigned.values()):
-        return []
-    whole = {
-        "share": plan.treatment_share,
-        "assigned": seen.assigned,
-        "analysed": seen.analysed,
-    }
     return [
-        Split(
-            name,
-            stats.e_value(
-                stats.log_e_split([_split(phase, name) for phase in seen.phases or [whole]])
-            ),
-            plan.srm_e,
-        )
-        for name in ("assigned", "analysed")
+        Split(name, stats.e_value(stats.log_e_split(phases)), plan.srm_e)
+        for name, phases in splits_of(seen, plan).items()
     ]
 
 

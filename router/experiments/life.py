@@ -50,12 +50,18 @@ _NAMES: Final = {AB: "router.experiment", HOLD_BACK: "router.hold_back"}
 
 
 def start(
-    session: Session, role: str, treatment: ModelVersion, plan: ExperimentPlan, actor: str
+    session: Session,
+    role: str,
+    treatment: ModelVersion,
+    plan: ExperimentPlan,
+    actor: str,
+    reason: str = "",
 ) -> Experiment:
     """Start comparing `treatment` with the version that serves `role` now.
 
     A hold-back of the role ends for it. Where the role's auto_promote is on, the plan's
-    `alpha_unattended` takes the place of its `alpha`.
+    `alpha_unattended` takes the place of its `alpha`. The reason is that of a person, if one
+    started it.
 
     Raises:
         NotFound: the role is not configured, or nobody serves it.
@@ -95,7 +101,10 @@ def start(
         session,
         "router.start",
         RUNNING,
-        [f"{treatment.name} gets {_first_share(plan)} of the tasks of {role}"],
+        [
+            f"{treatment.name} gets {_first_share(plan)} of the tasks of {role}",
+            *([reason] if reason else []),
+        ],
         inputs={"control": str(serving.model_version_id), "treatment": str(treatment.id)},
         thresholds=asdict(plan),
         role=role,
