@@ -1,9 +1,11 @@
 """Items by hand: examples that somebody wants to be looked at, by what is known of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Self
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlmodel import Session, col
 
 from curation.recipe import DEFAULT
@@ -97,20 +99,41 @@ def add_matching(
     for name, value, most in (("limit", limit, MOST), ("n_wanted", n_wanted, 10)):
         if not 1 <= value <= most:
             raise BadInput(f"review filter {name}", value, f"1 to {most}", "Ask for less.")
+    query = (
+        select(col(Example.id))
+        .where(col(Example.role) == role, *wanted.conditions(), ~_settled().exists())
+        .order_by(col(Example.id).desc())
+        .limit(limit)
+    )
     one_filling_at_a_time(session, role)
-    reviewer = None if assigned_to is None else reviewer_name(assigned_to)
-    settled = select(col(ReviewItem.id)).where(
+    ids = session.execute(query).scalars().all()
+    return _bring_forward(session, role, ids, n_wanted, assigned_to)
+
+
+def add_examples(session: Session, role: str, ids: Sequence[UUID]) -> int:
+    """Have these examples of a role looked at before all others; return how many.
+
+    Those that have been labelled already stay as they are, and are not counted.
+    """
+    one_filling_at_a_time(session, role)
+    query = select(col(Example.id)).where(
+        col(Example.role) == role, col(Example.id).in_(ids), ~_settled().exists()
+    )
+    return _bring_forward(session, role, session.execute(query).scalars().all(), 1, None)
+
+
+def _settled() -> Select[Any]:
+    return select(col(ReviewItem.id)).where(
         col(ReviewItem.kind) == EXAMPLE,
         col(ReviewItem.subject_id) == col(Example.id),
         col(ReviewItem.status) == DONE,
     )
-    query = (
-        select(col(Example.id))
-        .where(col(Example.role) == role, *wanted.conditions(), ~settled.exists())
-        .order_by(col(Example.id).desc())
-        .limit(limit)
-    )
-    ids = session.execute(query).scalars().all()
+
+
+def _bring_forward(
+    session: Session, role: str, ids: Sequence[UUID], n_wanted: int, assigned_to: str | None
+) -> int:
+    reviewer = None if assigned_to is None else reviewer_name(assigned_to)
     priority = col(ReviewItem.priority)
     forward = session.execute(
         update(ReviewItem)
