@@ -8,6 +8,7 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "sign_in": ("/login",),
     "me": ("/me",),
     "overview": ("/",),
+    "interactions.find": ("/interactions/find?id={interaction}",),
     "interactions.list": ("/interactions", "/interactions?role=coder"),
     "interactions.detail": ("/interactions/{interaction/hostile}", "/interactions/{interaction}"),
     "capture": ("/capture",),
@@ -25,6 +26,8 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "verdicts.detail": ("/verdicts/{verdict}",),
     "verdicts.report": ("/verdicts/{verdict}/report",),
     "experiments.list": ("/experiments",),
+    "experiments.new": ("/experiments/new", "/experiments/new?role=tester"),
+    "experiments.units": ("/experiments/{experiment}/units",),
     "experiments.detail": (
         "/experiments/{experiment}",
         "/experiments/{experiment/won}",
@@ -39,6 +42,7 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "runs.list": ("/runs",),
     "runs.detail": ("/runs/{run/live}", "/runs/{run/failed}"),
     "audit.list": ("/audit",),
+    "audit.detail": ("/audit/{audit}",),
     "system": ("/system",),
     "settings": ("/settings",),
     "keys.list": ("/keys",),
@@ -49,6 +53,9 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
 PARTS: dict[str, str] = {
     "overview.open_runs": "/open-runs",
     "emergency.banner": "/emergency/banner",
+    "decisions.replay": "/decisions/{decision/verdict}/replay",
+    "experiments.unit": "/experiments/{experiment}/units/{unit}/calls",
+    "audit.row": "/audit/{audit}/row",
     "runs.row": "/runs/{run/live}/row",
 }
 """Of what a page asks for by itself: only that it answers is tested here."""

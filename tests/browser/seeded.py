@@ -59,6 +59,7 @@ from router.promote import initial, promote, rollback
 from router.tables import (
     CONTROL,
     TREATMENT,
+    Assignment,
     BudgetWindow,
     Experiment,
     ExperimentLook,
@@ -85,7 +86,7 @@ PEOPLE = {
 class Seeded:
     """Ids of what is shown, by name; `tokens` are cookies of people who are signed in."""
 
-    ids: dict[str, UUID] = field(default_factory=dict)
+    ids: dict[str, Any] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
 
@@ -176,7 +177,7 @@ def curated(session: Session, made: Seeded, log: Log, versions: dict[str, ModelV
     made.ids["interaction/hostile"], made.ids["episode/hostile"] = (
         log.hostile,
         log.hostile_episode,
-    )  # type: ignore[dict-item]
+    )
     _build(session, made, "coder", "dataset")
     _build(session, made, "coder", "dataset/pairs", kind="preference")
     _build(session, made, "reviewer", "dataset/reviewer")
@@ -530,7 +531,46 @@ def experimented(
     live = experiments.start(session, "coder", versions["coder-v3"], plan, "olga")
     _play(session, live, log.draw, 0.66, 0.8, 150)
     made.ids["experiment"] = live.id
+    _give_calls(session, live)
     policy.set_policy(session, "coder", actor="olga", auto_promote="assisted")
+
+
+def _give_calls(session: Session, live: Experiment) -> None:
+    """Let the last episodes of the log be the last units of the experiment that runs."""
+    session.execute(
+        text(
+            """
+            WITH unit AS (
+                SELECT id, row_number() OVER (ORDER BY sequence DESC) AS place
+                FROM assignment WHERE experiment_id = :experiment
+            ), task AS (
+                SELECT unit_id, row_number() OVER (ORDER BY max(id::text) DESC) AS place
+                FROM interaction WHERE project = 'atlas' AND unit_id IS NOT NULL GROUP BY unit_id
+                ORDER BY place LIMIT 30
+            )
+            UPDATE assignment SET unit = task.unit_id FROM unit JOIN task USING (place)
+            WHERE assignment.id = unit.id
+            """
+        ),
+        {"experiment": live.id},
+    )
+    session.execute(
+        text(
+            """
+            UPDATE interaction SET experiment_id = assignment.experiment_id, arm = assignment.arm,
+                model_version_id = CASE assignment.arm WHEN 'control'
+                    THEN CAST(:control AS uuid) ELSE CAST(:treatment AS uuid) END
+            FROM assignment
+            WHERE assignment.experiment_id = :experiment AND assignment.unit = interaction.unit_id
+                AND interaction.role = 'coder' AND interaction.project = 'atlas'
+            """
+        ),
+        {
+            "experiment": live.id,
+            "control": live.control_model_version_id,
+            "treatment": live.treatment_model_version_id,
+        },
+    )
 
 
 def _external(session: Session, role: str) -> ModelVersion:
@@ -921,6 +961,12 @@ def name_more(session: Session, made: Seeded) -> None:
     made.ids["interaction"], made.ids["episode"] = session.execute(text(call)).one()
     for name, version in (("model", "coder-v3"), ("model/serving", "coder-v1")):
         made.ids[name] = registry.get_version(session, version).id
+    made.ids["audit"] = session.exec(select(AuditEntry.id).order_by(col(AuditEntry.id))).first()
+    made.ids["unit"] = session.exec(
+        select(Assignment.unit)
+        .where(Assignment.experiment_id == made.ids["experiment"])
+        .order_by(col(Assignment.sequence).desc())
+    ).first()
 
 
 def main() -> None:
