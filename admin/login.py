@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import ModuleType
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -221,6 +222,17 @@ def end(
     return see(link_to(request, "me"))
 
 
+def require_provider() -> None:
+    """Check what is configured of a provider, if one is, before anybody is sent to it.
+
+    Raises:
+        BadSetting: a part is missing or wrong.
+        MissingExtra: Authlib is not installed.
+    """
+    if get_settings().oidc_issuer is not None:
+        _oidc().client_of()
+
+
 def me_page(session: Session, request: Request, changed: bool) -> MePage:
     """Return the page of who is signed in."""
     person = person_of(request)
@@ -314,7 +326,8 @@ def _path(request: Request) -> str:
     return request.scope.get("root_path", "") or "/"
 
 
-def _oidc():  # type: ignore[no-untyped-def]  # a module, which only who configured it has
+def _oidc() -> ModuleType:
+    """Return the module of the provider, which only who configured one loads."""
     if get_settings().oidc_issuer is None:
         raise NotFound("sign-in provider", None, "one that is configured", "See docs/admin.md.")
     from admin.access import oidc
@@ -323,9 +336,9 @@ def _oidc():  # type: ignore[no-untyped-def]  # a module, which only who configu
 
 
 def _ours(request: Request, address: str) -> str:
-    """Return where to go on, if it is a path of this application; else nothing.
+    r"""Return where to go on, if it is a path of this application; else nothing.
 
-    A browser reads `\\` as `/` and leaves out tabs and line ends, so none of them may be there.
+    A browser reads `\` as `/` and leaves out tabs and line ends, so none of them may be there.
     """
     root = request.scope.get("root_path", "") + "/"
     if not address.startswith(root) or not address.isprintable() or "\\" in address:

@@ -17,6 +17,7 @@ import foundation.api
 import router.api
 import router.api_keys
 import trainer.api
+from admin.login import require_provider
 from admin.pages import create_admin_app
 from collector.feedback.api import GITHUB_PATH
 from collector.feedback.credit_rules import get_rules
@@ -36,10 +37,12 @@ def create_app() -> FastAPI:
     Raises:
         BadSetting: the rules of credit cannot be used, which a batch should not have to find out.
         BadInput: nor can the rules of scrubbing, or the model that finds names.
-        MissingExtra: names are to be found, and Presidio is not installed.
+        MissingExtra: names are to be found, or people sign in through a provider, and what does
+            that is not installed.
     """
     get_rules()
     server_rules()
+    require_provider()
     app = FastAPI(title="Flywheel", docs_url="/docs", redoc_url=None)
     for room in (collector.api, curation.api, trainer.api, evaluator.api, router.api):
         app.include_router(room.routes)
@@ -100,13 +103,14 @@ async def check_key(
 
 def _opens_itself(request: Request) -> bool:
     """Say whether a path has another door, or none: the admin view asks who one is."""
-    path = request.url.path
-    return path in OPEN_PATHS or path == "/" or path.startswith("/admin/") or _is_signed(request)
+    path: str = request.scope["path"]  # as it is routed; `request.url` is made with the Host header
+    is_admin = path == "/admin" or path.startswith("/admin/")
+    return path in OPEN_PATHS or path == "/" or is_admin or _is_signed(path)
 
 
-def _is_signed(request: Request) -> bool:
+def _is_signed(path: str) -> bool:
     """Say whether the route itself checks a signature, which opens it instead of the key."""
-    return request.url.path == GITHUB_PATH and get_settings().github_secret is not None
+    return path == GITHUB_PATH and get_settings().github_secret is not None
 
 
 def answer_error(_: Request, error: Exception) -> JSONResponse:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sqlmodel import select
 
+from flywheel.invite import link_if_any
 from flywheel.processes import Processes
 from flywheel.schema import upgrade
 from foundation.database import database_url, session_scope
@@ -41,8 +42,9 @@ def run_everything(announce: Callable[[dict[str, str | None]], object]) -> None:
     """Start every process, announce where they answer, and wait for Ctrl-C or a child's death.
 
     Args:
-        announce: called once all answer, with the addresses by name and the folder of the logs;
-            the engine's is None while there is no base model to serve.
+        announce: called once all answer, with the addresses by name, the folder of the logs and a
+            one-time link to sign in by; the engine's is None while there is no base model to serve,
+            the link off loopback.
 
     Raises:
         ProcessDied: a child ended by itself; the others are stopped.
@@ -72,7 +74,8 @@ def run_everything(announce: Callable[[dict[str, str | None]], object]) -> None:
             processes.wait_for_http(f"http://127.0.0.1:{settings.engine_port}/healthz")
         elif settings.engine_url is None:
             del addresses["engine"]
-        announce({"engine": None, **addresses, "logs": str(settings.home.absolute() / "logs")})
+        logs = str(settings.home.absolute() / "logs")
+        announce({"engine": None, **addresses, "logs": logs, "sign in": link_if_any()})
         while not stop.wait(1.0):
             processes.check()
 

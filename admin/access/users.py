@@ -70,18 +70,7 @@ def list_users(session: Session) -> Sequence[User]:
 
 def is_empty(session: Session) -> bool:
     """Return whether there is no user yet."""
-    return session.scalar(select(User.id).limit(1)) is None  # type: ignore[call-overload, no-any-return]
-
-
-def first_user(session: Session, name: str, *, actor: str = "flywheel") -> User | None:
-    """Return the user whom a terminal may let in: `name`, made an admin if there is nobody yet.
-
-    None: there are others, and none of that name; or they are disabled.
-    """
-    user = find(session, name)
-    if user is None and is_empty(session):
-        user = create(session, name, ADMIN, actor=actor)
-    return None if user is None or user.disabled_at is not None else user
+    return session.scalar(select(col(User.id)).limit(1)) is None
 
 
 def locked(session: Session, identifier: UUID) -> User:

@@ -31,6 +31,7 @@ from flywheel.cli import (
     suites,
     templates,
     traffic,
+    users,
     watching,
 )
 from flywheel.cli.demo import demo
@@ -60,6 +61,7 @@ serving_cost.register(app)
 traffic.register(app)
 specialists.register(app)
 keys.register(app)
+users.register(app)
 budgets.register(app)
 decisions.register(app)
 otel.register(app)

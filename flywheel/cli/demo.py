@@ -1,10 +1,11 @@
 """The demo command."""
 
+import sys
 from typing import Annotated
 
 import typer
 
-from flywheel.cli.output import AsJson, console, notes, print_json
+from flywheel.cli.output import AsJson, console, notes, print_json, print_line
 
 
 def demo(
@@ -19,8 +20,18 @@ def demo(
     from flywheel.demo.report import print_report
     from flywheel.demo.screen import Screen
     from flywheel.demo.story import DemoOptions, run_demo
+    from flywheel.invite import link_if_any
+    from foundation.settings import get_settings
 
+    port = get_settings().port  # the demo takes free ones for itself
     screen = Screen(notes, quiet=as_json)
     with screen.heeding_interrupts():
         report = run_demo(DemoOptions(seed, rounds, sabotage), screen)
-    print_json(report.as_json()) if as_json else print_report(report, console)
+    link = link_if_any(port)
+    if as_json:
+        print_json({**report.as_json(), "sign in": link})
+        return
+    print_report(report, console)
+    if link and sys.stdout.isatty():
+        console.print("\nAfter flywheel up, sign in by its link, or in 15 minutes by this one:")
+        print_line(link)

@@ -44,6 +44,11 @@ def print_json(value: Any) -> None:
     console.out(json.dumps(value, default=str, ensure_ascii=False), highlight=False)
 
 
+def print_line(text: str) -> None:
+    """Print text as it is, on one line however narrow the terminal: it is to be copied."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> None:
     """Print rows under column titles, or what to do when there are none; cells are plain text."""
     if not rows:

@@ -1,13 +1,16 @@
 """Commands that run the product's processes, and the database schema."""
 
 import signal
+import sys
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
-from flywheel.cli.output import AsJson, console, print_fields, print_json, print_table
+from flywheel.cli.output import AsJson, console, print_fields, print_json, print_line, print_table
 
 Workers = Annotated[int, typer.Option(min=1, help="Processes that share the port.")]
 Port = Annotated[
@@ -33,8 +36,19 @@ def up(as_json: AsJson = False) -> None:
 
 
 def _print_addresses(addresses: dict[str, str | None]) -> None:
-    print_fields({name: url or "no base model to serve yet" for name, url in addresses.items()})
+    shown = {name: url for name, url in addresses.items() if name != "sign in"}
+    print_fields({name: url or "no base model to serve yet" for name, url in shown.items()})
+    _print_link(addresses["sign in"], "Sign in, once, within 15 minutes (later: flywheel login):")
     console.print("Ctrl-C stops everything.")
+
+
+def _print_link(link: str | None, title: str) -> None:
+    """Print a one-time link, whole on a line; where nobody reads along, how to get one instead."""
+    if link and sys.stdout.isatty():
+        console.print(title)
+        print_line(link)
+    else:
+        console.print("To sign in to the admin view: flywheel login")
 
 
 def serve(
@@ -42,13 +56,21 @@ def serve(
     workers: Workers = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Serve the ingest and stage APIs and the admin view."""
+    """Serve the ingest and stage APIs and the admin view; prints how the first user signs in."""
+    from flywheel.invite import first_link
     from flywheel.schema import require_current
-    from foundation.settings import get_settings
+    from foundation.settings import get_settings, require_safe_binding
 
     require_current()
-    port = get_settings().port if port is None else port
-    _run_server("serve", "flywheel.app:create_process_app", port, as_json, workers)
+    settings = get_settings()
+    require_safe_binding(settings.host, settings.api_key)
+    port = settings.port if port is None else port
+    # Not where the output is a log: whoever reads that later is not who started this.
+    link = first_link(port) if as_json or sys.stdout.isatty() else None
+    if not as_json:
+        _print_link(link, "Nobody can sign in yet. The first one can by this link, in 15 minutes:")
+    told = {"sign in": link} if link else {}
+    _run_server("serve", "flywheel.app:create_process_app", port, as_json, workers, told)
 
 
 def gateway(port: Port = None, workers: Workers = 1, as_json: AsJson = False) -> None:
@@ -62,7 +84,7 @@ def gateway(port: Port = None, workers: Workers = 1, as_json: AsJson = False) ->
     upstreams.configured()  # what is wrong there is said once, and not by every process
     port = get_settings().gateway_port if port is None else port
     app = "router.gateway:create_process_app"
-    _run_server("gateway", app, port, as_json, workers, **server_options())
+    _run_server("gateway", app, port, as_json, workers, {}, **server_options())
 
 
 def engine(
@@ -204,9 +226,18 @@ def _progress(run: dict[str, Any]) -> str:
 
 
 def _run_server(
-    name: str, app: Any, port: int, as_json: bool, workers: int = 1, **options: Any
+    name: str,
+    app: Any,
+    port: int,
+    as_json: bool,
+    workers: int = 1,
+    told: Mapping[str, str] = MappingProxyType({}),
+    **options: Any,
 ) -> None:
-    """Run an application, or with its factory's address in `workers` processes, until stopped."""
+    """Run an application, or with its factory's address in `workers` processes, until stopped.
+
+    `told` is said beside the address as JSON.
+    """
     import uvicorn
 
     from foundation.settings import get_settings, require_safe_binding
@@ -214,7 +245,7 @@ def _run_server(
     settings = get_settings()
     require_safe_binding(settings.host, settings.api_key)
     if as_json:
-        print_json({"service": name, "url": f"http://{settings.host}:{port}"})
+        print_json({"service": name, "url": f"http://{settings.host}:{port}", **told})
     uvicorn.run(
         app,
         host=settings.host,

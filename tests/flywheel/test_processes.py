@@ -102,7 +102,8 @@ def test_everything_starts_on_an_empty_database_and_stops(home: Path, empty_data
     with up(home, empty_database) as (process, urls):
         assert httpx.get(f"{urls['PORT']}/readyz").json() == {"status": "ready"}
         page = httpx.get(f"{urls['PORT']}/", follow_redirects=True)
-        assert (page.status_code, page.url.path) == (200, "/admin/")
+        assert (page.status_code, page.url.path) == (200, "/admin/login")
+        assert page.url.params["next"] == "/admin/"
         assert "html" in page.headers["content-type"]
         assert httpx.get(f"{urls['PORT']}/v1/model-versions").json() == []
         assert httpx.get(f"{urls['GATEWAY_PORT']}/v1/models").status_code == 200
@@ -115,6 +116,7 @@ def test_everything_starts_on_an_empty_database_and_stops(home: Path, empty_data
         assert addresses["admin view"] == f"{urls['PORT']}/admin/"
         assert addresses["gateway"] == f"{urls['GATEWAY_PORT']}/v1"
         assert addresses["engine"] is None
+        assert addresses["sign in"].startswith(f"{urls['PORT']}/admin/login#code=")
         assert "Traceback" not in err
         nothing_left(home)
 
