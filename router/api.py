@@ -67,6 +67,10 @@ class Policy(BaseModel):
     hold_back_share: float | None = Field(default=None, description="0-0.5; 0 holds nothing back.")
     baseline: str | None = Field(default=None, description="Version of an emergency stop.")
     guard: dict[str, Any] | None = Field(default=None, description="Changed guard thresholds.")
+    access: dict[str, list[str]] | None = Field(
+        default=None, description="Kinds of keys that may ask by name, by stage."
+    )
+    reason: str = ""
     actor: str | None = None
 
 

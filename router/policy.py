@@ -3,7 +3,8 @@
 A role without a row has the defaults: it promotes alone, and keeps 5 % back for two weeks.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,9 +14,12 @@ from sqlmodel import Session, col, select
 from foundation import decisions
 from foundation.errors import BadInput
 from foundation.tables import now
+from router.access import CALLABLE
+from router.keys import AGENT, SERVICE, USER
 from router.promote import require_role, require_servable
 from router.tables import ASSISTED, OFF, ON, RolePolicy
 from trainer import registry
+from trainer.tables import QUARANTINED
 
 AUTO_PROMOTE = (OFF, ASSISTED, ON)
 MOST_HELD_BACK = 0.5
@@ -58,6 +62,8 @@ def set_policy(
     hold_back_share: float | None = None,
     baseline: str | None = None,
     guard: Mapping[str, Any] | None = None,
+    access: Mapping[str, Sequence[str]] | None = None,
+    reason: str = "",
 ) -> RolePolicy:
     """Change what is given of a role's policy and record it.
 
@@ -68,8 +74,12 @@ def set_policy(
         auto_promote: `off` proposes only, `assisted` waits for one click, `on` acts alone.
         hold_back_share: Share of units (0-0.5) that stay with the version before, after a
             promotion; 0: none.
-        baseline: Version (name or id) that an emergency stop sends everything to.
-        guard: Changed fields of `router.guard.GuardThresholds`.
+        baseline: Version (name or id) that an emergency stop sends everything to; empty: the
+            version before.
+        guard: Changed fields of `router.guard.GuardThresholds`; the others are as they come.
+        access: Kinds of keys that may ask for a version by its name, by stage, where that is
+            otherwise than `router.access.CALLABLE`.
+        reason: Why, in the words of who changed it.
 
     Raises:
         NotFound: the role is not configured, or the baseline does not exist.
@@ -80,12 +90,16 @@ def set_policy(
         policy.auto_promote = _known_mode(auto_promote)
     if hold_back_share is not None:
         policy.hold_back_share = _held_back(hold_back_share)
-    if baseline is not None:
+    if baseline == "":
+        policy.baseline_model_version_id = None
+    elif baseline is not None:
         version = registry.get_version(session, baseline)
         require_servable(role, version)
         policy.baseline_model_version_id = version.id
     if guard is not None:
         policy.settings = {**policy.settings, "guard": _guarded(guard)}
+    if access is not None:
+        policy.settings = {**policy.settings, "access": _opened(access)}
     policy.actor, policy.updated_at = actor, now()
     session.add(policy)
     session.flush()
@@ -93,7 +107,7 @@ def set_policy(
         session,
         "router.policy",
         policy.auto_promote,
-        [in_words(policy)],
+        [in_words(policy), *([reason] if reason else [])],
         inputs=policy.model_dump(mode="json"),
         role=role,
         actor=actor,
@@ -134,8 +148,24 @@ def _guarded(given: Mapping[str, Any]) -> dict[str, Any]:
     known = {one.name for one in fields(GuardThresholds)}
     for name, value in given.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if name not in known or not is_number:
+        if name not in known or not is_number or not math.isfinite(value):
             expected = f"a number for one of {', '.join(sorted(known))}"
             raise BadInput(f"guard, {name}", value, expected, "See docs/decisions.md.")
     GuardThresholds(**given)
     return dict(given)
+
+
+def _opened(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    kinds = (AGENT, USER, SERVICE)
+    stages = [stage for stage in CALLABLE if stage != QUARANTINED]
+    for stage, allowed in given.items():
+        if stage not in stages:
+            raise BadInput(
+                "access", stage, f"one of {', '.join(stages)}", "Nothing opens quarantine."
+            )
+        for kind in allowed:
+            if kind not in kinds:
+                raise BadInput(
+                    f"access, {stage}", kind, f"one of {', '.join(kinds)}", "Correct it."
+                )
+    return {stage: sorted(set(allowed)) for stage, allowed in given.items()}

@@ -4,7 +4,7 @@ The row of `role_serving` is the mutex of its role: every change of who serves, 
 end of an experiment, locks it first (before the experiment's own row, so nothing can deadlock).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -213,19 +213,25 @@ def rollback(
 
 def previous_version(session: Session, role: str) -> ModelVersion | None:
     """Return the version that served before the present one and may serve again, or None."""
-    return session.exec(
-        select(ModelVersion)
-        .join(Promotion, col(Promotion.to_model_version_id) == col(ModelVersion.id))
+    return previous_versions(session, [role]).get(role)
+
+
+def previous_versions(session: Session, roles: Sequence[str]) -> dict[str, ModelVersion]:
+    """Return the previous version of each of the roles that has one, in one query."""
+    rows = session.exec(
+        select(Promotion.role, ModelVersion)
+        .join(ModelVersion, col(Promotion.to_model_version_id) == col(ModelVersion.id))
         .join(RoleServing, col(RoleServing.role) == col(Promotion.role))
         .where(
-            Promotion.role == role,
+            col(Promotion.role).in_(roles),
             col(ModelVersion.id) != col(RoleServing.model_version_id),
             ModelVersion.stage != QUARANTINED,
             col(ModelVersion.is_control).is_(False),
         )
-        .order_by(col(Promotion.created_at).desc(), col(Promotion.id).desc())
-        .limit(1)
-    ).first()
+        .distinct(col(Promotion.role))
+        .order_by(col(Promotion.role), col(Promotion.created_at).desc(), col(Promotion.id).desc())
+    ).all()
+    return dict(rows)
 
 
 def lock_role(session: Session, role: str) -> RoleServing:

@@ -112,6 +112,7 @@ def set_policy(
         list[str] | None,
         typer.Option(help="Changed threshold of the guard, such as slow_limit_ms=5000."),
     ] = None,
+    reason: Annotated[str, typer.Option(help="Why, in a sentence; kept in the Decision.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Change what the router may do for a role by itself."""
@@ -130,6 +131,7 @@ def set_policy(
             hold_back_share=hold_back,
             baseline=baseline,
             guard=experiments.plan_changes(guard) if guard else None,
+            reason=reason,
         )
     answer = policy.model_dump(mode="json")
     print_json(answer) if as_json else print_fields(answer)
