@@ -44,6 +44,11 @@ def number(value: float | None) -> str:
     return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.1f}"
 
 
+def counted(n: int, noun: str, mark: str = "") -> str:
+    """Return a number of things: `1 job`, `1,234+ jobs`."""
+    return f"{n:,}{mark} {noun}" if n == 1 and not mark else f"{n:,}{mark} {noun}s"
+
+
 def evidence(e_value: float | None) -> str:
     """Return an e-value, which may be of any size: `0.004`, `19.8`, `1,240`, `6.1e+12`."""
     if e_value is None or e_value < 1e6:

@@ -11,10 +11,13 @@ from sqlalchemy import select, text
 from sqlmodel import Session, SQLModel, col
 
 from admin import experiments, formats, runs
-from admin.charts import IntervalChart
-from admin.evaluations import VerdictRow, gain_chart, points_axis, verdict_rows
-from admin.paging import Count, bounded_count
+from admin.attention import Attention, attention
+from admin.charts import IntervalChart, Trend
+from admin.paging import Count, about, bounded_count
 from admin.rendering import Reading, render
+from admin.trends import Trends, trends
+from admin.verdicts import Row as VerdictRow
+from admin.verdicts import gain_chart, points_axis, verdict_rows
 from admin.wheel import Stage, Wheel, draw
 from collector.tables import Interaction
 from curation.tables import SFT, Dataset
@@ -76,11 +79,21 @@ class OverviewPage(OpenRuns):
     """Everything on the first page."""
 
     wheel: Wheel
+    trends: Trends
+    attention: Attention
     last_turn: datetime | None
     turns: int
     roles: Sequence[RoleLine]
     decisions: Sequence[Decision]
     address: str
+
+    @property
+    def tiles(self) -> list[tuple[str, Stage, Trend | None]]:
+        """The stages with their colour and how each went lately."""
+        return [
+            (spoke.hue, spoke.stage, getattr(self.trends, spoke.stage.name))
+            for spoke in self.wheel.spokes
+        ]
 
     @property
     def empty(self) -> bool:
@@ -115,6 +128,8 @@ def overview(session: Session, address: str) -> OverviewPage:
         open_runs=working,
         wheel=draw(stages(session, lines), turning=bool(working)),
         last_turn=last_turn,
+        trends=trends(session),
+        attention=attention(session),
         turns=bounded_count(session, select(col(Verdict.id))).n,
         roles=lines,
         decisions=decided,
@@ -136,9 +151,8 @@ def stages(session: Session, lines: Sequence[RoleLine]) -> list[Stage]:
     return [
         Stage(
             "collector",
-            f"{'≈' if logged.kind == 'estimate' else ''}{formats.compact(logged.n)}"
-            f"{'+' if logged.kind == 'at least' else ''}",
-            ("calls logged", f"{formats.compact(today.n)}{today.mark} today"),
+            _said(logged),
+            ("calls logged", f"{_said(today)} in a day"),
             "interactions.list",
             logged.n > 0,
         ),
@@ -174,6 +188,10 @@ def stages(session: Session, lines: Sequence[RoleLine]) -> list[Stage]:
     ]
 
 
+def _said(count: Count) -> str:
+    return f"{count.mark}{formats.compact(count.n)}"
+
+
 def _was_trained() -> Any:
     return col(ModelVersion.training_run_id).is_not(None)
 
@@ -185,22 +203,19 @@ def _latest_verdict(lines: Iterable[RoleLine]) -> VerdictRow | None:
 
 def logged_in_all(session: Session) -> Count:
     """Return the size of the log: exact while small, then PostgreSQL's own estimate."""
-    counted = bounded_count(session, select(col(Interaction.id)))
-    if counted.kind == "exact":
-        return counted
-    estimate = session.scalar(
-        text(
-            "SELECT sum(greatest(c.reltuples, 0)) FROM pg_inherits i "
-            "JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'interaction'::regclass"
-        )
-    )
-    return Count(int(estimate), "estimate") if estimate and estimate > counted.n else counted
+    return about(session, [select(col(Interaction.id))])[0]
 
 
 def logged_since(session: Session, length: timedelta) -> Count:
-    """Return how many calls the last `length` of time logged, by the range of their ids."""
+    """Return about how many calls the last `length` of time logged, by the range of their ids."""
     since = first_id_at(now() - length)
-    return bounded_count(session, select(col(Interaction.id)).where(col(Interaction.id) >= since))
+    return about(session, [select(col(Interaction.id)).where(col(Interaction.id) >= since)])[0]
+
+
+def logged_by(session: Session, roles: Sequence[str]) -> dict[str, Count]:
+    """Return about how many calls each role logged."""
+    queries = [select(col(Interaction.id)).where(col(Interaction.role) == role) for role in roles]
+    return dict(zip(roles, about(session, queries), strict=True))
 
 
 def role_lines(session: Session) -> list[RoleLine]:
@@ -220,10 +235,11 @@ def role_lines(session: Session) -> list[RoleLine]:
     versions = _by_id(session, ModelVersion, [row.model_version_id for row in serving.values()])
     came = _by_id(session, Promotion, [row.promotion_id for row in serving.values()])
     jobs = _by_id(session, Run, [training.run_id for training in trainings.values()])
+    logged = logged_by(session, roles)
     return [
         RoleLine(
             role=role,
-            logged=logged_by(session, role),
+            logged=logged[role],
             dataset=datasets.get(role),
             training=trainings.get(role),
             training_run=jobs.get(trainings[role].run_id) if role in trainings else None,
@@ -236,13 +252,6 @@ def role_lines(session: Session) -> list[RoleLine]:
         )
         for role in roles
     ]
-
-
-def logged_by(session: Session, role: str) -> Count:
-    """Count a role's calls by the index on role, stopping at the limit."""
-    return bounded_count(
-        session, select(col(Interaction.role)).where(col(Interaction.role) == role)
-    )
 
 
 def open_runs(session: Session) -> list[runs.Row]:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, literal, select, union_all
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import ClauseElement, Executable
 from sqlmodel import Session
 
 PAGE_SIZE = 40
@@ -68,7 +70,7 @@ class Count:
 
     @property
     def mark(self) -> str:
-        """What to write beside the number: nothing, `+` or `≈`."""
+        """What to write beside the number: nothing, `+` after it or `≈` before it."""
         return {"exact": "", "at least": "+", "estimate": "≈"}[self.kind]
 
 
@@ -77,3 +79,54 @@ def bounded_count(session: Session, query: Select[Any], limit: int = COUNT_LIMIT
     counted = session.scalar(select(func.count()).select_from(query.limit(limit + 1).subquery()))
     n = int(counted or 0)
     return Count(n) if n <= limit else Count(limit, "at least")
+
+
+COUNTED = 2_000
+"""Rows up to which `about` counts."""
+
+
+def about(session: Session, queries: Sequence[Select[Any]], limit: int = COUNTED) -> list[Count]:
+    """Return the number of rows of each query (of an id): counted up to `limit`, else estimated.
+
+    The estimate is the planner's, from its statistics, as `EXPLAIN` tells it: no row is read.
+    """
+    if not queries:
+        return []
+    counts = [
+        select(literal(place).label("place"), func.count().label("n")).select_from(
+            query.limit(limit + 1).subquery()
+        )
+        for place, query in enumerate(queries)
+    ]
+    found = {row.place: int(row.n) for row in session.execute(union_all(*counts))}
+    full = [place for place in range(len(queries)) if found[place] > limit]
+    guessed = dict(zip(full, _estimates(session, [queries[place] for place in full]), strict=True))
+    return [
+        Count(max(guessed[place], limit + 1), "estimate")
+        if place in guessed
+        else Count(found[place])
+        for place in range(len(queries))
+    ]
+
+
+def _estimates(session: Session, queries: Sequence[Select[Any]]) -> list[int]:
+    if not queries:
+        return []
+    one = queries[0] if len(queries) == 1 else union_all(*queries)
+    plan = session.execute(_Explained(one)).scalar()
+    root = plan[0]["Plan"]  # type: ignore[index]  # as PostgreSQL prints it
+    return [int(part["Plan Rows"]) for part in ([root] if len(queries) == 1 else root["Plans"])]
+
+
+class _Explained(Executable, ClauseElement):
+    """A statement that is explained instead of run."""
+
+    inherit_cache = False
+
+    def __init__(self, query: Any) -> None:
+        self.query = query
+
+
+@compiles(_Explained)
+def _explain(element: _Explained, compiler: Any, **options: Any) -> str:
+    return f"EXPLAIN (FORMAT JSON) {compiler.process(element.query, **options)}"

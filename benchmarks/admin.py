@@ -226,7 +226,7 @@ def _leased(reviewer: str) -> UUID | None:
 def _pages() -> Iterator[Asked]:
     """Every page that has an address, and lists as people narrow and sort them."""
     for route in (route for noun in NOUNS for route in noun.routes.routes):
-        if not isinstance(route, APIRoute) or "GET" not in route.methods:
+        if not isinstance(route, APIRoute) or "GET" not in (route.methods or ()):
             continue
         name = str(route.name)
         if name.startswith(("sign_in", *_NOT_TIMED)) or "stream" in name or "events" in name:

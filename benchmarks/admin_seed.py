@@ -52,4 +52,4 @@ def seed(url: str, size: Size) -> None:
     )
     with psycopg.connect(url, autocommit=True) as database:
         for statement in re.split(r";\n\n", statements):
-            database.execute(statement)  # type: ignore[call-overload]  # made here, of no input
+            database.execute(statement)
