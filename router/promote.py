@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -228,7 +229,7 @@ def previous_versions(session: Session, roles: Sequence[str]) -> dict[str, Model
             ModelVersion.stage != QUARANTINED,
             col(ModelVersion.is_control).is_(False),
         )
-        .distinct(col(Promotion.role))
+        .ext(distinct_on(col(Promotion.role)))
         .order_by(col(Promotion.role), col(Promotion.created_at).desc(), col(Promotion.id).desc())
     ).all()
     return dict(rows)
