@@ -10,10 +10,12 @@ from uuid import UUID
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlmodel import Session
+from sqlalchemy import select
+from sqlmodel import Session, col
 
 from admin.access import sessions, users
 from admin.pages import create_admin_app
+from admin.tables import AuditEntry
 from collector.tables import Feedback, Interaction, InteractionPayload
 from curation.tables import (
     DROPPED,
@@ -60,6 +62,62 @@ def getter(app: FastAPI, root_path: str = "", token: str | None = None) -> Get:
     return get
 
 
+OURS = {"sec-fetch-site": "same-origin"}
+"""What a browser says of a form that one of our pages sends."""
+
+
+@dataclass
+class Browser:
+    """Keeps cookies by their path, follows nothing, and sends forms as a page of ours would."""
+
+    app: FastAPI
+    base: str = "http://127.0.0.1:8710"
+    cookies: httpx.Cookies = field(default_factory=httpx.Cookies)
+    address: str = "127.0.0.1"
+
+    def ask(self, method: str, path: str, **given: Any) -> httpx.Response:
+        async def go() -> httpx.Response:
+            transport = httpx.ASGITransport(
+                self.app, raise_app_exceptions=False, client=(self.address, 40_000)
+            )
+            async with httpx.AsyncClient(
+                transport=transport, base_url=self.base, cookies=self.cookies
+            ) as client:
+                answer = await client.request(method, path, **given)
+                self.cookies = client.cookies
+                return answer
+
+        return asyncio.run(go())
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self.ask("GET", f"/admin{path}", headers=headers)
+
+    def post(self, path: str, **fields: Any) -> httpx.Response:
+        return self.ask("POST", f"/admin{path}", data=fields, headers=OURS)
+
+    @property
+    def token(self) -> str | None:
+        return self.cookies.get(sessions.COOKIE)
+
+
+@pytest.fixture
+def visit(session: Session) -> Callable[..., Browser]:
+    """Return browsers of the service; of a role, one that is signed in as somebody of it."""
+    service = FastAPI()
+    service.mount("/admin", create_admin_app())
+
+    def open_browser(role: str = "", name: str = "", **given: Any) -> Browser:
+        browser = Browser(given.pop("app", service), **given)
+        if role:
+            token = signed_in(session, role, name or f"a {role}")
+            browser.cookies.set(
+                sessions.COOKIE, token, domain=httpx.URL(browser.base).host, path="/admin"
+            )
+        return browser
+
+    return open_browser
+
+
 @pytest.fixture(name="getter")
 def getter_fixture() -> Callable[..., Get]:
     return getter
@@ -73,6 +131,18 @@ def add_call_fixture() -> Callable[..., UUID]:
 @pytest.fixture(name="signed_in")
 def signed_in_fixture() -> Callable[..., str]:
     return signed_in
+
+
+def audited(session: Session, n: int = 1) -> list[AuditEntry]:
+    """Return the newest entries of the audit log, the newest first."""
+    session.expire_all()
+    query = select(AuditEntry).order_by(col(AuditEntry.id).desc()).limit(n)
+    return list(session.scalars(query).all())
+
+
+@pytest.fixture(name="audited")
+def audited_fixture() -> Callable[..., list[AuditEntry]]:
+    return audited
 
 
 @pytest.fixture
