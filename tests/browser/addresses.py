@@ -66,8 +66,8 @@ NO_PAGES: dict[str, str] = {
 }
 """GET routes that show nothing, and why."""
 
-OWN_DOCUMENTS = ("datasets.card", "evaluations.report", "verdicts.report")
-"""Reports of other rooms, which stand by themselves: no menu, and a policy of their own."""
+OWN_DOCUMENTS = ("sign_in", "datasets.card", "evaluations.report", "verdicts.report")
+"""Pages without the menu: where one signs in, and reports of other rooms, which stand alone."""
 
 
 def pages() -> Iterator[tuple[str, str]]:

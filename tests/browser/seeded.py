@@ -82,6 +82,10 @@ PEOPLE = {
 }
 
 
+AHEAD = timedelta(hours=1)
+"""Of the heartbeats of what is to be alive while it is looked at: nothing beats them here."""
+
+
 @dataclass
 class Seeded:
     """Ids of what is shown, by name; `tokens` are cookies of people who are signed in."""
@@ -144,6 +148,7 @@ def model_versions(session: Session, made: Seeded) -> dict[str, ModelVersion]:
     }
     for role in ("researcher", "coordinator"):
         found[role] = registry.ensure_base_version(session, role, EXPERT, kind="external")
+        registry.ensure_base_version(session, role, "gpt-5", kind="external")
     for role, version in found.items():
         initial(session, role, version, reason="The first to serve the role.", actor="ada")
     return {f"{role}-base": version for role, version in found.items()}
@@ -299,7 +304,7 @@ def _training_run(
             "worker": "forge:4120",
             "created_at": moment,
             "started_at": moment + timedelta(seconds=8),
-            "heartbeat_at": moment + timedelta(minutes=31) if ended else log.present,
+            "heartbeat_at": moment + timedelta(minutes=31) if ended else log.present + AHEAD,
             "finished_at": moment + timedelta(minutes=31) if ended else None,
             **columns,
         }
@@ -526,7 +531,7 @@ def experimented(
     rollback(session, "tester", reason="It wrote tests that import nothing.", actor="olga")
 
     plan = experiments.plan_from(
-        "default", ramp=(0.0, 0.1, 0.5), ramp_days=0.0, hold_back_days=14.0
+        "default", ramp=(0.25, 0.5), ramp_days=0.0, ramp_units=10, hold_back_days=14.0
     )
     live = experiments.start(session, "coder", versions["coder-v3"], plan, "olga")
     _play(session, live, log.draw, 0.66, 0.8, 150)
@@ -657,7 +662,7 @@ def gateway(session: Session, log: Log) -> None:
             GatewayProcess(
                 id=log.id_at(log.present), host="forge", pid=pid,
                 state={"upstreams": circuits, "counts": counts, "cache": cache, "file": told},
-                started_at=log.present - timedelta(hours=9), seen_at=now() + timedelta(hours=1),
+                started_at=log.present - timedelta(hours=9), seen_at=log.present + AHEAD,
             )
         )  # fmt: skip
     session.add(
@@ -760,7 +765,7 @@ def jobs(session: Session, made: Seeded, log: Log) -> None:
                 "id": log.id_at(moment), "kind": kind, "role": "tester", "status": status,
                 "params": {"role": "tester"}, "attempts": 1, "created_at": moment,
                 "started_at": None if status == QUEUED else moment,
-                "heartbeat_at": None if status == QUEUED else log.present,
+                "heartbeat_at": None if status == QUEUED else log.present + AHEAD,
                 "finished_at": log.present if status in (CANCELLED, FAILED) else None,
                 **columns,
             }
@@ -889,26 +894,27 @@ def changed_by_people(session: Session, made: Seeded, log: Log) -> None:
 
 def date_back(session: Session, log: Log) -> None:
     """Spread over the days what the functions above have dated today; the ids keep their order."""
-    for table, column, days, where in (
-        ("decision", "created_at", 5.5, ""),
-        ("promotion", "created_at", 5.0, ""),
-        ("evaluation", "created_at", 4.0, ""),
-        ("verdict", "created_at", 3.5, ""),
-        ("dataset", "created_at", 5.5, ""),
-        ("example", "created_at", 5.5, ""),
-        ("review_label", "created_at", 1.2, ""),
-        ("experiment", "started_at", 4.5, ""),
+    for table, column, days, until in (
+        ("decision", "created_at", 5.5, 1.0),
+        ("promotion", "created_at", 5.0, 1.0),
+        ("evaluation", "created_at", 4.0, 0.9),
+        ("verdict", "created_at", 3.5, 0.9),
+        ("dataset", "created_at", 5.5, 0.9),
+        ("example", "created_at", 5.5, 1.0),
+        ("review_label", "created_at", 1.2, 1.0),
+        ("experiment", "started_at", 5.0, 0.55),
     ):
         session.execute(
             text(
                 f"""
                 UPDATE {table} SET {column} = :present
-                    - make_interval(secs => 86400 * :days * (1 - place.share)) - interval '90 s'
+                    - make_interval(secs => 86400 * :days * (1 - :until * place.share))
+                    - interval '90 s'
                 FROM (SELECT id, percent_rank() OVER (ORDER BY id) AS share FROM {table}) AS place
-                WHERE place.id = {table}.id {where}
+                WHERE place.id = {table}.id
                 """
             ),
-            {"present": log.present, "days": days},
+            {"present": log.present, "days": days, "until": until},
         )
     session.execute(
         text(
@@ -917,6 +923,16 @@ def date_back(session: Session, log: Log) -> None:
             WHERE ended_at IS NOT NULL
             """
         )
+    )
+    session.execute(
+        text(
+            """
+            UPDATE experiment_phase SET started_at = experiment.started_at
+                + number * (coalesce(ended_at, :present) - experiment.started_at) / 5
+            FROM experiment WHERE experiment.id = experiment_id
+            """
+        ),
+        {"present": log.present},
     )
     session.execute(
         text(
