@@ -3,24 +3,25 @@
 Leads to `router.emergency`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlmodel import Session, col
 
-from admin import banner
+from admin import banner, roles
 from admin.rendering import Reading, link_to, render
 from admin.writing import ByOperator, Reason, see
-from foundation.tables import Decision
-from router import emergency, promote
-from router.policy import policy_of
+from foundation.ids import first_id_at
+from foundation.tables import Decision, now
+from router import emergency
 from router.tables import Experiment
-from trainer.tables import ModelVersion
+from trainer.tables import QUARANTINED, ModelVersion
 
 routes = APIRouter(prefix="/emergency")
 
@@ -47,6 +48,14 @@ class Page:
 
     rows: Sequence[Row]
     chosen: str
+    latest: Decision | None = None
+    """Of the newest stop or resumption of the last day."""
+
+    @property
+    def resumed(self) -> Decision | None:
+        """The newest change, where it was a resumption: then nothing more is to be undone."""
+        is_over = self.latest is not None and self.latest.outcome == emergency.RESUMED
+        return self.latest if is_over else None
 
     @property
     def running(self) -> Sequence[Row]:
@@ -62,7 +71,7 @@ class Page:
 @routes.get("", name="emergency")
 def show(request: Request, session: Reading, role: str = "") -> HTMLResponse:
     """Show what a stop would do, or what the present one does."""
-    return render(request, "emergency/index.html", Page(rows(session), role))
+    return render(request, "emergency/index.html", Page(rows(session), role, _last_change(session)))
 
 
 @routes.get("/banner", name="emergency.banner")
@@ -99,32 +108,65 @@ def _stopped(session: Session) -> dict[str, Any]:
 
 
 def rows(session: Session) -> list[Row]:
-    """Return the served roles by name."""
-    return [_row(session, role) for role in emergency.served_roles(session)]
+    """Return the served roles by name, in a fixed number of queries."""
+    found = roles.role_rows(session, emergency.served_roles(session))
+    held = emergency.baselines(session)
+    named = {
+        row.role: wanted
+        for row in found
+        if (wanted := held.get(row.role) or row.policy.baseline_model_version_id)
+    }
+    versions = {
+        version.id: version
+        for version in session.scalars(
+            select(ModelVersion).where(col(ModelVersion.id).in_(list(named.values())))
+        )
+    }
+    stops = _last_stops(session, list(held))
+    return [
+        _row(row, versions.get(named[row.role]) if row.role in named else None, stops)
+        for row in found
+    ]
 
 
-def _row(session: Session, role: str) -> Row:
-    policy, serves = policy_of(session, role), promote.serving_version(session, role)
-    assert serves is not None
-    held = emergency.baselines(session).get(role)
-    baseline = session.get(ModelVersion, held) if held else emergency.baseline_of(session, policy)
+def _row(row: roles.Row, named: ModelVersion | None, stops: Mapping[str, Decision]) -> Row:
+    """Return a role with its baseline, as `router.emergency.baseline_of` finds it."""
+    assert row.serves is not None
+    is_stopped = row.policy.emergency_since is not None
+    if named is not None and named.stage == QUARANTINED and not is_stopped:
+        named = None
     return Row(
-        role,
-        serves,
-        baseline or serves,
-        promote.running_experiment(session, role),
-        policy.emergency_since,
-        _last_stop(session, role) if policy.emergency_since else None,
+        row.role,
+        row.serves,
+        named or row.previous or row.serves,
+        row.experiment,
+        row.policy.emergency_since,
+        stops.get(row.role),
     )
 
 
-def _last_stop(session: Session, role: str) -> Decision | None:
+def _last_stops(session: Session, names: Sequence[str]) -> dict[str, Decision]:
+    """Return the Decision of the stop that holds, of each of the roles."""
+    found = session.scalars(
+        select(Decision)
+        .where(
+            col(Decision.kind) == "router.emergency",
+            col(Decision.role).in_(names),
+            col(Decision.outcome) == emergency.STOPPED_NOW,
+        )
+        .ext(distinct_on(col(Decision.role)))
+        .order_by(col(Decision.role), col(Decision.id).desc())
+    ).all()
+    return {decision.role: decision for decision in found if decision.role}
+
+
+def _last_change(session: Session) -> Decision | None:
+    """Return the Decision of the newest stop or resumption of a day."""
     return session.scalars(
         select(Decision)
         .where(
             col(Decision.kind) == "router.emergency",
-            col(Decision.role) == role,
-            col(Decision.outcome) == emergency.STOPPED_NOW,
+            col(Decision.id) >= first_id_at(now() - timedelta(days=1)),
         )
         .order_by(col(Decision.id).desc())
         .limit(1)

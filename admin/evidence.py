@@ -35,7 +35,7 @@ def evidence_plot(looks: Sequence[ExperimentLook], needed: float, deed: str) -> 
     return charts.plot(
         series,
         label="E-value against time",
-        levels={f"{deed} at": needed, "no evidence": 1.0},
+        levels={f"{deed} at": needed},
         tones={"needed": "c3"},
         log=True,
         y_format=formats.evidence,

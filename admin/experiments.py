@@ -145,7 +145,7 @@ LISTING: Listing[Row] = Listing(
         Column("control", "", lambda row: row.control.name),
         Column("role", "Role", lambda row: row.experiment.role, col(Experiment.role), first="up"),
         Column("status", "Status", lambda row: row.status, col(Experiment.status), first="up"),
-        Column("kind", "Kind", lambda row: row.experiment.kind, col(Experiment.kind), first="up"),
+        Column("kind", "", lambda row: row.experiment.kind, col(Experiment.kind), first="up"),
         Column(
             "share",
             "Share",
