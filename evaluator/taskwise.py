@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import CTE, Float, Select, and_, case, cast, false, func, or_, select
+from sqlalchemy import CTE, Float, and_, case, cast, false, func, or_, select
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
@@ -154,10 +154,10 @@ def answered(session: Session, evaluation: Evaluation) -> Answered:
     )
 
 
-def disagreeing(baseline_id: UUID, candidate_id: UUID) -> Select[Any]:
+def disagreeing(baseline_id: UUID, candidate_id: UUID) -> Any:
     """Return, for each task whose answers differ in passing, its id and the first such number."""
     b, c = aliased(Sample, name="b"), aliased(Sample, name="c")
-    return (
+    query: Any = (
         select(col(b.suite_task_id), func.min(col(b.number)))
         .join(
             c,
@@ -170,6 +170,7 @@ def disagreeing(baseline_id: UUID, candidate_id: UUID) -> Select[Any]:
         .where(col(b.evaluation_id) == baseline_id, col(b.passed) != col(c.passed))
         .group_by(col(b.suite_task_id))
     )
+    return query
 
 
 @dataclass(frozen=True)
