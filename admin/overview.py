@@ -155,6 +155,7 @@ def stages(session: Session, lines: Sequence[RoleLine]) -> list[Stage]:
             ("calls logged", f"{_said(today)} in a day"),
             "interactions.list",
             logged.n > 0,
+            ", ",
         ),
         Stage("curation", formats.compact(kept), ("examples", "kept"), "datasets.list", kept > 0),
         Stage(
@@ -170,6 +171,7 @@ def stages(session: Session, lines: Sequence[RoleLine]) -> list[Stage]:
             ("points", latest.verdict.role) if latest else ("no verdict", "yet"),
             "verdicts.list",
             latest is not None,
+            ", " if latest else " ",
         ),
         Stage(
             "router",
@@ -177,6 +179,7 @@ def stages(session: Session, lines: Sequence[RoleLine]) -> list[Stage]:
             ("promoted", f"{len(running)} in A/B"),
             "experiments.list",
             promoted.n > 0 or bool(running),
+            ", ",
         ),
         Stage(
             "agents",

@@ -20,6 +20,8 @@ class Stage:
     caption: tuple[str, ...]
     route: str
     awake: bool
+    joint: str = " "
+    """What stands between the lines of its caption where they are one."""
 
 
 @dataclass(frozen=True)
