@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+SCREENS ?=
 TEST_ARGS ?=
 TEST_PROCESSES ?= auto
 EXTRAS := service,oidc,train,semantic,scale,evaluate,codebleu,embedded,dev
 
-.PHONY: setup demo test test-clients check format clean bench-capture bench-curation bench-evaluation bench-loss bench-router bench-venv
+.PHONY: setup demo test test-clients check format clean screens bench-admin bench-capture bench-curation bench-evaluation bench-loss bench-router bench-venv
 
 setup: $(READY)
 
@@ -57,7 +58,14 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_architecture.py
 
+# Pictures of every page of the admin view, under docs/screens: look at them after a change.
+screens: $(READY)
+	$(BIN)/python -m tests.browser.screens $(SCREENS)
+
 # Each prints figure, bar, measured and ratio, and fails when a bar is missed.
+bench-admin: $(READY)
+	$(BIN)/python -m benchmarks.admin $(BENCH_ARGS)
+
 bench-capture: $(READY) bench-venv
 	$(BIN)/python -m benchmarks.capture $(BENCH_ARGS)
 

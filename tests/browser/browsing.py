@@ -48,7 +48,7 @@ class Watched:
     def page(self, path: str | None = None) -> Page:
         """Open a page, at a path below /admin if given."""
         page = self.context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(10_000)
         if path is not None:
             self.go(page, path)
         return page
