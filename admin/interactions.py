@@ -1,90 +1,145 @@
-"""Interactions: the log as a list with filters, and one call with everything known about it."""
+"""Interactions: the log as a list that is searched, and one call with everything known about it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 from sqlmodel import Session, col
 
-from admin.paging import Narrowing, Slice, newest_first
-from admin.rendering import Reading, render, wants_rows
-from collector.tables import CUT, ERROR, SUCCESS, Feedback, Interaction, InteractionPayload
-from curation.tables import Dataset, DatasetExample, Example
-from foundation import chat
-from foundation.errors import NotFound
-from foundation.ids import first_id_at
+from admin.calls import detail
+from admin.listing import EXPORT_PAGE, Asked, Column, Find, Head, Listing
+from admin.log_filters import OUTCOMES, WITH, WITHIN, WITHOUT, Filters
+from admin.log_rows import PREVIEW_CHARACTERS, Row, rows_of
+from admin.log_walk import Budget, Walked, is_one_of, walk
+from admin.rendering import Reading, link_to, render, wants_rows
+from admin.writing import see
+from collector.scrub import kept_name, server_rules
+from collector.tables import CUT, ERROR, SUCCESS, Interaction
+from curation.tables import Example
+from foundation.errors import BadInput, NotFound
 from foundation.settings import get_settings
-from foundation.tables import now
 from router.tables import Experiment
 from trainer.tables import ModelVersion
 
+__all__ = ["PREVIEW_CHARACTERS", "Filters", "Interaction"]
+
 routes = APIRouter(prefix="/interactions")
 
-PREVIEW_CHARACTERS = 220
-EPISODE_LIMIT = 60
-RECENT = 1_000
-WITHIN = {
-    "hour": timedelta(hours=1),
-    "day": timedelta(days=1),
-    "week": timedelta(weeks=1),
-    "month": timedelta(days=30),
-}
-"""Names of the time filter, as ranges of the UUIDv7 id, so that whole partitions are skipped."""
+EPISODE_LIMIT: Final = 60
+RECENT: Final = 1_000
+CHOICES: Final = 40
+"""Newest versions and experiments that filters offer."""
+EXPORT_BUDGET: Final = Budget(calls=200_000, seconds=20.0)
+"""Of each page of an export: nobody waits for it before a screen."""
 
-
-@dataclass(frozen=True)
-class Filters(Narrowing):
-    """What a list of interactions is narrowed to; empty means all."""
-
-    role: str = ""
-    status: str = ""
-    source: str = ""
-    task_type: str = ""
-    within: str = ""
-
-    def apply(self, query: Select[Any]) -> Select[Any]:
-        """Return `query` narrowed to these filters."""
-        for column, value in (
-            (Interaction.role, self.role),
-            (Interaction.status, self.status),
-            (Interaction.source, self.source),
-            (Interaction.task_type, self.task_type),
-        ):
-            if value:
-                query = query.where(col(column) == value)
-        if self.within in WITHIN:
-            query = query.where(col(Interaction.id) >= first_id_at(now() - WITHIN[self.within]))
-        return query
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the list: the call, how its texts begin, which version answered, and if it did.
-
-    `worked` is what was said of the call itself, else of its episode; None while nobody has.
-    """
-
-    call: Interaction
-    asked: str
-    answered: str
-    version: str | None = None
-    worked: bool | None = None
+LISTING: Listing[Row] = Listing(
+    [
+        Column("started_at", "When", lambda row: row.call.started_at, col(Interaction.started_at)),
+        Column("role", "Role", lambda row: row.call.role, col(Interaction.role), first="up"),
+        Column("texts", "Asked and answered"),
+        Column("model", "Model", lambda row: row.model),
+        Column("status", "Call", lambda row: row.call.status),
+        Column("outcome", "Outcome", lambda row: row.outcome),
+        Column(
+            "latency_ms",
+            "Took",
+            lambda row: row.call.latency_ms,
+            col(Interaction.latency_ms),
+            numeric=True,
+        ),
+        Column(
+            "input_tokens",
+            "In",
+            lambda row: row.call.gen_ai_usage_input_tokens,
+            col(Interaction.gen_ai_usage_input_tokens),
+            numeric=True,
+        ),
+        Column(
+            "output_tokens",
+            "Out",
+            lambda row: row.call.gen_ai_usage_output_tokens,
+            col(Interaction.gen_ai_usage_output_tokens),
+            numeric=True,
+        ),
+        Column(
+            "cost_usd",
+            "Cost",
+            lambda row: row.call.cost_usd,
+            col(Interaction.cost_usd),
+            numeric=True,
+        ),
+        Column("id", "", lambda row: str(row.call.id)),
+        Column("task_type", "", lambda row: row.call.task_type),
+        Column("project", "", lambda row: row.call.project),
+        Column("episode_id", "", lambda row: row.call.episode_id and str(row.call.episode_id)),
+        Column("unit_id", "", lambda row: row.call.unit_id),
+        Column("arm", "", lambda row: row.call.arm),
+        Column("source", "", lambda row: row.call.source),
+        Column("error_type", "", lambda row: row.call.error_type),
+        Column("ttft_ms", "", lambda row: row.call.ttft_ms),
+        Column("finish_reasons", "", lambda row: row.call.gen_ai_response_finish_reasons),
+        Column("key", "", lambda row: row.call.key),
+        Column("response_id", "", lambda row: row.call.gen_ai_response_id),
+        Column("asked", "", lambda row: row.asked),
+        Column("answered", "", lambda row: row.answered),
+    ],
+    key=col(Interaction.id),
+    name="interactions",
+)
 
 
 @dataclass(frozen=True)
 class Choices:
     """Values the filters offer: configured roles, and words of the most recent calls."""
 
-    roles: Sequence[str]
-    sources: Sequence[str]
-    task_types: Sequence[str]
+    roles: Sequence[str] = ()
+    sources: Sequence[str] = ()
+    task_types: Sequence[str] = ()
+    models: Sequence[str] = ()
+    projects: Sequence[str] = ()
+    arms: Sequence[str] = ()
+    experiments: Sequence[Experiment] = ()
     statuses: Sequence[str] = (SUCCESS, ERROR, CUT)
+    outcomes: Sequence[str] = OUTCOMES
     within: Sequence[str] = tuple(WITHIN)
+    scrubbed: Sequence[str] = (WITH, WITHOUT)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """How far a search came before its budget was spent, and the address that goes on."""
+
+    back_to: datetime | None
+    n_calls: int
+    """Calls that were looked at, those of the pages before included."""
+    further: dict[str, str]
+    goes_on: bool
+    """Whether it goes on by itself, having been told to and found nothing yet."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A page of the log: a table, and where a search for more goes on."""
+
+    rows: Sequence[Row]
+    heads: Sequence[Head]
+    query: dict[str, str]
+    older: dict[str, str] | None = None
+    searched: Searched | None = None
+    window: int | None = None
+    """Of a table in another order: the newest calls that fit and were sorted, if not all."""
+    looked_back_to: datetime | None = None
+    """Of a table in another order: how far was looked, if not to the end."""
+
+    @property
+    def width(self) -> int:
+        """How many columns it has."""
+        return len(self.heads)
 
 
 @dataclass(frozen=True)
@@ -92,38 +147,21 @@ class ListPage:
     """The list of interactions."""
 
     filters: Filters
-    rows: Slice[Row]
+    table: Listed
     choices: Choices
-
-
-@dataclass(frozen=True)
-class Lineage:
-    """Where a call went: its examples, the datasets they are in, the models made of these."""
-
-    examples: Sequence[Example] = ()
-    datasets: Sequence[Dataset] = ()
-    models: Sequence[ModelVersion] = ()
-
-
-@dataclass(frozen=True)
-class DetailPage:
-    """One interaction with its payload, feedback, episode and lineage."""
-
-    call: Interaction
-    payload: InteractionPayload | None
-    messages: Sequence[chat.Message]
-    answer: str
-    tool_calls: Sequence[dict[str, Any]]
-    feedback: Sequence[Feedback]
-    episode: Sequence[Interaction]
-    experiment: Experiment | None
-    model: ModelVersion | None
-    lineage: Lineage = field(default_factory=Lineage)
+    address: str = ""
+    """Of this service, for the lines that wrap an agent's client."""
 
     @property
-    def removed(self) -> list[tuple[str, Any]]:
-        """What scrubbing removed from this call, counted by kind."""
-        return sorted((self.call.scrub or {}).items())
+    def has_more_filters(self) -> bool:
+        """Whether a filter is set that is not among the first."""
+        return bool(self.filters.query.keys() - {"q", "role", "outcome", "within"})
+
+    @property
+    def other_experiment(self) -> bool:
+        """Whether the experiment asked for is not among those offered."""
+        offered = {str(one.id) for one in self.choices.experiments}
+        return self.filters.experiment not in {"", *offered}
 
 
 @routes.get("", name="interactions.list")
@@ -131,13 +169,25 @@ def show_list(
     request: Request,
     session: Reading,
     filters: Annotated[Filters, Depends()],
-    before: UUID | None = None,
-) -> HTMLResponse:
+    asked: Annotated[Asked, Depends()],
+    looked: Annotated[int, Query(ge=0, le=10**12)] = 0,
+    hunt: bool = False,
+) -> Response:
     """Show the log, newest first."""
-    rows = list_rows(session, filters, before)
-    choices = Choices((), (), ()) if wants_rows(request) else recent_choices(session)
+    if asked.format:
+        return _export(filters, asked)
+    table = list_rows(session, filters, asked, looked, hunt)
+    choices = Choices() if wants_rows(request) else recent_choices(session)
     template = "interactions/_rows.html" if wants_rows(request) else "interactions/list.html"
-    return render(request, template, ListPage(filters, rows, choices))
+    address = str(request.base_url).removesuffix("/").removesuffix("/admin")
+    return render(request, template, ListPage(filters, table, choices, address))
+
+
+@routes.get("/find", name="interactions.find")
+def find(request: Request, session: Reading, id: str = "") -> Response:
+    """Lead to the call or the episode of an id, a caller's key or a provider's response id."""
+    route, identifier = whose(session, id.strip())
+    return see(link_to(request, route, id=identifier))
 
 
 @routes.get("/{id}", name="interactions.detail")
@@ -146,134 +196,169 @@ def show_detail(request: Request, session: Reading, id: UUID) -> HTMLResponse:
     return render(request, "interactions/detail.html", detail(session, id))
 
 
-def list_rows(session: Session, filters: Filters, before: UUID | None = None) -> Slice[Row]:
-    """Return one page of calls; the texts are cut in the database, so long prompts stay there."""
-    request, response = col(InteractionPayload.request), col(InteractionPayload.response)
-    asked = request["messages"][-1]["content"].astext
-    answered = response["choices"][0]["message"]["content"].astext
-    query = select(
-        Interaction, func.left(asked, PREVIEW_CHARACTERS), func.left(answered, PREVIEW_CHARACTERS)
-    ).outerjoin(InteractionPayload, col(InteractionPayload.id) == col(Interaction.id))
-    page = newest_first(session, filters.apply(query), col(Interaction.id), before)
-    calls = [found[0] for found in page.rows]
-    versions, worked = versions_of(session, calls), outcomes_of(session, calls)
-    return page.map(
-        lambda found: Row(
-            found[0],
-            found[1] or "",
-            found[2] or "",
-            versions.get(found[0].model_version_id),
-            worked.get(found[0].id, worked.get(found[0].episode_id)),
-        )
-    )
+def list_rows(
+    session: Session,
+    filters: Filters,
+    asked: Asked | None = None,
+    looked: int = 0,
+    hunt: bool = False,
+) -> Listed:
+    """Return one page of calls that fit.
 
+    Args:
+        session: to read by.
+        filters: what must fit.
+        asked: order and cursor; None: the first page, newest first.
+        looked: calls that the pages before have looked at in vain.
+        hunt: whether to go on by itself while nothing is found.
 
-def versions_of(session: Session, calls: Sequence[Interaction]) -> dict[UUID | None, str]:
-    """Return the names of the model versions that answered `calls`, by id."""
-    ids = {call.model_version_id for call in calls} - {None}
-    query = select(col(ModelVersion.id), col(ModelVersion.name))
-    return {row[0]: row[1] for row in session.execute(query.where(col(ModelVersion.id).in_(ids)))}
-
-
-def outcomes_of(session: Session, calls: Sequence[Interaction]) -> dict[UUID | None, bool]:
-    """Return whether `calls` worked, by the id of the call or of the episode spoken of.
-
-    The first word stands, as it does for experiments.
+    Raises:
+        BadInput: a filter, the order or the cursor is none.
     """
-    about, episode = col(Feedback.interaction_id), col(Feedback.episode_id)
-    episodes = {call.episode_id for call in calls} - {None}
-    query = (
-        select(func.coalesce(about, episode), col(Feedback.value))
-        .where(col(Feedback.kind) == "success", col(Feedback.value).is_not(None))
-        .where(about.in_([call.id for call in calls]) | (about.is_(None) & episode.in_(episodes)))
-        .order_by(col(Feedback.created_at).desc(), col(Feedback.id).desc())
+    asked = asked or Asked("", "", "")
+    if asked.sort:
+        return _sorted(session, filters, asked)
+    before = _id(asked.before) if asked.before else None
+    walked = walk(session, filters, before, LISTING.size + 1)
+    ids = walked.ids[: LISTING.size]
+    table = Listed(
+        rows_of(session, ids, filters.words), LISTING.heads(asked, filters.query), filters.query
     )
-    return {row[0]: row[1] >= 0.5 for row in session.execute(query)}
+    if len(walked.ids) > LISTING.size:
+        return replace(table, older={**filters.query, "before": str(ids[-1])})
+    if walked.ended:
+        return table
+    n = looked + walked.n_looked
+    further = {**filters.query, "before": str(walked.until), "looked": str(n), "hunt": "1"}
+    return replace(table, searched=Searched(walked.reached, n, further, hunt and not ids))
+
+
+def _sorted(session: Session, filters: Filters, asked: Asked) -> Listed:
+    """Return a page in another order: that of the newest calls that fit and were found in time."""
+    walked = walk(session, filters, None, LISTING.window)
+    ids, older = LISTING.rows(session, _these(filters, walked), asked, LISTING.size)
+    query = {**filters.query, "sort": asked.sort}
+    is_cut = len(walked.ids) == LISTING.window
+    return Listed(
+        rows_of(session, ids, filters.words),
+        LISTING.heads(asked, filters.query),
+        query,
+        {**query, "before": older} if older else None,
+        window=len(walked.ids) if is_cut or not walked.ended else None,
+        looked_back_to=None if walked.ended or is_cut else walked.reached,
+    )
+
+
+def _these(filters: Filters, walked: Walked) -> Select[Any]:
+    """Return the query of the ids found, within their range: few partitions are planned for."""
+    ids, key = walked.ids, col(Interaction.id)
+    query = select(key)
+    if filters.conditions() or filters.words or not ids:
+        query = query.where(is_one_of(Interaction, ids))
+    return query.where(key.between(ids[-1], ids[0])) if ids else query
+
+
+def _export(filters: Filters, asked: Asked) -> Response:
+    """Answer with every call that fits; in another order, those that its page would sort."""
+
+    def newest_first(session: Session, before: str) -> tuple[list[Any], str | None]:
+        at = _id(before) if before else None
+        walked = walk(session, filters, at, EXPORT_PAGE, EXPORT_BUDGET)
+        if walked.ended:
+            return list(walked.ids), None
+        is_full = len(walked.ids) == EXPORT_PAGE
+        return list(walked.ids), str(walked.ids[-1] if is_full else walked.until)
+
+    def in_order(session: Session, before: str) -> tuple[list[Any], str | None]:
+        walked = walk(session, filters, None, LISTING.window, EXPORT_BUDGET)
+        wanted = Asked(asked.sort, before, "")
+        return LISTING.rows(session, _these(filters, walked), wanted, EXPORT_PAGE)
+
+    def read(session: Session, ids: Sequence[UUID]) -> Sequence[Row]:
+        return rows_of(session, ids)
+
+    finder: Find = in_order if asked.sort else newest_first
+    return LISTING.export(select(Interaction), asked, read, finder)
+
+
+def whose(session: Session, name: str) -> tuple[str, UUID]:
+    """Return the route and id of what goes by `name`: a call, an episode, an example, a key.
+
+    Raises:
+        NotFound: nothing does, or not any more.
+    """
+    try:
+        identifier = UUID(name)
+    except ValueError:
+        return "interactions.detail", _of_name(session, name)
+    if session.get(Interaction, identifier) is not None:
+        return "interactions.detail", identifier
+    in_episode = select(col(Interaction.id)).where(col(Interaction.episode_id) == identifier)
+    if session.scalars(in_episode.limit(1)).first() is not None:
+        return "episodes.detail", identifier
+    example = session.get(Example, identifier)
+    if example is not None:
+        return "interactions.detail", example.interaction_id
+    raise _nobody(name)
+
+
+def _of_name(session: Session, name: str) -> UUID:
+    """Return the newest call of a caller's key or a provider's response id, as they are kept."""
+    if not name or "\0" in name:
+        raise _nobody(name)
+    rules = server_rules()
+    for column, kind in (
+        (Interaction.key, "key"),
+        (Interaction.gen_ai_response_id, "response_id"),
+    ):
+        kept = kept_name(kind, name, rules)
+        query = select(col(Interaction.id)).where(col(column) == kept)
+        found = session.scalars(query.order_by(col(Interaction.id).desc()).limit(1)).first()
+        if found is not None:
+            return found
+    raise _nobody(name)
+
+
+def _nobody(name: str) -> NotFound:
+    return NotFound(
+        "id",
+        name,
+        "that of a call, episode or example that is still kept, a key or a response id",
+        "Copy it whole; or look for a text in the list of interactions.",
+    )
+
+
+def _id(cursor: str) -> UUID:
+    try:
+        return UUID(cursor)
+    except ValueError:
+        raise BadInput(
+            "before", cursor, "the cursor of a page of this table", "Begin without it."
+        ) from None
 
 
 def recent_choices(session: Session) -> Choices:
     """Return what the filters offer, looking at the last calls only, never at the whole log."""
+    columns = ("role", "source", "task_type", "gen_ai_response_model", "project", "arm")
     recent = session.execute(
-        select(col(Interaction.role), col(Interaction.source), col(Interaction.task_type))
+        select(*(col(getattr(Interaction, name)) for name in columns))
         .order_by(col(Interaction.id).desc())
         .limit(RECENT)
     ).all()
-    roles = dict.fromkeys([*get_settings().roles, *sorted({row[0] for row in recent})])
+    roles, *others = ({row[place] for row in recent} - {None} for place in range(len(columns)))
+    sources, task_types, models, projects, arms = (sorted(values) for values in others)
+    versions = session.scalars(
+        select(col(ModelVersion.name)).order_by(col(ModelVersion.id).desc()).limit(CHOICES)
+    ).all()
+    experiments = session.scalars(
+        select(Experiment).order_by(col(Experiment.id).desc()).limit(CHOICES)
+    ).all()
     return Choices(
-        tuple(roles),
-        sorted({row[1] for row in recent}),
-        sorted({row[2] for row in recent if row[2]}),
+        tuple(dict.fromkeys([*get_settings().roles, *sorted(roles)])),
+        sources,
+        task_types,
+        tuple(dict.fromkeys([*models, *versions])),
+        projects,
+        arms,
+        experiments,
     )
-
-
-def detail(session: Session, identifier: UUID) -> DetailPage:
-    """Return everything known about one call.
-
-    Raises:
-        NotFound: no such interaction; its partition may have been dropped.
-    """
-    call = session.get(Interaction, identifier)
-    if call is None:
-        raise NotFound(
-            "interaction",
-            str(identifier),
-            "the id of a call that is still kept",
-            "Old calls leave with their partition; their examples keep a copy.",
-        )
-    payload = session.get(InteractionPayload, identifier)
-    return DetailPage(
-        call=call,
-        payload=payload,
-        messages=chat.prompt_messages(payload.request) if payload else (),
-        answer=chat.answer_text(payload.response) if payload else "",
-        tool_calls=chat.tool_calls(payload.response) if payload else (),
-        feedback=feedback_on(session, call),
-        episode=episode_of(session, call),
-        experiment=session.get(Experiment, call.experiment_id) if call.experiment_id else None,
-        model=session.get(ModelVersion, call.model_version_id) if call.model_version_id else None,
-        lineage=lineage_of(session, identifier),
-    )
-
-
-def feedback_on(session: Session, call: Interaction) -> Sequence[Feedback]:
-    """Return what was said about the call or its episode as a whole, oldest first."""
-    about = col(Feedback.interaction_id) == call.id
-    if call.episode_id is not None:
-        of_episode = col(Feedback.episode_id) == call.episode_id
-        about = about | (of_episode & col(Feedback.interaction_id).is_(None))
-    query = select(Feedback).where(about).order_by(col(Feedback.id)).limit(EPISODE_LIMIT)
-    return session.scalars(query).all()
-
-
-def episode_of(session: Session, call: Interaction) -> Sequence[Interaction]:
-    """Return the calls of the same episode in order; only the call itself when it has none."""
-    if call.episode_id is None:
-        return [call]
-    return session.scalars(
-        select(Interaction)
-        .where(col(Interaction.episode_id) == call.episode_id)
-        .order_by(col(Interaction.id))
-        .limit(EPISODE_LIMIT)
-    ).all()
-
-
-def lineage_of(session: Session, identifier: UUID) -> Lineage:
-    """Follow a call into examples, datasets and models; empty if it was never used."""
-    examples = session.scalars(
-        select(Example).where(col(Example.interaction_id) == identifier)
-    ).all()
-    if not examples:
-        return Lineage()
-    datasets = session.scalars(
-        select(Dataset)
-        .join(DatasetExample, col(DatasetExample.dataset_id) == col(Dataset.id))
-        .where(col(DatasetExample.example_id).in_([example.id for example in examples]))
-        .order_by(col(Dataset.id).desc())
-        .limit(EPISODE_LIMIT)
-    ).all()
-    models = session.scalars(
-        select(ModelVersion)
-        .where(col(ModelVersion.dataset_id).in_([dataset.id for dataset in datasets]))
-        .order_by(col(ModelVersion.id).desc())
-    ).all()
-    return Lineage(examples, datasets, models)

@@ -9,11 +9,6 @@ import typer
 from flywheel.cli.output import AsJson, console, notes, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from uuid import UUID
-
-    from sqlmodel import Session
-
     from curation.tables import Erasure
 
 _NOTHING: Final = "Nothing: no logged call has this name. It may be erased already."
@@ -40,6 +35,7 @@ def erase(
     from flywheel.schema import require_current
     from foundation.database import session_scope
     from foundation.errors import BadInput
+    from trainer.lineage import learned_from
 
     named = {"interaction": interaction, "episode": episode, "unit": unit, "project": project}
     given = {scope: names for scope, names in named.items() if names}
@@ -70,21 +66,6 @@ def erase(
     with session_scope() as session:
         erasing.delete_files(session)
     _print(account, as_json, done=True)
-
-
-def learned_from(session: "Session", datasets: "Sequence[UUID]") -> list[str]:
-    """Return the names of the models that learned from these versions, or from such a model."""
-    from sqlmodel import col, select
-
-    from trainer.tables import ModelVersion
-
-    names: dict[UUID, str] = {}
-    query = select(ModelVersion.id, ModelVersion.name)
-    found = session.exec(query.where(col(ModelVersion.dataset_id).in_(datasets))).all()
-    while new := {identifier: name for identifier, name in found if identifier not in names}:
-        names |= new
-        found = session.exec(query.where(col(ModelVersion.parent_id).in_(new))).all()
-    return sorted(names.values())
 
 
 def _print(account: "Erasure", as_json: bool, *, done: bool) -> None:

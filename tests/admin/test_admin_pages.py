@@ -309,7 +309,7 @@ def test_an_open_run_refreshes_itself_until_it_ends(session: Session, get, fille
         ("/admin/nowhere", 404),
         ("/admin/runs/52d955db-2ac5-4333-96c2-4e17e9c2d38e", 404),
         ("/admin/interactions/not-an-id", 404),
-        ("/admin/interactions?before=not-an-id", 422),
+        ("/admin/interactions?before=not-an-id", 400),
         ("/admin/static/../pages.py", 404),
     ],
 )

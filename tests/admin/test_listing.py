@@ -140,7 +140,7 @@ def test_several_columns_are_paged_like_one_entity(session: Session) -> None:
     query = select(Run, func.upper(Run.kind))
     found, older = LISTING.rows(session, query, Asked("kind", "", ""), 3)
     assert [upper for _, upper in found] == [one.kind.upper() for one, _ in found]
-    ids: Select[Any] = select(col(Run.id), col(Run.kind))
+    ids: Select[Any] = query.with_only_columns(col(Run.id), col(Run.kind))
     by_id, cursor = LISTING.rows(session, ids, Asked("kind", "", ""), 3)
     assert [identifier for identifier, _ in by_id] == [one.id for one, _ in found]
     assert cursor == older
@@ -344,7 +344,7 @@ def test_between_two_pages_an_export_holds_no_transaction(session: Session) -> N
     session.commit()
     held = text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-        "AND pid <> pg_backend_pid() AND state <> 'idle'"
+        "AND pid <> pg_backend_pid() AND state <> 'idle' AND backend_type = 'client backend'"
     )
 
     async def watched() -> list[int]:
@@ -410,7 +410,7 @@ def test_pages_export_and_refuse_over_http(
     answer = get("/admin/runs?kind=curation.build&sort=-created_at&format=csv")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-    assert answer.headers["content-disposition"] == 'attachment; filename="runs.csv"'
+    assert answer.headers["content-disposition"].startswith('attachment; filename="')
     assert len(answer.text.splitlines()) == 51
     for bad in ("sort=nothing", "before=x", "sort=kind&before=x", "sort=kind&before=%00"):
         refused = get(f"/admin/runs?{bad}")

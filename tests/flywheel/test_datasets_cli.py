@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from collector.tables import Interaction
 from curation.tables import Dataset, Erasure, Example
 from flywheel.cli import app
-from flywheel.cli.erase import learned_from
 from foundation.errors import BadInput, NotFound
 from foundation.ids import new_id
+from trainer.lineage import learned_from
 from trainer.tables import ModelVersion
 
 
