@@ -1,24 +1,30 @@
-"""Traffic: the gateway's processes and their upstreams, budgets, usage, and who has a key."""
+"""Traffic: the gateway's processes and their upstreams, budgets and their limits, and usage.
+
+Leads to `router.windows`. Keys have their own page.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Depends, Form, Request, Response
 from sqlalchemy import select
 from sqlmodel import Session, col
 
+from admin.charts import Trend, trend
 from admin.gateways import DOWN, UP, Circuit, Process, circuits, read_process
+from admin.listing import Asked, Column, Listing, Table
 from admin.paging import Narrowing
-from admin.rendering import Reading, render
+from admin.rendering import Reading, link_to, render, wants_rows
+from admin.writing import ByAdmin, Reason, see
+from foundation.errors import BadInput
+from foundation.settings import get_settings
 from foundation.tables import now
-from router import keys, usage, windows
+from router import usage, windows
 from router.processes import ALIVE
-from router.tables import GatewayKey, GatewayProcess
+from router.tables import BudgetLimit, GatewayProcess
 from router.usage import GROUPS, Usage
-from router.windows import COST_USD_PER_MONTH, Standing
+from router.windows import ALL, COST_USD_PER_MONTH, DEFAULTS, EVERY, Standing
 
 routes = APIRouter(prefix="/traffic")
 
@@ -27,6 +33,9 @@ GROUPS_SHOWN = 200
 BUDGETS_SHOWN = 200
 NEARLY = 0.8
 """Share of a budget from which its bar warns."""
+ALARMS_SHOWN = 20
+TREND_DAYS = 30
+DAY = "day"
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,11 @@ class Filters(Narrowing):
 
     by: str = "role"
     days: str = "7"
+
+    @property
+    def n_days(self) -> int:
+        """How many days; 0 where the address says no number."""
+        return int(self.days) if self.days.isdecimal() else 0
 
 
 @dataclass(frozen=True)
@@ -47,10 +61,14 @@ class Budget:
     promised: float | None
 
     @property
+    def taken(self) -> float:
+        """What is used or promised, 0-1; 0 where each scope of a kind has so much."""
+        return (self.used or 0.0) + (self.promised or 0.0)
+
+    @property
     def tone(self) -> str:
         """`good`, `warn` near the limit, `bad` where nothing is left."""
-        taken = (self.used or 0.0) + (self.promised or 0.0)
-        return "bad" if taken >= 1 else "warn" if taken >= NEARLY else "good"
+        return "bad" if self.taken >= 1 else "warn" if self.taken >= NEARLY else "good"
 
     @property
     def is_money(self) -> bool:
@@ -59,30 +77,58 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Key:
-    """A key as a page may show it: nothing that opens."""
-
-    name: str
-    prefix: str
-    kind: str
-    roles: Sequence[str] | None
-    projects: Sequence[str] | None
-    limits: Mapping[str, Any]
-    created_at: datetime
-    expires_at: datetime | None
-    status: str
-    """open, expired or revoked."""
-    n_calls: int
-    """In the days that usage is shown of."""
-    cost_usd: float
-
-
-@dataclass(frozen=True)
 class UsageRow:
     """Usage of one group, and its share of the largest one's tokens, 0-1."""
 
     usage: Usage
     share: float
+    trend: Trend | None
+    """Tokens of the last 30 days; None for days, and where nothing was used on two of them."""
+
+    @property
+    def error_rate(self) -> float | None:
+        """Share of the calls that failed; None without calls."""
+        return self.usage.n_errors / self.usage.n_calls if self.usage.n_calls else None
+
+
+USAGE: Listing[UsageRow] = Listing(
+    [
+        Column("group", "Group", lambda row: row.usage.group, True, first="up"),
+        Column("tokens", "Tokens", lambda row: row.usage.tokens, True),
+        Column("trend", f"{TREND_DAYS} days"),
+        Column("input_tokens", "Prompts", lambda row: row.usage.input_tokens, True, True),
+        Column("output_tokens", "Answers", lambda row: row.usage.output_tokens, True, True),
+        Column("calls", "Calls", lambda row: row.usage.n_calls, True, True),
+        Column("errors", "", lambda row: row.usage.n_errors),
+        Column("error_rate", "Errors", lambda row: row.error_rate or 0.0, True, True),
+        Column("cached", "Cached", lambda row: row.usage.n_cached, True, True),
+        Column("estimated", "", lambda row: row.usage.n_estimated),
+        Column("unpriced", "", lambda row: row.usage.n_unpriced),
+        Column("cost_usd", "Cost", lambda row: row.usage.cost_usd, True, True),
+    ],
+    key=None,
+    name="usage",
+)
+"""Usage is summed up by the database and sorted here: it has no id to be paged by."""
+
+
+@dataclass(frozen=True)
+class Limited:
+    """The budget that the form is about; empty fields where it was not chosen."""
+
+    scope: str = ""
+    measure: str = ""
+
+    def of(self, budgets: Sequence[Budget]) -> Standing | None:
+        """Return how it stands; None where no such budget is known."""
+        return next(
+            (
+                one.standing
+                for one in budgets
+                if (one.standing.scope, one.standing.measure) == (self.scope, self.measure)
+            ),
+            None,
+        )
 
 
 @dataclass(frozen=True)
@@ -92,12 +138,19 @@ class TrafficPage:
     processes: Sequence[Process]
     circuits: Sequence[Circuit]
     budgets: Sequence[Budget]
+    n_budgets: int
+    limited: Limited
+    standing: Standing | None
+    """Of the budget that the form is about."""
+    scopes: Sequence[str]
+    """What a budget may be set for, as suggestions."""
     filters: Filters
-    usage: Sequence[UsageRow]
+    table: Table[UsageRow]
+    n_groups: int
     total: Usage
-    keys: Sequence[Key]
     groups: Sequence[str] = tuple(GROUPS)
     days: Sequence[str] = DAYS
+    measures: Sequence[str] = tuple(DEFAULTS)
 
     @property
     def alive(self) -> int:
@@ -117,30 +170,161 @@ class TrafficPage:
 
 @routes.get("", name="traffic")
 def show(
-    request: Request, session: Reading, filters: Annotated[Filters, Depends()]
-) -> HTMLResponse:
+    request: Request,
+    session: Reading,
+    filters: Annotated[Filters, Depends()],
+    asked: Annotated[Asked, Depends()],
+    limited: Annotated[Limited, Depends()],
+) -> Response:
     """Show the traffic."""
-    return render(request, "traffic/index.html", traffic_page(session, filters))
+    if asked.format:
+        return USAGE.export(
+            select(),
+            asked,
+            lambda _, rows: rows,
+            lambda mine, _: (_sorted(usage_rows(mine, filters, {}), asked), None),
+        )
+    page = traffic_page(session, filters, asked, limited)
+    template = "traffic/_usage.html" if wants_rows(request) else "traffic/index.html"
+    return render(request, template, page)
 
 
-def traffic_page(session: Session, filters: Filters) -> TrafficPage:
+@routes.post("/budgets", name="traffic.budget")
+def set_budget(
+    request: Request,
+    by: ByAdmin,
+    scope: Annotated[str, Form(max_length=300)],
+    measure: Annotated[str, Form(max_length=100)],
+    amount: Annotated[float, Form()],
+    reason: Reason,
+) -> Response:
+    """Limit what a scope may use of a measure; what was used in the window under way counts."""
+    scope = scope.strip()
+    with by.changing("budget.set", "budgets", f"{scope} {measure}", reason) as change:
+        change.before(_limit(change.session, scope, measure))
+        windows.set_limit(change.session, scope, measure, amount, by.name)
+        change.after(_limit(change.session, scope, measure))
+    return see(f"{link_to(request, 'traffic')}#budgets")
+
+
+@routes.post("/budgets/unset", name="traffic.unset_budget")
+def unset_budget(
+    request: Request,
+    by: ByAdmin,
+    scope: Annotated[str, Form(max_length=300)],
+    measure: Annotated[str, Form(max_length=100)],
+    reason: Reason,
+) -> Response:
+    """Let the default hold again."""
+    with by.changing("budget.unset", "budgets", f"{scope} {measure}", reason) as change:
+        change.before(_limit(change.session, scope, measure))
+        windows.unset_limit(change.session, scope, measure)
+        change.after(_limit(change.session, scope, measure))
+    return see(f"{link_to(request, 'traffic')}#budgets")
+
+
+def _limit(session: Session, scope: str, measure: str) -> dict[str, Any]:
+    """Return the limit that was set, as the audit log says it; None: the default holds."""
+    row = session.get(BudgetLimit, (windows.stored_scope(session, scope), measure))
+    return {"limit": row.amount if row else None}
+
+
+def traffic_page(
+    session: Session,
+    filters: Filters,
+    asked: Asked | None = None,
+    limited: Limited | None = None,
+) -> TrafficPage:
     """Return the page; raises BadInput where usage is asked for by what there is not."""
+    asked, limited = asked or Asked("", "", ""), limited or Limited()
     rows = session.scalars(select(GatewayProcess).order_by(col(GatewayProcess.started_at))).all()
     present = now()
     processes = [read_process(row, present, ALIVE) for row in rows]
     living = [row.state for row, told in zip(rows, processes, strict=True) if told.is_alive]
-    days = int(filters.days) if filters.days.isdecimal() else 0
-    groups = usage.summed(session, filters.by, days)
-    largest = max((group.tokens for group in groups), default=0) or 1
+    budgets = sorted(map(_budget, windows.standings(session)), key=lambda one: -one.taken)
+    shown = usage_rows(session, filters, None)
+    ordered = _sorted(shown, asked)[:GROUPS_SHOWN]
+    kept = {**filters.query, **({"sort": asked.sort} if asked.sort else {})}
+    heads = USAGE.heads(asked, filters.query)
+    heads[0] = replace(heads[0], label=filters.by.capitalize())
     return TrafficPage(
-        processes,
-        circuits(living),
-        [_budget(standing) for standing in windows.standings(session)[:BUDGETS_SHOWN]],
-        filters,
-        [UsageRow(group, group.tokens / largest) for group in groups[:GROUPS_SHOWN]],
-        total_of(groups),
-        _keys(session, days),
+        processes=processes,
+        circuits=circuits(living),
+        budgets=budgets[:BUDGETS_SHOWN],
+        n_budgets=len(budgets),
+        limited=limited,
+        standing=limited.of(budgets),
+        scopes=[ALL, *(f"role:{role}" for role in (*get_settings().roles, EVERY)), f"key:{EVERY}"],
+        filters=filters,
+        table=Table(ordered, heads, kept, None),
+        n_groups=len(shown),
+        total=total_of([row.usage for row in shown]),
     )
+
+
+def usage_rows(
+    session: Session, filters: Filters, trends: Mapping[str, Sequence[int]] | None
+) -> list[UsageRow]:
+    """Return the groups' usage, the costliest first; raises BadInput.
+
+    Args:
+        session: to read by.
+        filters: by what, and of how many days.
+        trends: tokens of each of the last days by group; None: they are read.
+    """
+    groups = usage.summed(session, filters.by, filters.n_days)
+    if trends is None:
+        names = [group.group for group in groups[:GROUPS_SHOWN]]
+        trends = usage.by_day(session, filters.by, names, TREND_DAYS) if filters.by != DAY else {}
+    largest = max((group.tokens for group in groups), default=0) or 1
+    return [
+        UsageRow(
+            group,
+            group.tokens / largest,
+            _trend(group.group, trends.get(group.group, ())),
+        )
+        for group in groups
+    ]
+
+
+def _trend(group: str, tokens: Sequence[int]) -> Trend | None:
+    is_line = sum(n > 0 for n in tokens) > 1
+    return trend(tokens, label=f"Tokens a day of {group or 'no name'}") if is_line else None
+
+
+def _sorted(rows: Sequence[UsageRow], asked: Asked) -> list[UsageRow]:
+    if not asked.sort:
+        return list(rows)
+    column = USAGE.sortable.get(asked.sort.removeprefix("-"))
+    if column is None or column.value is None:
+        known = ", ".join(USAGE.sortable)
+        raise BadInput("sort", asked.sort, f"one of {known}", "Choose a column's head.")
+    return sorted(rows, key=column.value, reverse=asked.sort.startswith("-"))
+
+
+@dataclass(frozen=True)
+class BudgetAlarm:
+    """A budget of which little or nothing is left."""
+
+    standing: Standing
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left."""
+        return (self.standing.used or 0.0) >= self.standing.amount
+
+    @property
+    def words(self) -> str:
+        """What is used of it, and when it is new."""
+        one = self.standing
+        used = windows.as_said(one.measure, one.used or 0.0)
+        limit = windows.as_said(one.measure, one.amount)
+        return f"{one.scope}: {used} of {limit} used, new at {one.resets_at:%Y-%m-%d %H:%M} UTC"
+
+
+def budget_alarms(session: Session) -> list[BudgetAlarm]:
+    """Return the budgets that are used to 80 % or more, the fullest first, in one query."""
+    return [BudgetAlarm(one) for one in windows.nearly_used(session, NEARLY, ALARMS_SHOWN)]
 
 
 def total_of(groups: Sequence[Usage]) -> Usage:
@@ -168,26 +352,3 @@ def _budget(standing: Standing) -> Budget:
     if used is not None and promised is not None:
         promised = min(promised, 1.0 - used)
     return Budget(standing, used, promised)
-
-
-def _keys(session: Session, days: int) -> list[Key]:
-    used = {group.group: group for group in usage.summed(session, "key", days)}
-    present = now()
-    return [_key(row, used.get(row.name), present) for row in keys.list_keys(session)]
-
-
-def _key(row: GatewayKey, used: Usage | None, present: datetime) -> Key:
-    is_expired = row.expires_at is not None and row.expires_at <= present
-    return Key(
-        name=row.name,
-        prefix=row.prefix,
-        kind=row.kind,
-        roles=row.roles,
-        projects=row.projects,
-        limits=row.limits,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        status="revoked" if row.revoked_at else "expired" if is_expired else "open",
-        n_calls=used.n_calls if used else 0,
-        cost_usd=used.cost_usd if used else 0.0,
-    )

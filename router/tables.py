@@ -254,6 +254,7 @@ class BudgetWindow(SQLModel, table=True):
     """What a scope has used of a measure in one window, and what is promised to running calls."""
 
     __tablename__ = "budget_window"
+    __table_args__ = (Index("ix_budget_window_starts_at", "starts_at"),)
 
     scope: str = Field(primary_key=True)
     measure: str = Field(primary_key=True)

@@ -113,6 +113,32 @@ def summed(session: Session, by: str = "role", days: int = 30) -> list[Usage]:
     return _sum(session, f"{column}::text", "day >= :since", since=_days_ago(days - 1))
 
 
+def by_day(
+    session: Session, by: str, groups: Sequence[str], days: int = 30
+) -> dict[str, list[int]]:
+    """Return the tokens of each of the last `days` days of UTC, oldest first, by group.
+
+    Raises:
+        BadInput: `by` is no group.
+    """
+    column = GROUPS.get(by)
+    if column is None:
+        raise BadInput("usage by", by, f"one of {', '.join(GROUPS)}", "Choose one of them.")
+    first = _days_ago(days - 1)
+    query = (
+        f"SELECT {column}::text, day, sum(input_tokens + output_tokens)::bigint FROM usage_day"
+        f" WHERE day >= :since AND {column}::text = ANY(:groups) GROUP BY 1, 2"
+    )
+    found = {group: [0] * days for group in groups}
+    for group, day, tokens in session.execute(
+        text(query), {"since": first, "groups": list(groups)}
+    ):
+        place = (day - first).days
+        if 0 <= place < days:
+            found[group][place] = tokens
+    return found
+
+
 def used_by_project(session: Session, project: str, since: date) -> Usage:
     """Return what a project has used since a day."""
     where = "day >= :since AND project = :project"

@@ -182,6 +182,68 @@ def standings(session: Session, moment: datetime | None = None) -> list[Standing
     return told
 
 
+_NEARLY_USED: Final = text(
+    """
+    SELECT coalesce('key:' || key.name, used.scope) AS scope, used.measure, used.used, used.leased,
+           coalesce(own.amount, of_kind.amount, used.standard) AS amount,
+           own.amount IS NULL AS is_default
+    FROM (
+        SELECT scope, measure, used, leased,
+               CASE measure WHEN :tokens THEN CAST(:most_tokens AS float)
+                            ELSE CAST(:most_usd AS float) END AS standard
+        FROM budget_window
+        WHERE (measure = :tokens AND starts_at = :day) OR (measure = :usd AND starts_at = :month)
+    ) used
+    LEFT JOIN budget_limit own ON own.scope = used.scope AND own.measure = used.measure
+    LEFT JOIN budget_limit of_kind
+        ON of_kind.scope = split_part(used.scope, ':', 1) || ':*'
+        AND of_kind.measure = used.measure
+    LEFT JOIN gateway_key key ON used.scope = 'key:' || key.id::text
+    WHERE used.used > 0
+      AND used.used >= :share * coalesce(own.amount, of_kind.amount, used.standard)
+    ORDER BY used.used / nullif(coalesce(own.amount, of_kind.amount, used.standard), 0) DESC
+             NULLS FIRST, 1, 2
+    LIMIT :most
+    """
+)
+
+
+def nearly_used(
+    session: Session, share: float, most: int = 20, moment: datetime | None = None
+) -> list[Standing]:
+    """Return the budgets of which `share` (0-1) or more is used, the fullest first, up to `most`.
+
+    Only what is used counts: what is promised may be given back.
+    """
+    moment = moment or now()
+    starts = {measure: window_start(measure, moment) for measure in DEFAULTS}
+    rows = session.execute(
+        _NEARLY_USED,
+        {
+            "tokens": TOKENS_PER_DAY,
+            "usd": COST_USD_PER_MONTH,
+            "most_tokens": DEFAULTS[TOKENS_PER_DAY],
+            "most_usd": DEFAULTS[COST_USD_PER_MONTH],
+            "day": starts[TOKENS_PER_DAY],
+            "month": starts[COST_USD_PER_MONTH],
+            "share": share,
+            "most": most,
+        },
+    )
+    return [
+        Standing(
+            row.scope,
+            row.measure,
+            row.amount,
+            row.is_default,
+            row.used,
+            row.leased,
+            window_end(row.measure, starts[row.measure]),
+        )
+        for row in rows
+    ]
+
+
 def read_limits(session: Session) -> dict[tuple[str, str], float]:
     """Return the limits that were set, by scope and measure."""
     rows = session.execute(text("SELECT scope, measure, amount FROM budget_limit"))
