@@ -67,6 +67,23 @@ def exists(uri: str, root: str | None = None) -> bool:
     return bool(filesystem.exists(f"{base}/{uri}"))
 
 
+def listed(uri: str, root: str | None = None) -> list[tuple[str, int]]:
+    """Return the files of an artifact, by name, with their sizes in bytes; nothing is copied.
+
+    Raises:
+        NotFound: the store has no artifact of that URI.
+    """
+    filesystem, base = fsspec.core.url_to_fs(root or get_settings().artifacts_root)
+    source = f"{base}/{uri}"
+    if not filesystem.exists(source):
+        raise NotFound(
+            "artifact", uri, f"an artifact under {base}", "Was its root moved or cleaned?"
+        )
+    found = filesystem.find(source, detail=True)
+    prefix = len(source.lstrip("/")) + 1
+    return sorted((name.lstrip("/")[prefix:], int(about["size"])) for name, about in found.items())
+
+
 def delete(uri: str, root: str | None = None) -> None:
     """Remove an artifact and this machine's copy of it; nothing happens where there is none.
 
