@@ -41,6 +41,7 @@ LOOKED_BACK: Final = 1_000
 """Newest decisions whose kinds, outcomes and actors the filters offer."""
 _FOLDED_FROM: Final = 8
 _FOLDED_CHARACTERS: Final = 160
+_WHOLE_FROM: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,23 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What a decision keeps of its inputs or thresholds, to be read."""
+
+    known: Sequence[Fact]
+    nested: Sequence[tuple[str, Sequence[Fact]]]
+    """What stands beside, by its name; folded."""
+    unknown: Sequence[str]
+
+
+@dataclass(frozen=True)
 class DetailPage:
     """One decision."""
 
     decision: Decision
     subject: Subject | None
-    inputs: Sequence[Fact]
-    rule: Sequence[Fact]
+    inputs: Stored
+    rule: Stored
     evidence: Sequence[Subject]
     """Rows that name this decision: what it set off, or what it was taken on."""
     earlier: Sequence[Decision]
@@ -260,8 +271,8 @@ def detail(session: Session, identifier: UUID) -> DetailPage:
     return DetailPage(
         decision,
         subjects(session, [about]).get(about) if about else None,
-        facts(decision.inputs),
-        facts(decision.rule),
+        stored(decision.inputs),
+        stored(decision.rule),
         evidence_of(session, decision),
         _on_the_same(session, decision, is_later=False),
         _on_the_same(session, decision, is_later=True),
@@ -300,13 +311,21 @@ def replayed(session: Session, identifier: UUID) -> ReplayPage:
     return ReplayPage(decision, found.ruling.outcome, found.ruling.reasons)
 
 
-def facts(tree: Mapping[str, Any]) -> list[Fact]:
-    """Return JSON as rows of a table: numbers to be read, long lists and texts folded."""
-    return [_fact(name, value) for name, value in leaves(tree)]
+def stored(tree: Mapping[str, Any]) -> Stored:
+    """Return JSON to be read: what is known, what is nested in it, and what nobody knew."""
+    nested = {name: value for name, value in tree.items() if isinstance(value, Mapping) and value}
+    plain_ones = {name: value for name, value in tree.items() if name not in nested}
+    return Stored(
+        [_fact(name, one) for name, one in leaves(plain_ones) if one is not None],
+        [(name, [_fact(*one) for one in leaves(value)]) for name, value in sorted(nested.items())],
+        [name for name, one in leaves(plain_ones) if one is None],
+    )
 
 
 def _fact(name: str, value: Any) -> Fact:
-    said = plain(value)
+    said = (
+        f"{value:,.4g}" if isinstance(value, float) and abs(value) < _WHOLE_FROM else plain(value)
+    )
     if isinstance(value, list) and len(value) > _FOLDED_FROM:
         first = ", ".join(plain(one) for one in value[:3])
         return Fact(name, f"{len(value):,} values: {first[:_FOLDED_CHARACTERS]}, …", said)

@@ -1,7 +1,7 @@
 """Evaluations: one model over one suite, and the watch over what serves; ordering a new one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -26,12 +26,13 @@ from admin.formats import percent
 from admin.listing import Asked, Column, Listing, Table
 from admin.paging import Narrowing
 from admin.rendering import Reading, link_to, render, wants_rows
+from admin.verdicts import by_group
 from admin.writing import ByOperator, needs, see
 from evaluator import drift
 from evaluator.evidence import e_value
 from evaluator.expected import Expected, expected
 from evaluator.report import CONTENT_POLICY, as_html, evaluations_report
-from evaluator.report.views import measured_of, settings_of
+from evaluator.report.views import by_attribute, measured_of, settings_of
 from evaluator.report.words import doubts_of_one, probes_of, rows_of
 from evaluator.run import get_evaluation
 from evaluator.sandbox import Status
@@ -66,6 +67,7 @@ WALLS: Final = {
     "weak": "Limits only: this is no isolation.",
 }
 """What a tier of the sandbox holds, in a sentence."""
+_SUCCESS: Final = "success"
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,11 @@ class Watch:
 
     @property
     def state(self) -> str:
-        """In a word: gathering its reference, steady, suspected, or alarm."""
+        """In a word: gathering its reference, steady, suspected (no alarm yet), or alarm."""
         if self.report.alarm_decision_id is not None:
             return drift.ALARM
+        if self.gauge is not None and self.gauge.reached:
+            return "suspected"
         return "gathering" if self.report.inputs is None else drift.STEADY
 
     @property
@@ -136,7 +140,7 @@ class Wall:
     @property
     def holds(self) -> bool:
         """Whether the attack was blocked, or the ordinary program worked."""
-        return self.said in ("blocked", "work", "works", "closed")
+        return self.said in ("blocked", "work")
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,8 @@ class DetailPage:
     chart: IntervalChart | None
     figures: Sequence[tuple[str, str]]
     statuses: Sequence[Bar]
-    kinds: DotPlot | None
+    kinds: Sequence[tuple[str, DotPlot]]
+    """By attribute, all on one axis."""
     doubts: Sequence[str]
     sandbox: SandboxStatus
     measured: Sequence[tuple[str, str]]
@@ -377,7 +382,8 @@ def _rows(session: Session, found: Sequence[Any]) -> list[Row]:
 
 def _small_rate(e: Evaluation) -> IntervalChart | None:
     row = ("rate", "candidate", e.success_rate, e.ci_low, e.ci_high)
-    return interval_chart([row], width=110, axis=(0, 100))
+    chart = interval_chart([row], width=110, axis=(0, 100))
+    return replace(chart, zero=None) if chart else None  # no rate is below 0: no line to cross
 
 
 def watches(session: Session) -> list[Watch]:
@@ -457,29 +463,30 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def kinds_plot(kinds: Sequence[Mapping[str, Any]]) -> DotPlot | None:
-    """Return the success by kind of task with 95 % intervals; None where all are of one kind."""
-    return dot_plot(
+def kinds_plot(kinds: Sequence[Mapping[str, Any]]) -> list[tuple[str, DotPlot]]:
+    """Return the success by kind of task, with 95 % intervals; empty where all are of one kind."""
+    kinds = sorted(kinds, key=by_attribute)
+    plot = dot_plot(
         [
             (
-                f"{str(one['attribute']).replace('_', ' ')}: {one['value']}",
+                str(one["value"]),
                 f"{one['n_tasks']:,}",
-                [
-                    (
-                        "success",
-                        _percent(one["rate"]),
-                        _percent(one["ci_low"]),
-                        _percent(one["ci_high"]),
-                    )
-                ],
+                [(_SUCCESS, *_percents(one["rate"], one["ci_low"], one["ci_high"]))],
             )
             for one in kinds
         ],
         label="Success by kind of task, with 95 % intervals",
         within=(0.0, 100.0),
-        tones={"success": "c0"},
+        tones={_SUCCESS: "c0"},
         value_format=lambda value: f"{value:.0f} %",
     )
+    return by_group(plot, [str(one["attribute"]) for one in kinds])
+
+
+def _percents(
+    rate: float | None, low: float | None, high: float | None
+) -> tuple[float | None, float | None, float | None]:
+    return _percent(rate), _percent(low), _percent(high)
 
 
 def _percent(share: float | None) -> float | None:

@@ -4,7 +4,7 @@ What is decided is `evaluator.compare`'s, and every figure is one that it stored
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import groupby
 from typing import Annotated, Any, Final
@@ -28,6 +28,7 @@ from evaluator.report import CONTENT_POLICY, as_html, get_verdict, verdict_repor
 from evaluator.report.checks import Check, checks_of
 from evaluator.report.views import (
     Pair,
+    by_attribute,
     judge_rows,
     measured_pairs,
     panel_words,
@@ -117,7 +118,8 @@ class DetailPage:
     decision: Decision | None
     checks: Sequence[tuple[str, Sequence[Check]]]
     rates: IntervalChart | None
-    gains: DotPlot | None
+    gains: Sequence[tuple[str, DotPlot]]
+    """Overall and by attribute, all on one axis."""
     fates: Fates
     shares: PartedBars | None
     judges: Judges | None
@@ -432,20 +434,20 @@ def _grouped(checks: Sequence[Check]) -> list[tuple[str, list[Check]]]:
     return [(group, list(found)) for group, found in groupby(checks, key=lambda one: one.group)]
 
 
-def gains(report: Mapping[str, Any]) -> DotPlot | None:
+def gains(report: Mapping[str, Any]) -> list[tuple[str, DotPlot]]:
     """Return the paired improvement, overall and by slice, in points with its 95 % intervals."""
     verdict = report["verdict"]
-    slices = (report.get("slices") or {}).get("rows") or []
+    slices = sorted((report.get("slices") or {}).get("rows") or [], key=by_attribute)
     rows = [("all tasks", f"{verdict['n_tasks']:,}", verdict)]
     rows += [
         (
-            f"{str(one.get('attribute', '')).replace('_', ' ')}: {one.get('value')}",
-            f"{one.get('n_tasks', 0):,}{' · shown' if one.get('is_shown') else ''}",
+            str(one.get("value")),
+            f"{one.get('n_tasks', 0):,}{', shown to differ' if one.get('is_shown') else ''}",
             one,
         )
         for one in slices
     ]
-    return dot_plot(
+    plot = dot_plot(
         [
             (
                 name,
@@ -459,6 +461,18 @@ def gains(report: Mapping[str, Any]) -> DotPlot | None:
         tones={"gain": "c2"},
         value_format=points,
     )
+    return by_group(plot, ["", *(str(one.get("attribute", "")) for one in slices)])
+
+
+def by_group(plot: DotPlot | None, groups: Sequence[str]) -> list[tuple[str, DotPlot]]:
+    """Return the rows of a plot in groups that follow each other, each on the axis of all."""
+    if plot is None:
+        return []
+    placed = zip(groups, plot.rows, strict=True)
+    return [
+        (name.replace("_", " ").capitalize(), replace(plot, rows=tuple(row for _, row in found)))
+        for name, found in groupby(placed, key=lambda one: one[0])
+    ]
 
 
 def _judges(judge: Mapping[str, Any]) -> Judges | None:

@@ -85,7 +85,7 @@ class Pair:
 def gain_plot(report: Json) -> Plot:
     """Return the gain overall and by slice, with the noise floor and the limits of the rule."""
     verdict, compared = report["verdict"], report["comparison"]
-    slices = sorted((report.get("slices") or {}).get("rows") or [], key=_by_attribute)
+    slices = sorted((report.get("slices") or {}).get("rows") or [], key=by_attribute)
     whole = Estimate(
         verdict["improvement_points"], verdict["ci_low"], verdict["ci_high"], is_main=True
     )
@@ -108,11 +108,12 @@ def gain_plot(report: Json) -> Plot:
     return Plot(drawn, (first, *rest))
 
 
-def _by_attribute(one: Json) -> tuple[int, int, str]:
+def by_attribute(one: Json) -> tuple[int, int, str]:
     """Order by attribute, the difficulties from easy to hard, all others by name."""
-    attribute, name = str(one["attribute"]), str(one["value"])
+    attribute, name = str(one.get("attribute", "")), str(one.get("value"))
     rank = DIFFICULTIES.index(name) if name in DIFFICULTIES else len(DIFFICULTIES)
-    return ATTRIBUTES.index(attribute), rank if attribute == "difficulty" else 0, name
+    place = ATTRIBUTES.index(attribute) if attribute in ATTRIBUTES else len(ATTRIBUTES)
+    return place, rank if attribute == "difficulty" else 0, name
 
 
 def _limits(report: Json) -> dict[str, float]:
@@ -142,7 +143,7 @@ def _slice(one: Json, mark: Mark) -> Row:
 
 def success_plot(one: Json) -> Plot:
     """Return the success of one evaluation, overall and by kind of task, in per cent."""
-    whole, kinds = one["evaluation"], sorted(one["kinds"], key=_by_attribute)
+    whole, kinds = one["evaluation"], sorted(one["kinds"], key=by_attribute)
     rows = [
         {"attribute": "", "value": "all tasks", "n_tasks": one["suite"]["n_tasks"],
          "rate": whole["success_rate"], **{end: whole[end] for end in ("ci_low", "ci_high")}},
