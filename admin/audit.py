@@ -66,12 +66,8 @@ class Row:
         return [
             Field(name, before.get(name), after.get(name))
             for name in sorted(before.keys() | after.keys())
+            if before.get(name) is not None or after.get(name) is not None
         ]
-
-    @property
-    def gist(self) -> str:
-        """What it was about, in one line: the subject, then what changed."""
-        return ", ".join(field.name for field in self.fields)
 
 
 LISTING: Listing[Row] = Listing(

@@ -66,7 +66,7 @@ LISTING: Listing[Row] = Listing(
         Column("proof", "Signs in by", lambda row: row.proof),
         Column("seen_at", "Signed in last", lambda row: row.user.seen_at, col(User.seen_at)),
         Column("created_at", "Made", lambda row: row.user.created_at, col(User.created_at)),
-        Column("actor", "By", lambda row: row.user.actor, col(User.actor), first="up"),
+        Column("actor", "", lambda row: row.user.actor),
         Column("change", "Change"),
         Column("id", "", lambda row: str(row.user.id)),
     ],
