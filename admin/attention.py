@@ -158,8 +158,13 @@ def _ended(alarms: Sequence[experiments.Alarm]) -> list[Notice]:
 
 def _budgets(session: Session) -> list[Notice]:
     return [
-        Notice(alarm.title, alarm.words, "traffic", tone=BAD if alarm.is_over else WARN)
-        for alarm in getattr(traffic, "budget_alarms", lambda s: [])(session)[:SHOWN]
+        Notice(
+            "A budget is spent" if alarm.is_over else "A budget is nearly spent",
+            alarm.words,
+            "traffic",
+            tone=BAD if alarm.is_over else WARN,
+        )
+        for alarm in traffic.budget_alarms(session)[:SHOWN]
     ]
 
 
