@@ -29,7 +29,6 @@ routes = APIRouter(prefix="/trainings")
 
 OTHERS_SHOWN: Final = 30
 """Trainings of the role that one may be compared with."""
-MISSING_RECIPE: Final = "–"
 
 
 @dataclass(frozen=True)
@@ -86,20 +85,17 @@ LISTING: Listing[Row] = Listing(
     [
         Column("role", "Role", lambda row: row.training.role, col(TrainingRun.role), first="up"),
         Column(
-            "method", "Method", lambda row: row.training.method, col(TrainingRun.method), first="up"
-        ),
-        Column(
-            "base",
-            "Base",
-            lambda row: row.training.base_model,
-            col(TrainingRun.base_model),
+            "method",
+            "Method, base",
+            lambda row: row.training.method,
+            col(TrainingRun.method),
             first="up",
         ),
         Column("dataset", "Dataset", lambda row: row.dataset_name, col(Dataset.number)),
         Column("status", "Status", lambda row: row.state, col(Run.status), first="up"),
         Column(
             "validation_loss",
-            "Validation loss",
+            "Loss",
             lambda row: row.best_loss,
             _BEST,
             numeric=True,
@@ -127,6 +123,7 @@ LISTING: Listing[Row] = Listing(
             lambda row: row.training.created_at,
             col(TrainingRun.created_at),
         ),
+        Column("base", "", lambda row: row.training.base_model, col(TrainingRun.base_model)),
         Column("id", "", lambda row: str(row.training.id)),
         Column("run_id", "", lambda row: str(row.run.id)),
         Column("recipe", "", lambda row: row.training.recipe),

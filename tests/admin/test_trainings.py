@@ -99,6 +99,19 @@ def test_each_training_is_one_row_with_what_it_made(
         assert get(f"/admin/trainings?sort=-{sort}").status_code == 200, sort
 
 
+@pytest.mark.parametrize("status", ["queued", RUNNING, DONE, "failed", "cancelled"])
+def test_a_training_has_a_page_at_each_point_of_its_way(
+    session: Session, dataset: Dataset, get: Callable[..., httpx.Response], status: str
+) -> None:
+    training = stored(session, dataset, status)
+    for part in ("", "/row", "/curves"):
+        answer = get(f"/admin/trainings/{training.id}{part}")
+        assert answer.status_code == 200, part
+    page = get(f"/admin/trainings/{training.id}").text
+    assert ("data-live" in page) == (status in ("queued", RUNNING))
+    assert ("retry-run" in page) == (status in ("failed", "cancelled"))
+
+
 def test_what_differs_from_the_training_before(session: Session, dataset: Dataset) -> None:
     manifest = {"code_version": "1.0", "libraries": {"torch": "2.0"}, "cpu_s": 3.0}
     newer = {**manifest, "libraries": {"torch": "2.1"}, "cpu_s": 9.0}
