@@ -22,7 +22,7 @@ from admin.formats import shorten
 from admin.listing import Asked, Column, Listing, Table
 from admin.paging import Narrowing
 from admin.rendering import Reading, link_to, render, wants_rows
-from admin.reviewing import QUESTIONS, WHY, Progress, Scope, progress_of
+from admin.reviewing import WHY, Progress, Scope, progress_of
 from admin.writing import ByOperator, person_of, see
 from curation.review.leases import DONE, OPEN, WITHDRAWN
 from curation.review.plan import ReviewPlan
@@ -39,6 +39,12 @@ from foundation.tables import now
 routes = APIRouter(prefix="/review")
 
 KINDS: Final = (EXAMPLE, PAIR, LIKENESS, SAMPLE)
+PLURALS: Final = {
+    EXAMPLE: "examples",
+    PAIR: "pairs of answers",
+    LIKENESS: "likenesses",
+    SAMPLE: "answers of evaluations",
+}
 MY_LABELS: Final = 12
 AT_ONCE: Final = 500
 """Items that one click assigns or withdraws."""
@@ -202,7 +208,7 @@ def _starts(lines: Sequence[Line]) -> list[Start]:
             kinds[line.waiting.kind] = kinds.get(line.waiting.kind, 0) + line.n
     return [
         *(Start(name, {"role": name}, n) for name, n in roles.items() if len(roles) > 1),
-        *(Start(QUESTIONS[name], {"kind": name}, n) for name, n in kinds.items() if len(kinds) > 1),
+        *(Start(PLURALS[name], {"kind": name}, n) for name, n in kinds.items() if len(kinds) > 1),
     ]
 
 
@@ -394,7 +400,7 @@ def _rows(session: Session, found: Sequence[ReviewItem]) -> list[Row]:
         )
         .group_by(col(ReviewLabel.item_id))
     )
-    n_labels = dict(session.execute(counted).tuples().all())
+    n_labels = {row[0]: row[1] for row in session.execute(counted)}
     return [Row(item, *texts.get(item.id, ("", "")), n_labels.get(item.id, 0)) for item in found]
 
 

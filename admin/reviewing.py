@@ -52,7 +52,7 @@ LEFT_AT_MOST: Final = 2_000
 """Items that are counted as left; where more wait, nobody needs their number."""
 BESIDES_AT_MOST: Final = 100
 _DIFF_CHARACTERS: Final = 60_000
-_TASK_TYPES: Final = 200
+_TASK_TYPES: Final = 60
 """Newest kept examples of a role whose task types are offered."""
 
 QUICK_REASONS: Final = (
@@ -296,7 +296,7 @@ def say(
         with by.changing(f"review.{said.verb or 'label'}", "review", id) as change:
             label = labels.label(change.session, id, by.name, said.verb, said.value(), said.why)
             change.after(_noted(label))
-            kind = leases.get_item(change.session, id).kind
+            kind = change.session.get_one(ReviewItem, id).kind
             page = _next(request, change, by.name, scope)
         words = _SAID_OF_LIKENESS if kind == LIKENESS else {}
         done = words.get(said.verb, SAID[said.verb])
@@ -358,6 +358,7 @@ def shown_card(
     *,
     undone: ReviewLabel | None = None,
     typed: Mapping[str, str] | None = None,
+    is_new: bool = False,
 ) -> Shown:
     """Return an item as `name` sees it.
 
@@ -367,14 +368,15 @@ def shown_card(
         name: of the reviewer.
         undone: the label that they have just taken back; its words stand in the fields again.
         typed: what stands in the fields; None: the draft, or what the undone label said.
+        is_new: whether it was just leased, so that there is no label of theirs to look for.
 
     Raises:
         NotFound: there is no such item, or what it is about was erased.
     """
     card = card_of(session, item_id, name)
-    item = leases.get_item(session, item_id)
+    item = session.get_one(ReviewItem, item_id)
     reviewer = reviewer_name(name)
-    mine = undone or _label_of(session, item, reviewer)
+    mine = undone if undone or is_new else _label_of(session, item, reviewer)
     if typed is None:
         typed = {**_words_of(undone), **_texts(card.draft or {})}
     is_alike = card.kind == LIKENESS
@@ -420,7 +422,7 @@ def _next(
     item = leases.next_item(
         change.session, name, scope.role or None, kind=scope.kind or None, besides=besides
     )
-    shown = None if item is None else shown_card(change.session, item.id, name)
+    shown = None if item is None else shown_card(change.session, item.id, name, is_new=True)
     address = link_to(request, "review", scope.query)
     if item is not None:
         address = _address(request, item.id, scope)

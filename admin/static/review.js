@@ -3,7 +3,7 @@
 // forms work with pages. Nothing here decides anything, and nothing is stored but two switches.
 (() => {
   const SAVE_AFTER_MS = 1200;
-  const SAME_PRESS_MS = 300;
+  const SETTLE_MS = 300; // nobody judges a card so soon: such a press was meant for the card before
   const RENEW_BELOW_MS = 5 * 60_000;
   const room = document.getElementById("review");
   const $ = (id) => document.getElementById(id);
@@ -15,7 +15,7 @@
 
   let busy = false;      // a request is under way: no key and no click counts
   let last = null;       // what was sent last, for "try again"
-  let sentAt = 0;
+  let shownAt = 0;
   let dirty = false;     // something was typed since it was last saved
   let timer = 0;
   let activeAt = Date.now();
@@ -26,13 +26,12 @@
 
   const isTyping = (node) => node instanceof Element
     && node.matches("input:not([type=checkbox]):not([type=hidden]), textarea, select, [contenteditable]");
-  const fields = (form) => new URLSearchParams(new FormData(form));
+  const filled = (form) => new URLSearchParams(new FormData(form));
 
   async function send(address, body, { quiet = false } = {}) {
     if (busy) return;
     busy = true;
     last = [address, body];
-    sentAt = performance.now();
     clearTimeout(timer);
     card().setAttribute("aria-busy", "true");
     $("failed").hidden = true;
@@ -68,6 +67,7 @@
   function show(next, quiet) {
     dirty = false;
     card().replaceWith(next);
+    shownAt = performance.now();
     const address = next.dataset.address;
     if (address && address !== location.pathname + location.search && !quiet) {
       history.pushState(null, "", address);
@@ -117,7 +117,7 @@
     const said = form();
     if (!said || busy || !(dirty || !leaving)) return;
     dirty = false;
-    const body = fields(said);
+    const body = filled(said);
     try {
       const answer = await fetch(said.dataset.draft, { method: "POST", body, keepalive: leaving && body.toString().length < 60_000, headers: { "HX-Request": "true" } });
       if (said !== form()) return;
@@ -160,7 +160,7 @@
       const said = form();
       if (!said || !$("edit")?.open) return;
       try {
-        const answer = await fetch(said.dataset.diff, { method: "POST", body: fields(said), headers: { "HX-Request": "true", "HX-Request-Type": "partial" } });
+        const answer = await fetch(said.dataset.diff, { method: "POST", body: filled(said), headers: { "HX-Request": "true", "HX-Request-Type": "partial" } });
         if (answer.ok && said === form()) $("edit-diff").innerHTML = await answer.text();
       } catch { /* the next key tries again */ }
     }, 350);
@@ -230,8 +230,8 @@
       const panel = button.parentElement;
       if (panel.classList.contains("drawer") && panel.id !== "difference") open(panel, !panel.open);
       else panel.open = !panel.open;
-    } else if (button.id !== "before" && button.type === "submit" && performance.now() - sentAt < SAME_PRESS_MS) {
-      return; // the same press, or a bounce of it: the card that it meant is gone
+    } else if (button.id !== "before" && button.type === "submit" && performance.now() - shownAt < SETTLE_MS) {
+      return;
     } else button.click();
   }
 
@@ -241,9 +241,9 @@
     const sent = event.target;
     if (!room.contains(sent)) return;
     event.preventDefault();
-    if (busy || performance.now() - sentAt < SAME_PRESS_MS) return;
+    if (busy || performance.now() - shownAt < SETTLE_MS) return;
     const button = event.submitter;
-    const body = fields(sent);
+    const body = filled(sent);
     if (button?.name) body.append(button.name, button.value);
     if (sent.dataset.action === "next") {
       if (place < seen.length - 1) { turn(1); return; }
@@ -252,13 +252,14 @@
         if (item && item !== body.get("leave")) body.append("besides", item);
       }
     }
-    if (dirty && sent.dataset.action) save().then(() => send(sent.action, body));
-    else send(sent.action, body);
+    const address = sent.getAttribute("action"); // a button is called action, too
+    if (dirty && sent.dataset.action) save().then(() => send(address, body));
+    else send(address, body);
   });
 
   document.addEventListener("click", (event) => {
     const { target } = event;
-    if (event.detail > 1 && target.closest?.("#say button[type=submit], .turn button, [data-action] button")) {
+    if (event.detail > 1 && target.closest?.("#say button[type=submit], .tools button[type=submit], [data-action] button")) {
       event.preventDefault(); // the second half of a double click
       return;
     }
