@@ -32,7 +32,7 @@ GUARDED = {
 """The guardrails in words."""
 
 DONE, NOW, TO_COME = "done", "now", "to come"
-FINE, WORSE, OPEN = "no worse", "worse", "not proven yet"
+FINE, WORSE, OPEN, UNASKED = "no worse", "worse", "not proven yet", "not asked"
 AS_PLANNED, BROKEN = "as planned", "broken"
 
 
@@ -97,7 +97,9 @@ class Guard:
         """What is proven of it, if anything."""
         if self.worse_e >= self.harm_e:
             return WORSE
-        return FINE if self.n and self.fine_e >= max(self.needed_e, 1.0) else OPEN
+        if self.n and not self.needed_e:
+            return UNASKED
+        return FINE if self.n and self.fine_e >= self.needed_e else OPEN
 
     @property
     def gauge(self) -> Gauge | None:

@@ -1,12 +1,25 @@
 """The page of an experiment says what its rule goes by."""
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlmodel import Session
 
 from admin import experiments as pages
-from admin.standing import DONE, FINE, NOW, OPEN, TO_COME, WORSE, Guard
+from admin.standing import (
+    DONE,
+    FINE,
+    NOW,
+    OPEN,
+    TO_COME,
+    UNASKED,
+    WORSE,
+    Guard,
+    aftermath_of,
+    standing_of,
+)
 from foundation.tables import now
 from router import experiment, promote
 from router.tables import HOLD_BACK, PROMOTED, Assignment, Experiment, ExperimentPhase
@@ -104,6 +117,7 @@ def test_what_was_promoted_and_its_hold_back_lead_to_each_other(
         (50, 20.0, 20.0, 1.0, FINE),
         (50, 50.0, 20.0, 20.0, WORSE),
         (0, 1.0, 0.0, 1.0, OPEN),
+        (50, 1.4, 0.0, 1.0, UNASKED),
     ],
 )
 def test_a_guardrail_says_what_is_proven(
@@ -111,3 +125,40 @@ def test_a_guardrail_says_what_is_proven(
 ) -> None:
     guard = Guard("Failed calls", 0.01, 0.01, 0.02, n, fine, needed, worse, 20.0)
     assert guard.state == state
+
+
+@pytest.mark.parametrize("status", ["promoted", "rolled_back", "stayed", "halted", "stopped"])
+@pytest.mark.parametrize("kind", ["ab", HOLD_BACK])
+def test_each_end_says_what_happened_and_how_to_undo_it(
+    session: Session, ramped: Experiment, kind: str, status: str
+) -> None:
+    found = replace(experiment.status(session, ramped), kind=kind, status=status)
+    after = aftermath_of(found)
+    if (kind, status) == (HOLD_BACK, "promoted"):
+        assert after is None, "a hold-back promotes nobody"
+        return
+    assert after is not None
+    assert "coder" in after.happened
+    assert after.undo
+    assert aftermath_of(replace(found, status="running")) is None
+
+
+def test_days_are_told_by_the_pace_so_far(session: Session, ramped: Experiment) -> None:
+    status, plan = experiment.status(session, ramped), experiment.plan_of(ramped)
+
+    def standing(days: float, more: int | None, analysed: int, **changes: float) -> Any:
+        seen = replace(
+            status.evidence, days=days, analysed={"control": analysed, "treatment": analysed}
+        )
+        return standing_of(
+            replace(status, evidence=seen, more_per_arm=more), replace(plan, **changes)
+        )
+
+    assert standing(2.0, 40, 20, min_days=0.0).days_left == pytest.approx(4.0)
+    assert standing(2.0, 40, 20, min_days=7.0).days_left == pytest.approx(5.0)
+    assert standing(2.0, 0, 0, min_days=7.0).days_left == pytest.approx(5.0)
+    assert standing(0.0, 40, 0).days_left is None
+    no_proof = standing(2.0, None, 20, min_days=0.0, max_per_arm=120)
+    assert no_proof.days_left == pytest.approx(10.0)
+    assert "until its end" in no_proof.days_in_words
+    assert "until a decision" in standing(2.0, 40, 20, min_days=0.0).days_in_words
