@@ -11,7 +11,13 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy import Select, Text, Uuid, cast, false, func, literal, or_, select, union_all
 from sqlmodel import Session, col
 
-# Each registers the rules that it holds by being imported: only known rules can be replayed.
+# Each of these registers the rules that it holds: what is known here can be replayed.
+import evaluator.compare  # noqa: F401
+import evaluator.drift  # noqa: F401
+import evaluator.report  # noqa: F401
+import router.experiment  # noqa: F401
+import router.guard  # noqa: F401
+import router.specialist.rule  # noqa: F401
 import trainer.plan  # noqa: F401
 from admin.formats import leaves, plain
 from admin.listing import Asked, Column, Listing, Table
