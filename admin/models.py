@@ -117,9 +117,11 @@ LISTING: Listing[Row] = Listing(
         Column(
             "stage", "Stage", lambda row: row.version.stage, col(ModelVersion.stage), first="up"
         ),
-        Column("served", "Serves now", lambda row: row.served),
-        Column("kind", "Kind", lambda row: row.version.kind, col(ModelVersion.kind), first="up"),
-        Column("parent", "From", lambda row: row.parent or row.version.base_model),
+        Column("served", "", lambda row: row.served),
+        Column(
+            "kind", "Kind, from", lambda row: row.version.kind, col(ModelVersion.kind), first="up"
+        ),
+        Column("parent", "", lambda row: row.parent or row.version.base_model),
         Column("dataset", "Dataset", lambda row: named(row.dataset) if row.dataset else None),
         Column(
             "size_bytes",

@@ -49,7 +49,7 @@ WORKERS_SHOWN: Final = 50
 HEARD_WITHIN: Final = timedelta(minutes=5)
 """A worker that ended a run so lately counts as there, though it waits for work."""
 
-SHOWN_FIRST: Final = (
+SHOWN_FIRST: Final[tuple[str, ...]] = (
     "eta_s",
     "tokens_per_s",
     "rows_per_s",
