@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from fastapi import APIRouter
+
 from admin.pages import NOUNS
 
 ADDRESSES: dict[str, tuple[str, ...]] = {
@@ -11,19 +13,54 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "interactions.find": ("/interactions/find?id={interaction}",),
     "interactions.list": ("/interactions", "/interactions?role=coder"),
     "interactions.detail": ("/interactions/{interaction/hostile}", "/interactions/{interaction}"),
+    "episodes.detail": ("/episodes/{episode/hostile}", "/episodes/{episode}"),
+    "to_review.matching": ("/interactions/to-review?role=coder",),
+    "erasing.ask": ("/interactions/{interaction}/erase?scope=episode",),
+    "erasing.done": ("/interactions/erased/{erasure}",),
     "capture": ("/capture",),
     "review": ("/review",),
+    "review.items": ("/review/items",),
+    "review.item": (
+        "/review/items/{review/example}",
+        "/review/items/{review/pair}",
+        "/review/items/{review/likeness}",
+        "/review/items/{review/sample}",
+        "/review/items/{review/hostile}",
+    ),
     "datasets.list": ("/datasets",),
     "datasets.detail": ("/datasets/{dataset}", "/datasets/{dataset/pairs}"),
     "datasets.card": ("/datasets/{dataset}/card",),
+    "datasets.examples": (
+        "/datasets/{dataset}/examples",
+        "/datasets/{dataset}/examples?show=dropped",
+        "/datasets/{dataset/pairs}/examples",
+    ),
+    "datasets.example": (
+        "/datasets/{dataset}/examples/{example/repeat}",
+        "/datasets/{dataset}/examples/{example}",
+        "/datasets/{dataset/pairs}/examples/{pair}",
+    ),
+    "datasets.diff_to": ("/datasets/{dataset}/diff",),
+    "datasets.diff": ("/datasets/{dataset}/diff/{dataset/old}",),
     "trainings.list": ("/trainings",),
+    "trainings.detail": (
+        "/trainings/{training/live}",
+        "/trainings/{training/coder-v3}",
+        "/trainings/{training/failed}",
+    ),
     "models.list": ("/models",),
-    "models.detail": ("/models/{model}",),
+    "models.detail": ("/models/{model}", "/models/{model/serving}"),
     "evaluations.list": ("/evaluations",),
+    "evaluations.new": ("/evaluations/new",),
     "evaluations.detail": ("/evaluations/{evaluation}",),
+    "evaluations.answers": ("/evaluations/{evaluation}/answers",),
+    "evaluations.answer": ("/evaluations/{evaluation}/answers/{sample}",),
     "evaluations.report": ("/evaluations/{evaluation}/report",),
     "verdicts.list": ("/verdicts",),
-    "verdicts.detail": ("/verdicts/{verdict}",),
+    "verdicts.compare": ("/verdicts/compare",),
+    "verdicts.detail": ("/verdicts/{verdict}", "/verdicts/{verdict/v5}"),
+    "verdicts.tasks": ("/verdicts/{verdict}/tasks",),
+    "verdicts.task": ("/verdicts/{verdict}/tasks/{task}",),
     "verdicts.report": ("/verdicts/{verdict}/report",),
     "experiments.list": ("/experiments",),
     "experiments.new": ("/experiments/new", "/experiments/new?role=tester"),
@@ -41,6 +78,7 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "decisions.detail": ("/decisions/{decision/verdict}",),
     "runs.list": ("/runs",),
     "runs.detail": ("/runs/{run/live}", "/runs/{run/failed}"),
+    "runs.log": ("/runs/{run/live}/log",),
     "audit.list": ("/audit",),
     "audit.detail": ("/audit/{audit}",),
     "system": ("/system",),
@@ -56,11 +94,18 @@ PARTS: dict[str, str] = {
     "decisions.replay": "/decisions/{decision/verdict}/replay",
     "experiments.unit": "/experiments/{experiment}/units/{unit}/calls",
     "audit.row": "/audit/{audit}/row",
+    "trainings.row": "/trainings/{training/live}/row",
+    "trainings.curves": "/trainings/{training/live}/curves",
+    "models.manifest": "/models/{model}/manifest.json",
+    "runs.curves": "/runs/{run/live}/curves",
+    "runs.log_file": "/runs/{run/live}/log.txt",
+    "review.waiting": "/review/next",
     "runs.row": "/runs/{run/live}/row",
 }
 """Of what a page asks for by itself: only that it answers is tested here."""
 
 NO_PAGES: dict[str, str] = {
+    "runs.events": "is a stream, which the page of a training follows",
     "sign_in.oidc": "leads to the provider, which the tests of access play",
     "sign_in.oidc.back": "is where the provider leads back to",
 }
@@ -73,9 +118,16 @@ OWN_DOCUMENTS = ("sign_in", "datasets.card", "evaluations.report", "verdicts.rep
 def pages() -> Iterator[tuple[str, str]]:
     """Yield name and path of every GET route of the admin view, in the order of its menu."""
     for noun in NOUNS:
-        for route in noun.routes.routes:
-            if "GET" in getattr(route, "methods", ()):
-                yield route.name, route.path  # type: ignore[attr-defined]
+        yield from _of(noun.routes)
+
+
+def _of(routes: APIRouter) -> Iterator[tuple[str, str]]:
+    for route in routes.routes:
+        inside = getattr(route, "original_router", None)
+        if inside is not None:
+            yield from _of(inside)
+        elif "GET" in getattr(route, "methods", ()):
+            yield route.name, route.path  # type: ignore[attr-defined]
 
 
 def filled(address: str, ids: dict[str, str]) -> str:

@@ -25,7 +25,7 @@ from collector.tables import DeadLetter, IngestCount, SpoolAccount
 from curation.build import build_dataset
 from curation.review import labels, leases, queue
 from curation.review.samples import ShownSample, add_samples
-from curation.tables import KEPT, Dataset, Example, PreferencePair, ReviewItem, TextEdge
+from curation.tables import KEPT, Dataset, Erasure, Example, PreferencePair, ReviewItem, TextEdge
 from evaluator import drift
 from evaluator.answers import Answer, Subject
 from evaluator.asking import Measured
@@ -867,6 +867,13 @@ def watched(session: Session) -> None:
 
 def changed_by_people(session: Session, made: Seeded, log: Log) -> None:
     """Entries of the audit log, with what was before and after; an emergency that is over."""
+    session.add(
+        Erasure(
+            scope="unit", subject_hash="5e" * 32, reason="Asked for by the customer.", actor="ada",
+            counts={"interactions": 12, "feedback": 31, "examples": 4},
+            dataset_ids=[str(made.ids["dataset/old"])], model_versions=["coder-v1"],
+        )
+    )  # fmt: skip
     emergency.stop(session, "The provider answers with errors only.", "olga", "researcher")
     emergency.resume(session, "The provider is back.", "olga", "researcher")
     for n, (actor, role, action, kind, before, after, reason) in enumerate(
@@ -977,6 +984,27 @@ def name_more(session: Session, made: Seeded) -> None:
     made.ids["interaction"], made.ids["episode"] = session.execute(text(call)).one()
     for name, version in (("model", "coder-v3"), ("model/serving", "coder-v1")):
         made.ids[name] = registry.get_version(session, version).id
+    for kind in ("example", "pair", "likeness", "sample"):
+        waiting = select(ReviewItem.id).where(
+            ReviewItem.kind == kind,
+            ReviewItem.status == "open",
+            col(ReviewItem.leased_by).is_(None),
+            col(ReviewItem.assigned_to).is_(None),
+        )
+        made.ids[f"review/{kind}"] = session.exec(waiting.order_by(col(ReviewItem.id))).first()
+    repeats = select(Example.id).where(col(Example.duplicate_of).is_not(None))
+    made.ids["example/repeat"] = session.exec(repeats.order_by(col(Example.id))).first()
+    kept = select(Example.id).where(
+        Example.role == "coder", Example.status == KEPT, Example.project == "atlas"
+    )
+    made.ids["example"] = session.exec(kept.order_by(col(Example.id))).first()
+    pairs = select(PreferencePair.id).where(PreferencePair.status == KEPT)
+    made.ids["pair"] = session.exec(pairs.order_by(col(PreferencePair.id))).first()
+    answers = select(Sample.id, Sample.suite_task_id).where(
+        Sample.evaluation_id == made.ids["evaluation"], col(Sample.passed).is_(False)
+    )
+    made.ids["sample"], made.ids["task"] = session.exec(answers.order_by(col(Sample.id))).first()
+    made.ids["erasure"] = session.exec(select(Erasure.id)).first()
     made.ids["audit"] = session.exec(select(AuditEntry.id).order_by(col(AuditEntry.id))).first()
     made.ids["unit"] = session.exec(
         select(Assignment.unit)

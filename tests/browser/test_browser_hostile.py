@@ -20,7 +20,7 @@ _INJECTED = """
   ...document.querySelectorAll(
     "#injected, iframe, base, meta[http-equiv=refresh], object, embed, img[src=x],"
     + " [onerror], [onload], [onfocus], [onclick], a[href^='javascript:'], form[action^='//']"),
-  ...[...document.querySelectorAll("script:not([src])")].filter((one) => one.type !== "application/json"),
+  ...document.querySelectorAll("script:not([src]):not([type='application/json'])"),
 ].map((one) => one.outerHTML.slice(0, 160))
 """
 
