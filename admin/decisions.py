@@ -12,11 +12,11 @@ from sqlalchemy import Select, Text, Uuid, cast, false, func, literal, or_, sele
 from sqlmodel import Session, col
 
 # Each of these registers the rules that it holds: what is known here can be replayed.
-import evaluator.compare  # noqa: F401
-import evaluator.drift  # noqa: F401
+import evaluator.compare
+import evaluator.drift
 import evaluator.report  # noqa: F401
-import router.experiment  # noqa: F401
-import router.guard  # noqa: F401
+import router.experiment
+import router.guard
 import router.specialist.rule  # noqa: F401
 import trainer.plan  # noqa: F401
 from admin.formats import leaves, plain
