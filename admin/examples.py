@@ -46,6 +46,8 @@ routes = APIRouter(prefix="/datasets")
 PAGE: Final = 20
 LOOKED_AT: Final = 2_000
 """Rows that a filter looks at for one page."""
+READ_AT: Final = 500
+"""Rows that a search in their texts looks at, which is dearer."""
 DRAWN: Final = 400
 """Rows that a draw with a filter is made of."""
 FEEDBACK_SHOWN: Final = 50
@@ -340,9 +342,9 @@ def _found(
     """Return the rows of a piece, where to go on, and how many were looked at for a filter."""
     if browse.show == "dropped":
         return _dropped(session, dataset, browse, after)
-    n = LOOKED_AT if browse.is_narrowed else PAGE
+    n = _n_at_once(browse)
     if browse.chance is not None:
-        n = DRAWN if browse.is_narrowed else PAGE
+        n = min(n, DRAWN)
         some = drawn(session, dataset.id, n, browse.chance, browse.split)
         fitting = _fitting(session, dataset, browse, some)
         return fitting[:PAGE], "", len(some) if browse.is_narrowed else None
@@ -357,12 +359,18 @@ def _found(
     return fitting[:PAGE], str(older or ""), len(some) if browse.is_narrowed else None
 
 
+def _n_at_once(browse: Browse) -> int:
+    if not browse.is_narrowed:
+        return PAGE
+    return READ_AT if browse.text else LOOKED_AT
+
+
 def _dropped(
     session: Session, dataset: Dataset, browse: Browse, after: str
 ) -> tuple[list[Member], str, int | None]:
     """Return examples of the role that fell out up to when the version was made, newest first."""
     table: Any = PreferencePair if dataset.kind == PREFERENCE else Example
-    n = LOOKED_AT if browse.is_narrowed else PAGE
+    n = _n_at_once(browse)
     query = select(table.id, table.split).where(
         table.role == dataset.role,
         table.variant == dataset.variant,

@@ -206,13 +206,20 @@ class Listing(Generic[T]):
             read: as of `page`.
             find: finds the rows after a cursor; None: `rows` does.
         """
+        batches = self._batches(find or self._finder(query, asked), asked.before, read)
+        first = next(batches)
+        return self._attachment(chain([first], batches), asked)
+
+    def attach(self, rows: Sequence[T], asked: Asked) -> StreamingResponse:
+        """Answer with rows that are all there already, as `export` does."""
+        return self._attachment(iter([rows]), asked)
+
+    def _attachment(self, batches: Iterator[Sequence[T]], asked: Asked) -> StreamingResponse:
         columns = [column for column in self.columns if column.value is not None]
         write = _csv if asked.format == "csv" else _jsonl
         kind = "text/csv" if asked.format == "csv" else "application/x-ndjson"
-        batches = self._batches(find or self._finder(query, asked), asked.before, read)
-        first = next(batches)
         return StreamingResponse(
-            write(columns, chain([first], batches)),
+            write(columns, batches),
             media_type=f"{kind}; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="{self.name}.{asked.format}"'},
         )

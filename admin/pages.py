@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from admin import (
+    agreement,
     audit,
     capture,
     datasets,
@@ -66,6 +67,7 @@ NOUNS = (
     interactions,
     capture,
     review,
+    agreement,
     datasets,
     examples,
     versions,

@@ -473,6 +473,7 @@ class ReviewLabel(SQLModel, table=True):
         Index("ix_review_label_item_id", "item_id"),
         Index("ix_review_label_interaction_id", "interaction_id"),
         Index("ix_review_label_reviewer", "reviewer", "created_at"),
+        Index("ix_review_label_created_at", "created_at"),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)

@@ -125,13 +125,17 @@ def _distance(level: str, totals: Mapping[Any, float]) -> Distance:
 
 
 def agreement(
-    session: Session, role: str | None = None, since: datetime | None = None
+    session: Session,
+    role: str | None = None,
+    since: datetime | None = None,
+    at_most: int = ITEMS_AT_MOST,
 ) -> Agreement:
     """Return how far reviewers agree on the items that two or more of them have labelled.
 
     Only items that wait for nobody any more: who is still to label one must not see the others'.
+    Of the newest `at_most` labels of such items.
     """
-    return summarise(_double_labels(session, role, since))
+    return summarise(_double_labels(session, role, since, at_most))
 
 
 def summarise(labels: Iterable[tuple[ReviewLabel, str]]) -> Agreement:
@@ -161,7 +165,7 @@ def summarise(labels: Iterable[tuple[ReviewLabel, str]]) -> Agreement:
 
 
 def _double_labels(
-    session: Session, role: str | None, since: datetime | None
+    session: Session, role: str | None, since: datetime | None, at_most: int
 ) -> list[tuple[ReviewLabel, str]]:
     query = (
         select(ReviewLabel, col(ReviewItem.kind))
@@ -169,7 +173,7 @@ def _double_labels(
         .where(col(ReviewLabel.undone_at).is_(None), col(ReviewLabel.action) != "skip")
         .where(col(ReviewItem.n_wanted) > 1, col(ReviewItem.status) == "done")
         .order_by(col(ReviewLabel.created_at).desc())
-        .limit(ITEMS_AT_MOST)
+        .limit(at_most)
     )
     if role is not None:
         query = query.where(col(ReviewItem.role) == role)

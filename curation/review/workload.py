@@ -1,5 +1,6 @@
 """Who reviews how much and how fast, what waits, and what the drawn sample says of a dataset."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -81,16 +82,41 @@ class Verified:
         return {**asdict(self), "share": self.share, "interval": self.interval}
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What people lately said of drawn rows that stand in a dataset."""
+
+    n: int
+    n_good: int
+    """Accepted as they were by all who looked."""
+
+    @property
+    def share(self) -> float | None:
+        """Share of them that is good, 0-1; None: nobody judged any."""
+        return self.n_good / self.n if self.n else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of `share` for the whole dataset, by Wilson's score (1927)."""
+        return wilson(self.n_good / self.n, self.n) if self.n else None
+
+
 def waiting(session: Session, role: str | None = None) -> list[Waiting]:
     """Return what waits and what is done, by role, kind and reason."""
     return [Waiting(**row) for row in session.execute(_WAITING, {"role": role}).mappings()]
 
 
 def reviewers(
-    session: Session, role: str | None = None, since: datetime | None = None
+    session: Session,
+    role: str | None = None,
+    since: datetime | None = None,
+    at_most: int | None = None,
 ) -> list[Reviewer]:
-    """Return what each reviewer did, the busiest first; leases and assignments are those of now."""
-    asked = {"role": role, "since": since, "longest": LONGEST_S}
+    """Return what each reviewer did, the busiest first; leases and assignments are those of now.
+
+    Of the newest `at_most` labels; None: of all, which takes as long as there are many.
+    """
+    asked = {"role": role, "since": since, "longest": LONGEST_S, "at_most": at_most}
     said = session.execute(_SAID, asked).mappings().all()
     held = {row.reviewer: row for row in session.execute(_HELD, {"role": role})}
     names = [row["reviewer"] for row in said]
@@ -103,6 +129,16 @@ def verified(session: Session, dataset: Dataset) -> Verified:
     """Return what people found in the drawn sample of a dataset."""
     found = session.execute(_VERIFIED, {"dataset": dataset.id}).one()
     return Verified(dataset.id, *found)
+
+
+def judged_lately(session: Session, dataset: Dataset, at_most: int = 5000) -> Judged:
+    """Return what the newest labels say of the drawn rows of a dataset.
+
+    As `verified`, at a cost that does not grow with the dataset: of the newest `at_most` verdicts
+    on drawn rows of its role, those on rows that stand in it.
+    """
+    asked = {"dataset": dataset.id, "role": dataset.role, "at_most": at_most}
+    return Judged(*session.execute(_JUDGED_LATELY, asked).one())
 
 
 def _reviewer(said: Any, held: Any) -> Reviewer:
@@ -126,7 +162,7 @@ def _newcomer(held: Any) -> Reviewer:
 
 
 def _counts(words: Sequence[str]) -> dict[str, int]:
-    return {word: words.count(word) for word in sorted(set(words))}
+    return dict(sorted(Counter(words).items()))
 
 
 _OF_ROLE = "(CAST(:role AS text) IS NULL OR item.role = :role)"
@@ -167,6 +203,7 @@ _SAID = text(
             undone_at IS NULL AND action <> 'skip' AND seconds <= :longest AS is_timed
         FROM review_label AS label JOIN review_item AS item ON item.id = label.item_id
         WHERE {_OF_ROLE} AND (CAST(:since AS timestamptz) IS NULL OR label.created_at >= :since)
+        ORDER BY label.created_at DESC LIMIT CAST(:at_most AS bigint)
     ) AS said
     GROUP BY reviewer ORDER BY n_labels DESC, reviewer
     """
@@ -199,5 +236,27 @@ _VERIFIED = text(
         LEFT JOIN review_item AS item ON item.kind = 'example'
           AND item.subject_id = own.row_id AND item.reason = 'random'
     ) AS drawn
+    """
+)
+
+_JUDGED_LATELY = text(
+    """
+    SELECT count(*), count(*) FILTER (WHERE is_good)
+    FROM (
+        SELECT said.subject_id, bool_and(said.action = 'accept') AS is_good
+        FROM (
+            SELECT item.subject_id, label.action FROM review_label AS label
+            JOIN review_item AS item ON item.id = label.item_id
+            WHERE item.role = :role AND item.kind = 'example' AND item.reason = 'random'
+              AND label.undone_at IS NULL AND label.action IN ('accept', 'reject', 'edit')
+            ORDER BY label.created_at DESC LIMIT :at_most
+        ) AS said
+        WHERE EXISTS (
+            SELECT 1 FROM shard_row JOIN dataset_shard ON shard_row.shard = dataset_shard.shard
+            WHERE shard_row.row_id = said.subject_id AND dataset_shard.dataset_id = :dataset
+              AND dataset_shard.origin = 'log'
+        )
+        GROUP BY said.subject_id
+    ) AS judged
     """
 )

@@ -110,12 +110,14 @@ def upgrade() -> None:
     op.create_index('ix_sample_evaluation_id', 'sample', ['evaluation_id', 'id'], unique=False)
     op.create_index('ix_sample_outcome', 'sample', ['evaluation_id', 'suite_task_id', 'number', 'passed', 'status'], unique=False)
     op.create_index(op.f('ix_decision_subject_id'), 'decision', ['subject_id'], unique=False)
+    op.create_index('ix_review_label_created_at', 'review_label', ['created_at'], unique=False)
     op.create_index('ix_example_dropped', 'example', ['role', 'variant', 'drop_reason', 'id'], unique=False, postgresql_where=sa.text("status = 'dropped'"))
     op.create_index('ix_budget_window_starts_at', 'budget_window', ['starts_at'], unique=False)
 
 
 def downgrade() -> None:
     op.drop_index('ix_budget_window_starts_at', table_name='budget_window')
+    op.drop_index('ix_review_label_created_at', table_name='review_label')
     op.drop_index('ix_example_dropped', table_name='example', postgresql_where=sa.text("status = 'dropped'"))
     op.drop_index(op.f('ix_decision_subject_id'), table_name='decision')
     op.drop_index('ix_sample_outcome', table_name='sample')

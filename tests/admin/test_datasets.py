@@ -158,7 +158,7 @@ def test_examples_are_paged_filtered_and_say_how_far_they_looked(session: Sessio
 
 
 def test_a_filter_stops_and_goes_on(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examples, "LOOKED_AT", 10)
+    monkeypatch.setattr(examples, "READ_AT", 10)
     first = add_example(session, "the oldest", "needle")
     for n in range(25):
         add_example(session, f"ask {n}", "hay")
