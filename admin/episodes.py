@@ -12,7 +12,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Text, cast, func, select
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from sqlmodel import Session, col
 
 from admin.formats import duration
@@ -225,7 +225,7 @@ def _calls(session: Session, identifier: UUID, after: UUID | None) -> Sequence[A
     request, response = col(InteractionPayload.request), col(InteractionPayload.response)
     message = response["choices"][0]["message"]
     tools = func.jsonb_path_query_array(
-        cast(message["tool_calls"], JSONB), "$[*].function.name", type_=JSONB
+        cast(message["tool_calls"], JSONB), cast("$[*].function.name", JSONPATH), type_=JSONB
     )
     key = col(Interaction.id)
     newest = (

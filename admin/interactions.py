@@ -43,7 +43,6 @@ LISTING: Listing[Row] = Listing(
         Column("role", "Role", lambda row: row.call.role, col(Interaction.role), first="up"),
         Column("texts", "Asked and answered"),
         Column("model", "Model", lambda row: row.model),
-        Column("status", "Call", lambda row: row.call.status),
         Column("outcome", "Outcome", lambda row: row.outcome),
         Column(
             "latency_ms",
@@ -74,6 +73,7 @@ LISTING: Listing[Row] = Listing(
             numeric=True,
         ),
         Column("id", "", lambda row: str(row.call.id)),
+        Column("status", "", lambda row: row.call.status),
         Column("task_type", "", lambda row: row.call.task_type),
         Column("project", "", lambda row: row.call.project),
         Column("episode_id", "", lambda row: row.call.episode_id and str(row.call.episode_id)),

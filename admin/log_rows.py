@@ -14,7 +14,7 @@ from collector.tables import Feedback, Interaction, InteractionPayload
 from trainer.tables import ModelVersion
 
 PREVIEW_CHARACTERS: Final = 220
-_BEFORE_HIT, _AROUND_HIT = 90, 260
+_BEFORE_HIT, _AROUND_HIT = 40, 260
 _ESCAPE: Final = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
 
 

@@ -73,7 +73,7 @@ def record_of(call: Interaction, about: About, said: str, text: str, name: str) 
         "interaction_id": str(call.id) if about == "call" else None,
         "episode_id": str(call.episode_id) if call.episode_id else None,
         "name": name.strip() or None,
-        "text": text.replace("\r\n", "\n").strip("\n") or None,
+        "text": text.replace("\r\n", "\n").strip("\n") if text.strip() else None,
     }
     if value:
         try:
