@@ -11,7 +11,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
-from sqlalchemy import Select, and_, exists, func, literal, select
+from sqlalchemy import Select, and_, cast, exists, func, literal, select
+from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col
 
@@ -410,9 +411,9 @@ def _texts_of(session: Session, found: Sequence[ReviewItem]) -> dict[UUID, tuple
     examples += [one.other_id for one in found if one.kind == LIKENESS and one.other_id]
     pairs = [one.subject_id for one in found if one.kind == PAIR]
     samples = [one.id for one in found if one.kind == SAMPLE]
-    asked, answered = col(Example.prompt)[-1]["content"], func.left(col(Example.answer), 300)
-    of_pair = col(PreferencePair.prompt)[-1]["content"]
-    of_sample = col(ReviewItem.detail)["sample"]["prompt"][-1]["content"]
+    asked, answered = _first_asked(col(Example.prompt)), func.left(col(Example.answer), 300)
+    of_pair = _first_asked(col(PreferencePair.prompt))
+    of_sample = _first_asked(col(ReviewItem.detail)["sample"]["prompt"])
     # Of two answers neither is shown: the list would tell which is the better one, or whose it is.
     queries = (
         (examples, select(col(Example.id), asked, answered), col(Example.id)),
@@ -425,6 +426,13 @@ def _texts_of(session: Session, found: Sequence[ReviewItem]) -> dict[UUID, tuple
             for identifier, *said in session.execute(query.where(key.in_(ids))):
                 texts[identifier] = (shorten(text_of(said[0])), shorten(said[1]))
     return {one.id: texts[_key_of(one)] for one in found if _key_of(one) in texts}
+
+
+def _first_asked(prompt: Any) -> Any:
+    """Return what the first user message of a prompt says, in SQL: the whole may be long."""
+    return func.jsonb_path_query_first(
+        prompt, cast('$[*] ? (@.role == "user").content', JSONPATH), type_=JSONB
+    )
 
 
 def _key_of(item: ReviewItem) -> UUID:

@@ -228,7 +228,7 @@
     if (busy || event.repeat) return;
     if (button.matches("summary")) {
       const panel = button.parentElement;
-      if (panel.classList.contains("drawer") && panel.id !== "difference") open(panel, !panel.open);
+      if (panel.classList.contains("drawer") && panel.id !== "difference") open(panel, !panel.open || !panel.contains(document.activeElement));
       else panel.open = !panel.open;
     } else if (button.id !== "before" && button.type === "submit" && performance.now() - shownAt < SETTLE_MS) {
       return;

@@ -154,7 +154,7 @@ def test_each_verdict_is_kept_and_answered_with_the_next_card(
         *("ines", action),
         *(value, reason),
     )
-    entry = session.scalars(select(AuditEntry).where(AuditEntry.actor == "ines")).one()
+    entry = session.scalars(select(AuditEntry).where(col(AuditEntry.actor) == "ines")).one()
     assert (entry.action, entry.subject_id) == (f"review.{action}", str(one.id))
 
 
@@ -375,7 +375,7 @@ def test_the_difference_of_an_edit_is_shown_and_kept_nowhere(
     answer = ines.ask(f"/review/items/{one.id}/diff", {"answer": "return a - b"})
     assert "return a <del>+</del> b" in answer.text
     assert session.scalars(select(ReviewDraft)).all() == []
-    assert session.scalars(select(AuditEntry).where(AuditEntry.actor == "ines")).all() == []
+    assert session.scalars(select(AuditEntry).where(col(AuditEntry.actor) == "ines")).all() == []
 
 
 def test_hostile_text_stays_text_everywhere(session: Session, ines: Browser) -> None:
