@@ -119,7 +119,7 @@ class Row:
         shown = [name for name in SHOWN_FIRST if name in progress]
         others = progress.keys() - {*shown, "done", "total", "unit"}
         shown += sorted(name for name in others if isinstance(progress[name], (int, float, str)))
-        if not self.open:
+        if self.run.status != RUNNING:
             shown = [name for name in shown if name != "eta_s"]
         return [(LABELS.get(n, n.replace("_", " ")), _said(n, progress[n])) for n in shown]
 

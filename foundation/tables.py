@@ -30,6 +30,7 @@ class Run(SQLModel, table=True):
             "heartbeat_at",
             postgresql_where=text("status IN ('queued', 'running')"),
         ),
+        Index("ix_run_status", "status", "id"),
     )
 
     id: UUID = Field(default_factory=new_id, primary_key=True)

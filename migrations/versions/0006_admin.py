@@ -13,6 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.create_index('ix_run_status', 'run', ['status', 'id'], unique=False)
     op.create_table('admin_sign_in_attempt',
     sa.Column('subject', sa.String(), nullable=False),
     sa.Column('starts_at', sa.DateTime(timezone=True), nullable=False),
@@ -116,6 +117,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index('ix_run_status', table_name='run')
     op.drop_index('ix_budget_window_starts_at', table_name='budget_window')
     op.drop_index('ix_review_label_created_at', table_name='review_label')
     op.drop_index('ix_example_dropped', table_name='example', postgresql_where=sa.text("status = 'dropped'"))
