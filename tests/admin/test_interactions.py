@@ -424,7 +424,6 @@ def test_a_call_shows_its_tools_results_and_reasoning(
         first: {"role": "assistant", "tool_calls": made, "reasoning_content": "I think so."},
         second: {"role": "assistant", "content": "done"},
     }
-    other = {"content": "or"}
     for identifier, prompt in ((first, asked), (second, told)):
         session.add(Interaction(id=identifier, role="coder", episode_id=episode))
         session.add(
