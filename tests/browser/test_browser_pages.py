@@ -71,7 +71,7 @@ _TO_THE_TOP = """
 _UNSEEN_FOCUS = """
 () => {
   const at = document.activeElement;
-  if (!at || at === document.body || at.id === "main") return "";
+  if (!at || at === document.body || at.tabIndex < 0) return "";
   if (at.closest("svg")) return at.matches(":focus-visible") ? "" : at.outerHTML.slice(0, 120);
   const style = getComputedStyle(at);
   const seen = (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1)
