@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import StringConstraints
 from sqlalchemy import Float, cast, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlmodel import Session, col
 
 from admin.access.people import OPERATOR
@@ -512,7 +513,7 @@ def order_page(session: Session, order: Order) -> OrderPage:
     """Return the form for an evaluation, filled in as asked for."""
     suites = session.scalars(
         select(Suite)
-        .distinct(col(Suite.name))
+        .ext(distinct_on(col(Suite.name)))
         .order_by(col(Suite.name), col(Suite.version).desc())
         .limit(SUBJECTS)
     ).all()
