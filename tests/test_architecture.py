@@ -160,4 +160,5 @@ def test_every_library_that_is_imported_is_declared() -> None:
 _IMPORTED_AS = {
     **{"pyyaml": "yaml", "protobuf": "google", "opentelemetry-proto": "opentelemetry"},
     "scikit-learn": "sklearn",
+    "argon2-cffi": "argon2",
 }

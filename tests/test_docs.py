@@ -142,14 +142,15 @@ def test_commands_in_examples_exist(path: Path) -> None:
 # Endpoints
 
 
-def endpoints(routes: Any) -> set[tuple[str, str]]:
+def endpoints(routes: Any, prefix: str = "") -> set[tuple[str, str]]:
     """Method and path of every route; FastAPI keeps included routers nested."""
     found: set[tuple[str, str]] = set()
     for route in routes:
         if hasattr(route, "original_router"):
-            found |= endpoints(route.original_router.routes)
+            inner = prefix + route.include_context.prefix
+            found |= endpoints(route.original_router.routes, inner)
         elif isinstance(route, APIRoute):
-            found |= {(method, route.path_format) for method in route.methods}
+            found |= {(method, f"{prefix}{route.path_format}") for method in route.methods}
     return found
 
 
