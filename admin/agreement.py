@@ -27,11 +27,11 @@ from foundation.tables import now
 
 routes = APIRouter(prefix="/review")
 
-LABELS: Final = 2_000
+LABELS: Final = 1_000
 """Newest labels of doubly labelled items that agreement is measured on."""
-WORK: Final = 20_000
+WORK: Final = 10_000
 """Newest labels that the workload is counted of."""
-SHOWN: Final = 50
+SHOWN: Final = 20
 """Disagreements on the page; an export has all that were found."""
 ENOUGH: Final = 30
 """Items below which agreement is a rough guess."""

@@ -131,7 +131,7 @@ def verified(session: Session, dataset: Dataset) -> Verified:
     return Verified(dataset.id, *found)
 
 
-def judged_lately(session: Session, dataset: Dataset, at_most: int = 5000) -> Judged:
+def judged_lately(session: Session, dataset: Dataset, at_most: int = 2000) -> Judged:
     """Return what the newest labels say of the drawn rows of a dataset.
 
     As `verified`, at a cost that does not grow with the dataset: of the newest `at_most` verdicts
@@ -201,8 +201,10 @@ _SAID = text(
     FROM (
         SELECT label.*, undone_at IS NULL AND action <> 'skip' AS counts,
             undone_at IS NULL AND action <> 'skip' AND seconds <= :longest AS is_timed
-        FROM review_label AS label JOIN review_item AS item ON item.id = label.item_id
-        WHERE {_OF_ROLE} AND (CAST(:since AS timestamptz) IS NULL OR label.created_at >= :since)
+        FROM review_label AS label
+        WHERE (CAST(:role AS text) IS NULL OR EXISTS (
+            SELECT 1 FROM review_item AS item WHERE item.id = label.item_id AND item.role = :role
+        )) AND (CAST(:since AS timestamptz) IS NULL OR label.created_at >= :since)
         ORDER BY label.created_at DESC LIMIT CAST(:at_most AS bigint)
     ) AS said
     GROUP BY reviewer ORDER BY n_labels DESC, reviewer
@@ -251,12 +253,13 @@ _JUDGED_LATELY = text(
               AND label.undone_at IS NULL AND label.action IN ('accept', 'reject', 'edit')
             ORDER BY label.created_at DESC LIMIT :at_most
         ) AS said
-        WHERE EXISTS (
-            SELECT 1 FROM shard_row JOIN dataset_shard ON shard_row.shard = dataset_shard.shard
-            WHERE shard_row.row_id = said.subject_id AND dataset_shard.dataset_id = :dataset
-              AND dataset_shard.origin = 'log'
-        )
         GROUP BY said.subject_id
     ) AS judged
+    CROSS JOIN LATERAL (  -- row by row: a join would read the whole dataset
+        SELECT 1 FROM shard_row JOIN dataset_shard ON shard_row.shard = dataset_shard.shard
+        WHERE shard_row.row_id = judged.subject_id AND dataset_shard.dataset_id = :dataset
+          AND dataset_shard.origin = 'log'
+        LIMIT 1
+    ) AS stands
     """
 )
