@@ -196,10 +196,11 @@ def episode(
 ) -> None:
     """Draw one episode: plan, research now and then, code, tests, review, a revision if needed."""
     draw, step = log.draw, timedelta(seconds=11)
+    name = log.id_at(moment)
     about = {
-        "episode_id": log.id_at(moment),
+        "episode_id": name,
         "gen_ai_conversation_id": f"atlas-{1000 + number}",
-        "unit_id": f"atlas-{1000 + number}",
+        "unit_id": str(name),
     }
     own = {
         "model": serving.name,

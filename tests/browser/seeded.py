@@ -92,7 +92,6 @@ class Seeded:
 
     ids: dict[str, Any] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
 
 
 def seed() -> Seeded:
@@ -130,10 +129,9 @@ def people(session: Session, made: Seeded) -> None:
     """Make a user of each role, signed in, and one who may not any more."""
     for name, role in PEOPLE.items():
         user = users.create(session, name, role, actor="flywheel")
-        made.tokens[role] = sessions.open_session(
+        made.tokens[name] = made.tokens[role] = sessions.open_session(
             session, user, "code", "127.0.0.1", "Mozilla/5.0 (X11; Linux x86_64) Chromium/140"
         )
-        made.names[role] = name
         made.ids[f"user/{name}"] = user.id
     gone = users.create(session, "mallory", "viewer", actor="ada")
     gone.disabled_at = now()
@@ -1007,7 +1005,7 @@ def name_more(session: Session, made: Seeded) -> None:
     made.ids["erasure"] = session.exec(select(Erasure.id)).first()
     made.ids["audit"] = session.exec(select(AuditEntry.id).order_by(col(AuditEntry.id))).first()
     made.ids["unit"] = session.exec(
-        select(Assignment.unit)
+        select(Assignment.id)
         .where(Assignment.experiment_id == made.ids["experiment"])
         .order_by(col(Assignment.sequence).desc())
     ).first()
@@ -1020,7 +1018,7 @@ def main() -> None:
     upgrade()
     made = seed()
     ids = {name: str(identifier) for name, identifier in made.ids.items()}
-    print(json.dumps({"ids": ids, "tokens": made.tokens, "names": made.names}))  # noqa: T201
+    print(json.dumps({"ids": ids, "tokens": made.tokens}))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -30,9 +30,7 @@ class Wheel:
     database_url: str
     ids: dict[str, str]
     tokens: dict[str, str]
-    """Session cookies by role."""
-    names: dict[str, str]
-    """Of the people who hold them."""
+    """Session cookies by name and by role."""
 
     def sql(self, query: str, *given: Any) -> list[tuple[Any, ...]]:
         """Ask the database of the service, beside everything that the pages say."""
