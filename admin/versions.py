@@ -270,9 +270,9 @@ def figures_of(old: Dataset, new: Dataset) -> list[Figure]:
     """Return the figures of both cards beside each other; what neither has is left out."""
     rows = [_figure(f"rows, {n}", getattr(old, f"n_{n}"), getattr(new, f"n_{n}"), number)
             for n in ("train", "validation", "test")]  # fmt: skip
-    for name in ("candidates", "kept", "groups"):
+    for name in ("candidates", "kept", "groups", "mean_score"):
         rows.append(_figure(words(name), old.card.get(name), new.card.get(name), number))
-    for name in ("mean_score", "verified_share", "corrected_share", "contradicted_share"):
+    for name in ("verified_share", "corrected_share", "contradicted_share"):
         rows.append(_figure(words(name), old.card.get(name), new.card.get(name), percent))
     before, after = _quality(old.card), _quality(new.card)
     for name in [*after, *(name for name in before if name not in after)]:

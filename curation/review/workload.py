@@ -188,7 +188,7 @@ _WAITING = text(
 )
 
 _SAID = text(
-    f"""
+    """
     SELECT reviewer,
         count(*) FILTER (WHERE counts) AS n_labels,
         count(*) FILTER (WHERE undone_at IS NULL AND action = 'skip') AS n_skipped,
