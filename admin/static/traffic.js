@@ -10,8 +10,6 @@
     if (live === event.target && busy(live)) event.preventDefault();
   });
 
-  document.addEventListener("htmx:before:morph:attr", (event) => {
-    const { attrName } = event.detail;
-    if (attrName === "open" && event.target.matches?.("details")) event.preventDefault();
-  });
+  // A page that is morphed keeps each <details> as it is: whoever looks has opened or closed it.
+  htmx.config.morphIgnore = [...(htmx.config.morphIgnore ?? []), "open"];
 })();
