@@ -16,12 +16,13 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 EVERY_S: Final = 1.0
-LONGEST_S: Final = 60.0
-BEAT_EVERY_S: Final = 10.0
+LONGEST_S: Final = 9.0
+"""Less than a service that is stopped gives its requests: a page never holds a stop up."""
+BEAT_EVERY_S: Final = 5.0
 """Without news: a line that keeps proxies from closing a silent connection."""
 MOST_STREAMS: Final = 32
 """At once in one process; who comes then is told to come later."""
-COME_AGAIN_MS: Final = 2_000
+COME_AGAIN_MS: Final = 500
 
 _open: set[int] = set()
 

@@ -355,7 +355,7 @@ _LIGHT: Final = (defer(TrainingRun.history), defer(TrainingRun.manifest))  # typ
 
 
 def _matching(filters: Filters) -> Select[Any]:
-    query: Select[Any] = (
+    query: Any = (
         select(TrainingRun, Run, Dataset)
         .select_from(TrainingRun)
         .join(Run, col(Run.id) == col(TrainingRun.run_id))

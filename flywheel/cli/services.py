@@ -17,6 +17,9 @@ Port = Annotated[
     int | None, typer.Option(min=0, max=65535, help="TCP port; default from the settings.")
 ]
 
+STOP_AFTER_S = 10
+"""Seconds that requests under way are given when the service is stopped."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
@@ -70,7 +73,10 @@ def serve(
     if not as_json:
         _print_link(link, "Nobody can sign in yet. The first one can by this link, in 15 minutes:")
     told = {"sign in": link} if link else {}
-    _run_server("serve", "flywheel.app:create_process_app", port, as_json, workers, told)
+    # A page that follows a run would else hold a stop up for as long as its stream lasts.
+    stopping = {"timeout_graceful_shutdown": STOP_AFTER_S}
+    app = "flywheel.app:create_process_app"
+    _run_server("serve", app, port, as_json, workers, told, **stopping)
 
 
 def gateway(port: Port = None, workers: Workers = 1, as_json: AsJson = False) -> None:
