@@ -169,7 +169,11 @@
   // ---- keys
 
   const keysAreOn = () => stored("review-keys") !== "off";
-  const isShown = (node) => !node.disabled && node.getClientRects().length > 0;
+  const isFolded = (node) => { // what is in a closed drawer may still have a box
+    const drawer = node.closest("details:not([open])");
+    return drawer && drawer.querySelector(":scope > summary") !== node;
+  };
+  const isShown = (node) => !node.disabled && !isFolded(node) && node.getClientRects().length > 0;
 
   function into(panel) {
     const goal = panel.id === "edit" ? $("answer") : panel.id === "relabel" ? $("task_type") : panel.querySelector(".sheet-up");
