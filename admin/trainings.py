@@ -369,7 +369,8 @@ def _matching(filters: Filters) -> Select[Any]:
     ):
         if value:
             query = query.where(col(column) == value)
-    return query
+    matching: Select[Any] = query
+    return matching
 
 
 def _row(session: Session, identifier: UUID) -> Row:
