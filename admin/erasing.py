@@ -19,8 +19,7 @@ from admin.writing import ByAdmin, Reason, needs, see
 from collector.erase import EPISODE, INTERACTION, Subject, interactions_of, n_neighbours
 from collector.tables import Feedback, Interaction
 from curation import erase as erasing
-from curation.publish.withdraw import versions_with
-from curation.tables import Dataset, Erasure, Example, PreferencePair
+from curation.tables import Dataset, DatasetExample, Erasure, Example, PreferencePair
 from foundation.database import session_scope
 from foundation.errors import BadInput, Conflict, NotFound
 from trainer.lineage import learned_from
@@ -158,7 +157,10 @@ def erase_page(session: Session, identifier: UUID, scope: Scope) -> ErasePage:
     about: ColumnElement[bool] = col(Feedback.interaction_id).in_(ids)
     if scope == EPISODE:
         about = about | (col(Feedback.episode_id) == call.episode_id)
-    versions = versions_with(session, [*examples, *pairs])
+    held_by = select(col(DatasetExample.dataset_id)).where(
+        col(DatasetExample.example_id).in_([*examples, *pairs])
+    )
+    versions = sorted(session.scalars(held_by.distinct()).all())
     return ErasePage(
         call,
         scope,

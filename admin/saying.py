@@ -1,15 +1,14 @@
 """Feedback in place: a reviewer's word on a call or its episode, by the collector's door."""
 
 from typing import Annotated, Any, Final, Literal
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from fastapi import APIRouter, Form, Request, Response
 
 from admin.calls import get_call
 from admin.rendering import link_to
 from admin.writing import ByReviewer, see
-from collector.delivery import FEEDBACK, Delivery, line_of
-from collector.feedback import with_ids
+from collector.feedback import of_statements
 from collector.ingest import DUPLICATE, REJECTED, store
 from collector.tables import Feedback, Interaction
 from foundation.errors import BadInput
@@ -38,8 +37,9 @@ def say(
     with by.changing("feedback.add", "interactions", id) as change:
         call = get_call(change.session, id)
         record = record_of(call, about, said, text, name) | {"actor": by.name}
-        key = "\x1f".join((str(statement), about, said, name, text))
-        delivery = Delivery(SOURCE, with_ids([line_of(FEEDBACK, record)], key))
+        key = "\x1f".join((str(id), about, said, name, text))
+        record["id"] = str(uuid5(statement, key))
+        delivery = of_statements([record], SOURCE)
         (result,) = store(change.session, delivery, keep_refused=False)
         if result.status == REJECTED:
             raise BadInput("feedback", record["kind"], "a statement", result.reason or "")

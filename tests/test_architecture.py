@@ -31,9 +31,9 @@ MEETING_POINTS = {
     },
     "curation": {
         *("tables", "build", "export", "recipe", "decontaminate", "review", "erase"),
-        *("eval_sets", "language"),
+        *("eval_sets", "language", "reasons"),
     },
-    "trainer": {"tables", "registry", "recipe", "plan"},
+    "trainer": {"tables", "registry", "recipe", "plan", "lineage"},
     "serving": {"backends", "deploy"},
     "evaluator": {
         *("tables", "run", "compare", "evidence", "report", "majority", "sandbox"),
