@@ -31,7 +31,7 @@ MEETING_POINTS = {
     },
     "curation": {
         *("tables", "build", "export", "recipe", "decontaminate", "review", "erase"),
-        *("eval_sets", "language", "reasons"),
+        *("eval_sets", "language", "members", "publish", "reasons", "tasks"),
     },
     "trainer": {"tables", "registry", "recipe", "plan", "lineage"},
     "serving": {"backends", "deploy"},
