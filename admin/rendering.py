@@ -63,10 +63,15 @@ def reading_session(request: Request) -> Iterator[Session]:
     """
     with session_scope() as session:
         session.execute(text("SET TRANSACTION READ ONLY"))
-        session.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
+        session.execute(_LIMITS, {"timeout": str(STATEMENT_TIMEOUT_MS)})
         request.state.stopped = banner.stopped_roles(session)
         yield session
 
+
+# Compiling a page's query takes PostgreSQL longer (half a second) than running it.
+_LIMITS = text(
+    "SELECT set_config('statement_timeout', :timeout, true), set_config('jit', 'off', true)"
+)
 
 Reading = Annotated[Session, Depends(reading_session, scope="function")]
 

@@ -48,7 +48,7 @@ from foundation.settings import get_settings
 routes = APIRouter()
 """Part of those of `admin.review`."""
 
-LEFT_AT_MOST: Final = 2_000
+LEFT_AT_MOST: Final = 1_000
 """Items that are counted as left; where more wait, nobody needs their number."""
 BESIDES_AT_MOST: Final = 100
 _DIFF_CHARACTERS: Final = 60_000
