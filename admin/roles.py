@@ -20,9 +20,7 @@ from foundation.errors import BadInput, Conflict
 from foundation.settings import get_settings
 from router import experiment as experiments
 from router import policy, promote
-from router.access import CALLABLE
 from router.guard import GuardThresholds
-from router.keys import AGENT, SERVICE, USER
 from router.tables import Experiment, Promotion, RolePolicy, RoleServing
 from serving import deploy
 from trainer import registry
@@ -34,11 +32,6 @@ PROMOTIONS_SHOWN = 30
 VERSIONS_OFFERED = 100
 CANDIDATES_SHOWN = 12
 VERDICTS_READ = 300
-
-KINDS: Final = (AGENT, USER, SERVICE)
-"""Kinds of keys whose access is a policy's to change."""
-STAGES: Final = tuple(stage for stage in CALLABLE if stage != QUARANTINED)
-"""Stages that a policy may open or close; nothing opens quarantine."""
 
 Seen = Annotated[str, Form()]
 """Id of the version that the page showed as serving; empty: it showed none."""
@@ -137,7 +130,7 @@ class DetailPage:
     limits: Sequence[Limit]
     access: Sequence[Access]
     modes: Sequence[str] = policy.AUTO_PROMOTE
-    kinds: Sequence[str] = KINDS
+    kinds: Sequence[str] = policy.KINDS
 
     @property
     def shown(self) -> Sequence[Candidate]:
@@ -195,14 +188,16 @@ class PolicyForm:
     @property
     def opened(self) -> dict[str, list[str]]:
         """The stages whose access is otherwise than it comes; raises BadInput."""
-        found: dict[str, list[str]] = {stage: [] for stage in STAGES}
+        found: dict[str, list[str]] = {stage: [] for stage in policy.ACCESS}
         for said in self.access or ():
             stage, _, kind = said.partition(":")
             if stage not in found:
                 raise BadInput("access", said[:60], "stage:kind", "Send the form again.")
             found[stage].append(kind)
         return {
-            stage: kinds for stage, kinds in found.items() if set(kinds) != set(CALLABLE[stage])
+            stage: kinds
+            for stage, kinds in found.items()
+            if set(kinds) != set(policy.ACCESS[stage])
         }
 
 
@@ -366,7 +361,8 @@ def access_of(row: RolePolicy) -> list[Access]:
     """Return which kinds of keys may ask for a version of each stage."""
     given = row.settings.get("access") or {}
     return [
-        Access(stage, given.get(stage, CALLABLE[stage]), stage not in given) for stage in STAGES
+        Access(stage, given.get(stage, policy.ACCESS[stage]), stage not in given)
+        for stage in policy.ACCESS
     ]
 
 

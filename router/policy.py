@@ -6,7 +6,7 @@ A role without a row has the defaults: it promotes alone, and keeps 5 % back for
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col, select
@@ -22,6 +22,13 @@ from trainer import registry
 from trainer.tables import QUARANTINED
 
 AUTO_PROMOTE = (OFF, ASSISTED, ON)
+KINDS: Final = (AGENT, USER, SERVICE)
+"""Kinds of keys whose access is a policy's to change."""
+ACCESS: Final = {stage: kinds for stage, kinds in CALLABLE.items() if stage != QUARANTINED}
+"""Kinds of keys that may ask for a version by its name where no policy says otherwise, by stage.
+
+Nothing opens quarantine.
+"""
 MOST_HELD_BACK = 0.5
 
 

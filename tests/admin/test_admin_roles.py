@@ -17,7 +17,6 @@ from admin.tables import AuditEntry
 from foundation.database import get_engine
 from foundation.tables import Decision
 from router import emergency, policy, promote
-from router.access import CALLABLE
 from router.tables import RolePolicy
 from trainer.tables import ModelVersion
 
@@ -100,7 +99,7 @@ def test_the_whole_policy_is_set_with_its_reason_before_and_after(
     assert 'name="error_limit" value="3"' in page
     assert 'name="hold_back" value="10"' in page
     cleared = {"whole": "true", "hold_back": "0", "reason": "as it comes"}
-    opened = [f"{stage}:{kind}" for stage in roles.STAGES for kind in CALLABLE[stage]]
+    opened = [f"{stage}:{kind}" for stage, kinds in policy.ACCESS.items() for kind in kinds]
     assert ask("/roles/coder/policy", **cleared, access=opened).status_code == 303
     row = policy_now(session)
     assert row.baseline_model_version_id is None
