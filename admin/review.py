@@ -115,11 +115,6 @@ class Page:
         """Items that wait, of everybody."""
         return sum(line.n for line in self.lines)
 
-    @property
-    def n_done(self) -> int:
-        """Items that are settled."""
-        return sum(line.waiting.done for line in self.lines)
-
 
 @routes.get("", name="review")
 def show(
@@ -176,7 +171,7 @@ def plan_of(given: Mapping[str, str]) -> ReviewPlan:
 
 def front_page(session: Session, name: str, scope: Scope, added: str = "") -> Page:
     """Return the front page for one reviewer."""
-    found = waiting(session, scope.role or None)
+    found = waiting(session, scope.role or None, settled=False)
     lines = [Line(one, WHY.get(one.reason, one.reason)) for one in found]
     lines = [one for one in lines if not scope.kind or one.waiting.kind == scope.kind]
     reviewer = reviewer_name(name)

@@ -101,9 +101,16 @@ class Judged:
         return wilson(self.n_good / self.n, self.n) if self.n else None
 
 
-def waiting(session: Session, role: str | None = None) -> list[Waiting]:
-    """Return what waits and what is done, by role, kind and reason."""
-    return [Waiting(**row) for row in session.execute(_WAITING, {"role": role}).mappings()]
+def waiting(session: Session, role: str | None = None, *, settled: bool = True) -> list[Waiting]:
+    """Return what waits and what is done, by role, kind and reason.
+
+    Args:
+        session: to read by.
+        role: of the items; None: of every role.
+        settled: whether what is done or withdrawn is counted, too: that grows for ever.
+    """
+    asked = {"role": role, "settled": settled}
+    return [Waiting(**row) for row in session.execute(_WAITING, asked).mappings()]
 
 
 def reviewers(
@@ -181,7 +188,7 @@ _WAITING = text(
             SELECT 1 FROM review_label AS label WHERE label.item_id = item.id
               AND label.undone_at IS NULL AND label.action <> 'skip'
         ) AS is_labelled
-        FROM review_item AS item WHERE {_OF_ROLE}
+        FROM review_item AS item WHERE {_OF_ROLE} AND (:settled OR status = 'open')
     ) AS item
     GROUP BY role, kind, reason ORDER BY role, kind, reason
     """
