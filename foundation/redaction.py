@@ -18,11 +18,14 @@ HIDDEN: Final = "***"
 _SHORTEST: Final = 8
 """Characters of the shortest value that is hidden wherever it stands: `dev` would hide words."""
 
-_PASSWORD = re.compile(r"(\b[\w+.-]+://[^\s:/@]*:)[^\s/]+@")
-_BEARER = re.compile(r"(?i)\b(bearer|basic)(\s+)[\w.~+/=-]{8,}")
+# None begins with a run of any characters: on a long text of hyphens that would take minutes, and
+# would hold up every thread of the process.
+_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/]+@")
+_BEARER = re.compile(r"\b((?i:bearer)\s+|(?i:basic)\s+(?=[\w.~+/-]*[A-Z\d=]))[\w.~+/=-]{8,}")
+"""What follows `basic` in prose is a word of small letters."""
 _NAMED = re.compile(
-    r"(?i)\b([\w-]*(?:api[_-]?key|secret|password|passwd|token))(\"?'?\s*[=:]\s*\"?'?)"
-    r"(?=[^\s\"',;]*[^\s\"',;\d.])[^\s\"',;&]{8,}"
+    r"(?i)(api[_-]?key|secret|password|passwd|token)(\"?'?\s*[=:]\s*\"?'?)"
+    r"(?=[^\s\"',;&]*[^\s\"',;&\d.])[^\s\"',;&]{8,}"
 )
 """`api_key=…`, `"password": "…"`; a number, such as a count of tokens, is none."""
 _SHAPED = re.compile(r"\b(sk-|hf_|gh[pousr]_|xox[abprs]-|AKIA|glpat-)[\w-]{12,}")
@@ -34,7 +37,7 @@ def redact(text: str) -> str:
     for secret in _secrets():
         text = text.replace(secret, HIDDEN)
     text = _PASSWORD.sub(rf"\1{HIDDEN}@", text)
-    text = _BEARER.sub(rf"\1\2{HIDDEN}", text)
+    text = _BEARER.sub(rf"\1{HIDDEN}", text)
     text = _NAMED.sub(rf"\1\2{HIDDEN}", text)
     text = _SHAPED.sub(rf"\1{HIDDEN}", text)
     return text.replace("\x00", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()

@@ -28,6 +28,8 @@ MOST_LINES: Final = 2_000
 """Kept of one run: the newest."""
 MOST_CHARACTERS: Final = 8_000
 """Of one line; a longer one keeps its start."""
+_LONGEST_SECRET: Final = 2_000
+"""Characters that are looked at beyond the cut."""
 
 
 class RunLines:
@@ -45,7 +47,7 @@ class RunLines:
             "run_id": self.run_id,
             "id": new_id(),
             "level": level,
-            "message": redact(_cut(message)),
+            "message": _cut(message),
             "logged_at": now() if at is None else datetime.fromtimestamp(at, tz=UTC),
         }
         with self._lock:
@@ -195,6 +197,8 @@ def listen_to(*names: str) -> None:
 
 
 def _cut(message: str) -> str:
+    """Return the start of a message without its secrets, one across the cut included."""
+    shown = redact(message[: MOST_CHARACTERS + _LONGEST_SECRET])[:MOST_CHARACTERS]
     if len(message) <= MOST_CHARACTERS:
-        return message
-    return f"{message[:MOST_CHARACTERS]}… ({len(message):,} characters)"
+        return shown
+    return f"{shown}… ({len(message):,} characters)"

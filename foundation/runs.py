@@ -21,7 +21,7 @@ from uuid import UUID
 
 from kombu.exceptions import KombuError as BrokerError
 from sqlalchemy import event, or_, text, update
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session as SqlAlchemySession
 from sqlmodel import Session, col, select
 
@@ -55,6 +55,9 @@ class Job:
 _jobs: dict[str, Job] = {}
 UNSENT_FACTOR = 10
 """A queued run is sent again after this many times `lost_after_s`."""
+
+_ERROR_CHARACTERS = 4_000
+"""Kept of what went wrong."""
 
 _UNSENT = "flywheel.unsent_runs"
 
@@ -125,10 +128,9 @@ class RunHandle:
 
     def _beat_until_stopped(self) -> None:
         while not self._stop.wait(get_settings().heartbeat_s):
-            try:
+            # Whatever it was: without this thread the run would be taken for lost, and done twice.
+            with self._forgiving("its heartbeat"):
                 self._beat(None)
-            except OperationalError:
-                log.warning("run %s: no heartbeat, the database does not answer", self.id)
             self.write_lines()
 
     def write_lines(self) -> None:
@@ -272,8 +274,9 @@ def execute(run_id: UUID, *, reraise: bool = False) -> Run | None:
 def _describe(error: Exception) -> str:
     """Return what went wrong, without secrets that a library has put into its words."""
     if isinstance(error, FlywheelError):
-        return redact(str(error))
-    return redact("".join(traceback.format_exception(error)))[-4000:]
+        return redact(str(error)[: 2 * _ERROR_CHARACTERS])[:_ERROR_CHARACTERS]
+    told = "".join(traceback.format_exception(error))  # may hold a whole statement or dataset
+    return redact(told[-2 * _ERROR_CHARACTERS :])[-_ERROR_CHARACTERS:]
 
 
 def _claim(run_id: UUID, worker: str) -> Run | None:
@@ -372,7 +375,7 @@ def cancel(session: Session, run_id: UUID) -> Run:
         NotFound: no such run.
         Conflict: it has already ended.
     """
-    run = get_run(session, run_id)
+    run = _locked(session, run_id)
     if run.status not in (QUEUED, RUNNING):
         raise Conflict(
             "run",
@@ -394,9 +397,7 @@ def retry(session: Session, run_id: UUID) -> Run:
         NotFound: no such run.
         Conflict: it is done, waits, or a worker holds it (a cancelled one's may not have stopped).
     """
-    run = session.get(Run, run_id, with_for_update=True, populate_existing=True)
-    if run is None:
-        run = get_run(session, run_id)  # which says how to find one
+    run = _locked(session, run_id)
     if run.status not in (FAILED, CANCELLED) and not is_silent(run):
         raise Conflict(
             "run",
@@ -420,6 +421,12 @@ def retry(session: Session, run_id: UUID) -> Run:
     if known is not None:
         send_after_commit(session, known, run.id)
     return run
+
+
+def _locked(session: Session, run_id: UUID) -> Run:
+    """Return a run by id as it is now, locked: its worker may be ending it; raises NotFound."""
+    run = session.get(Run, run_id, with_for_update=True, populate_existing=True)
+    return get_run(session, run_id) if run is None else run  # which says how to find one
 
 
 def is_silent(run: Run) -> bool:

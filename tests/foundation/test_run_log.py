@@ -157,6 +157,30 @@ def test_neither_lines_nor_the_error_of_a_run_hold_a_secret(session: Session) ->
     assert "hunter2" not in failed.error + str(lines(session, run))
 
 
+@pytest.mark.parametrize("piece", ["a-", "a.", "token=1&", "://a:", "basic "])
+def test_a_long_text_without_secrets_is_looked_through_once(piece: str) -> None:
+    """Looked through from each of its places, it would take hours, and every thread with it."""
+    text = piece * (200_000 // len(piece))
+    assert redact(text) == text
+
+
+def test_a_secret_across_the_cut_of_a_line_leaves_no_part(session: Session) -> None:
+    filler = "x" * (run_log.MOST_CHARACTERS - len("room.of.the.job:  api_key=sk-abcd"))
+    run = order(session, "test.talk", say=[f"{filler} api_key=sk-abcdefghijklmnop{'y' * 50}"])
+    execute(run.id)
+    (line,) = [text for _, text in lines(session, run) if "xxx" in text]
+    assert "abcd" not in line
+    assert line.endswith("characters)")
+
+
+def test_the_error_of_a_run_is_not_as_long_as_what_a_library_says(session: Session) -> None:
+    run = order(session, "test.talk", say=[], fails="a-" * 500_000)
+    execute(run.id)
+    failed = get_run(session, run.id)
+    assert failed.status == FAILED
+    assert len(failed.error or "") == 4_000
+
+
 def test_the_newest_lines_stay(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_log, "MOST_LINES", 30)
     run = order(session, "test.talk", say=[f"line {n}" for n in range(100)])

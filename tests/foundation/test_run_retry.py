@@ -1,17 +1,22 @@
 """A run that ended badly is queued again: the same row, which its next worker takes up."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session
 
 from foundation import runs
+from foundation.database import get_engine, session_scope
 from foundation.errors import Conflict, NotFound
 from foundation.ids import new_id
 from foundation.queue import declare_queues
 from foundation.runs import RunHandle, cancel, enqueue, execute, get_run, job, retry, sweep
+from foundation.settings import get_settings
 from foundation.tables import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Run, now
 
 broken = [True]
@@ -130,3 +135,55 @@ def test_an_unknown_run_is_named(session: Session) -> None:
     nobody = new_id()
     with pytest.raises(NotFound, match=str(nobody)):
         retry(session, nobody)
+
+
+def test_a_run_that_ends_while_somebody_cancels_it_stays_done(session: Session) -> None:
+    run = stored(session, RUNNING, worker="w", heartbeat_at=now())
+    ending = Session(get_engine())
+    ending.execute(
+        text("UPDATE run SET status = 'done', finished_at = now() WHERE id = :id"), {"id": run.id}
+    )
+
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+
+    def cancel_it() -> str:
+        with session_scope() as other:
+            return cancel(other, run.id).status
+
+    with ThreadPoolExecutor(1) as threads:
+        cancelling = threads.submit(cancel_it)
+        while not session.scalar(waiting):
+            assert not cancelling.done()
+        ending.commit()
+        ending.close()
+        with pytest.raises(Conflict, match="is done"):
+            cancelling.result()
+    assert get_run(session, run.id).status == DONE
+
+
+def test_what_goes_wrong_with_a_heartbeat_does_not_end_it(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run without heartbeats is taken for lost, and done twice."""
+    monkeypatch.setattr(get_settings(), "heartbeat_s", 0.02)
+    run = stored(session, RUNNING, worker="w", heartbeat_at=now())
+    handle = RunHandle(run, "w")
+    beats = threading.Semaphore(0)
+    beat = handle._beat
+
+    def stumble(progress: dict[str, Any] | None) -> None:
+        beats.release()
+        handle._beat = beat_again  # type: ignore[method-assign]
+        raise PoolTimeout("QueuePool limit reached")
+
+    def beat_again(progress: dict[str, Any] | None) -> None:
+        beat(progress)
+        beats.release()
+
+    handle._beat = stumble  # type: ignore[method-assign, assignment]
+    with handle.alive():
+        assert beats.acquire(timeout=30)
+        assert beats.acquire(timeout=30)
