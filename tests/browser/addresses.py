@@ -19,6 +19,7 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "erasing.done": ("/interactions/erased/{erasure}",),
     "capture": ("/capture",),
     "review": ("/review",),
+    "agreement": ("/review/agreement",),
     "review.items": ("/review/items",),
     "review.item": (
         "/review/items/{review/example}",
@@ -41,7 +42,7 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
         "/datasets/{dataset/pairs}/examples/{pair}",
     ),
     "datasets.diff_to": ("/datasets/{dataset}/diff",),
-    "datasets.diff": ("/datasets/{dataset}/diff/{dataset/old}",),
+    "datasets.diff": ("/datasets/{dataset/old}/diff/{dataset}",),
     "trainings.list": ("/trainings",),
     "trainings.detail": (
         "/trainings/{training/live}",

@@ -20,7 +20,7 @@ from tests.browser.browsing import DESKTOP, chromium, launch, signed_in
 from tests.browser.service import PROJECT, Wheel, served
 
 FOLDER = PROJECT / "docs" / "screens"
-COLOURS = 96
+COLOURS = 64
 SCHEMES = ("light", "dark")
 LEFT_OUT = ("sign_in.oidc", "interactions.find")
 
@@ -44,10 +44,10 @@ def main(only: Sequence[str] = ()) -> None:
         sys.exit("no Chromium: install one, or name it in FLYWHEEL_TEST_CHROMIUM")
     FOLDER.mkdir(parents=True, exist_ok=True)
     wanted = [shot for shot in shots() if not only or shot[0].startswith(tuple(only))]
-    with tempfile.TemporaryDirectory(prefix="flywheel-screens-") as folder:
-        home = Path(folder) / "home"
-        home.mkdir()
-        with _postgres(Path(folder)) as url, served(url, home) as wheel:
+    with tempfile.TemporaryDirectory(prefix="flywheel-") as folder:
+        home = Path(tempfile.gettempdir()) / "flywheel"  # which pages show: the same each time
+        home.mkdir(exist_ok=True)
+        with _postgres(Path(folder)) as url, served(url, home, "flywheel_screens") as wheel:
             take_all(path, wheel, wanted)
     if not only:
         write_gallery(wanted)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from sqlalchemy import text
 from sqlmodel import Session, col, select
@@ -783,6 +783,10 @@ def reviewed(session: Session, made: Seeded) -> None:
     missing = 64 - len(items)
     if missing > 0:
         items += _more_items(session, {item.subject_id for item in items}, missing)
+    hostile = session.exec(
+        select(Example).where(Example.interaction_id == made.ids["interaction/hostile"])
+    ).one()
+    items = [item for item in items if item.subject_id != hostile.id]
     for item in items[:6]:
         item.n_wanted = 2
         session.add(item)
@@ -806,13 +810,9 @@ def reviewed(session: Session, made: Seeded) -> None:
     if held is not None:
         leases.save_draft(session, held.id, "tom", {"answer": "def half_written(values):\n    ..."})
         made.ids["review/held"] = held.id
-    hostile = session.exec(
-        select(Example).where(Example.interaction_id == made.ids["interaction/hostile"])
-    ).first()
-    if hostile is not None:
-        made.ids["example/hostile"] = hostile.id
-        for item in session.exec(select(ReviewItem).where(ReviewItem.subject_id == hostile.id)):
-            made.ids["review/hostile"] = item.id
+    made.ids["example/hostile"] = hostile.id
+    waiting = select(ReviewItem.id).where(ReviewItem.subject_id == hostile.id)
+    made.ids["review/hostile"] = session.exec(waiting).first()
 
 
 def _more_items(session: Session, known: set[UUID], n: int) -> list[ReviewItem]:
@@ -852,9 +852,17 @@ def _likenesses(session: Session) -> None:
         .order_by(col(Example.id))
     ).all()
     for one, other in list(zip(known, known[1:], strict=False))[:8:2]:
-        low, high = sorted((one.text_id or 0, other.text_id or 0))
-        edge = TextEdge(low=low, high=high, kind="semantic", similarity=0.94)
-        session.merge(edge)
+        (low, first), (high, second) = sorted(
+            ((one.text_id or 0, one.id), (other.text_id or 0, other.id))
+        )
+        session.merge(TextEdge(low=low, high=high, kind="semantic", similarity=0.94))
+        session.add(
+            ReviewItem(
+                role="coder", kind="likeness", subject_id=uuid5(first, str(second)),
+                other_id=second, reason="semantic", priority=0.94,
+                detail={"low": low, "high": high, "first": str(first), "similarity": 0.94},
+            )
+        )  # fmt: skip
     session.flush()
 
 
@@ -921,6 +929,16 @@ def date_back(session: Session, log: Log) -> None:
             ),
             {"present": log.present, "days": days, "until": until},
         )
+    session.execute(
+        text(
+            """
+            UPDATE model_version SET created_at = coalesce(
+                (SELECT created_at + interval '31 min' FROM training_run
+                 WHERE training_run.id = training_run_id), :present - interval '6 days')
+            """
+        ),
+        {"present": log.present},
+    )
     session.execute(
         text(
             """

@@ -40,9 +40,9 @@ class Wheel:
 
 
 @contextmanager
-def served(postgres_url: str, home: Path) -> Iterator[Wheel]:
+def served(postgres_url: str, home: Path, name: str | None = None) -> Iterator[Wheel]:
     """Make a database on a server, fill it, serve it; drop it in the end."""
-    name = f"flywheel_browser_{uuid.uuid4().hex[:12]}"
+    name = name or f"flywheel_browser_{uuid.uuid4().hex[:12]}"
     head, _, query = postgres_url.partition("?")
     url = f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
     with psycopg.connect(postgres_url, autocommit=True) as server:
