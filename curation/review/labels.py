@@ -13,7 +13,15 @@ from sqlalchemy import or_, select
 from sqlmodel import Session, col
 
 from curation.review.effects import REVIEW_ITEM, given_to, take_effect
-from curation.review.leases import OPEN, get_item, held_since, hold, likeness_sides, require_free
+from curation.review.leases import (
+    OPEN,
+    get_item,
+    held_since,
+    hold,
+    likeness_sides,
+    require_first_word,
+    require_free,
+)
 from curation.review.said import (
     COMPARE,
     EDIT,
@@ -31,7 +39,7 @@ from curation.review.said import (
 from curation.review.words import edited, reviewer_name, scrubbed
 from curation.score.outcome import Statement
 from curation.tables import Example, PreferencePair, ReviewDraft, ReviewItem, ReviewLabel
-from foundation.errors import Conflict, NotFound
+from foundation.errors import NotFound
 from foundation.tables import now
 
 
@@ -63,7 +71,7 @@ def label(
     item = get_item(session, item_id, lock=True)
     check(item.kind, action, value or {}, reason)
     require_free(item, name)
-    _require_first_word(session, item, name)
+    require_first_word(session, item, name)
     interaction_id, kept = _kept_value(session, item, name, action, value or {})
     moment, since = now(), held_since(item, name)
     said = ReviewLabel(
@@ -205,14 +213,6 @@ def _compared(
         return {"winner": None, "loser": None}
     winner, loser = shown if value["choice"] == FIRST else reversed(shown)
     return {"winner": winner, "loser": loser}
-
-
-def _require_first_word(session: Session, item: ReviewItem, reviewer: str) -> None:
-    if any(said.reviewer == reviewer for said in given_to(session, item)):
-        raise Conflict(
-            *("review item", "labelled by you already", "one that you have not labelled"),
-            "Undo your label first: flywheel review undo",
-        )
 
 
 def _drop_draft(session: Session, item: ReviewItem, reviewer: str) -> None:

@@ -16,7 +16,7 @@ from sqlmodel import Session, col
 
 from curation.review.words import reviewer_name, scrubbed
 from curation.score.outcome import CONTAMINATED, EXACT_DUPLICATE, NEAR_DUPLICATE
-from curation.tables import Example, PreferencePair, ReviewDraft, ReviewItem
+from curation.tables import Example, PreferencePair, ReviewDraft, ReviewItem, ReviewLabel
 from foundation.errors import Conflict, NotFound
 from foundation.settings import get_settings
 from foundation.tables import now
@@ -108,6 +108,20 @@ def require_free(item: ReviewItem, reviewer: str) -> None:
         )
 
 
+def require_first_word(session: Session, item: ReviewItem, reviewer: str) -> None:
+    """Check that `reviewer` has no label in force on a locked item; raises Conflict."""
+    said = select(col(ReviewLabel.id)).where(
+        col(ReviewLabel.item_id) == item.id,
+        col(ReviewLabel.reviewer) == reviewer,
+        col(ReviewLabel.undone_at).is_(None),
+    )
+    if session.execute(said.limit(1)).first() is not None:
+        raise Conflict(
+            *("review item", "labelled by you already", "one that you have not labelled"),
+            "Undo your label first: flywheel review undo",
+        )
+
+
 def release(session: Session, item_id: UUID, reviewer: str) -> None:
     """Give an item back that this reviewer holds, without a word on it."""
     item = get_item(session, item_id, lock=True)
@@ -135,11 +149,13 @@ def save_draft(
 
     Raises:
         NotFound: there is no such item.
-        Conflict: it is settled, or somebody else holds it.
+        Conflict: it is settled, somebody else holds it, or this reviewer has labelled it: a draft
+            that comes behind its label would keep the second opinion waiting.
     """
     name = reviewer_name(reviewer)
     item = get_item(session, item_id, lock=True)
     require_free(item, name)
+    require_first_word(session, item, name)
     hold(session, item, name, lease_s)
     values = {
         "item_id": item_id,

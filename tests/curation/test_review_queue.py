@@ -394,6 +394,18 @@ def test_drafts_are_kept_scrubbed_renew_the_lease_and_go_with_the_label(session)
     assert session.exec(select(ReviewDraft)).all() == []
 
 
+@pytest.mark.parametrize("said", ["accept", "skip"])
+def test_a_draft_behind_its_own_label_keeps_nobody_waiting(session, said):
+    """The last draft of a card may arrive after its label, which came by another connection."""
+    (only,) = items(session, 1, n_wanted=2)
+    next_item(session, "ann")
+    label(session, only.id, "ann", said)
+    with pytest.raises(Conflict, match="labelled by you"):
+        save_draft(session, only.id, "ann", {"reason": "as I was typing"})
+    assert draft_of(session, only.id, "ann") is None
+    assert next_item(session, "bob").id == only.id
+
+
 def test_assigned_and_withdrawn_items(session):
     mine, gone = items(session, 2)
     assert assign(session, [mine.id], "ann") == 1
