@@ -306,7 +306,9 @@
   room.addEventListener("pointerdown", () => { activeAt = Date.now(); });
   document.addEventListener("visibilitychange", () => { if (document.hidden && dirty) save({ leaving: true }); });
   window.addEventListener("pagehide", () => { if (dirty) save({ leaving: true }); });
-  window.addEventListener("popstate", () => send(location.href, null, { quiet: true }));
+  window.addEventListener("popstate", () => {
+    if (location.pathname + location.search !== card().dataset.address) send(location.href, null, { quiet: true });
+  }); // a link within the page, such as the one that skips the menu, leads to no other card
 
   $("use-keys").checked = keysAreOn();
   $("use-keys").addEventListener("change", (event) => {

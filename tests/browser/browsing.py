@@ -174,3 +174,19 @@ def too_wide(page: Page) -> list[str]:
     width = page.viewport_size["width"] if page.viewport_size else 0
     found: list[str] = page.evaluate(_OVERFLOW)
     return [f"wider than {width} px: {one}" for one in found]
+
+
+_INJECTED = """
+() => [
+  ...document.querySelectorAll(
+    "#injected, iframe, base, meta[http-equiv=refresh], object, embed, img[src=x],"
+    + " [onerror], [onload], [onfocus], [onclick], a[href^='javascript:'], form[action^='//']"),
+  ...document.querySelectorAll("script:not([src]):not([type='application/json'])"),
+].map((one) => one.outerHTML.slice(0, 160))
+"""
+
+
+def unharmed(page: Page) -> None:
+    """Check that nothing of the corpus of stored scripts became part of the page, or ran."""
+    assert page.evaluate("() => window.hacked") is None
+    assert page.evaluate(_INJECTED) == []

@@ -787,14 +787,15 @@ def reviewed(session: Session, made: Seeded) -> None:
         select(Example).where(Example.interaction_id == made.ids["interaction/hostile"])
     ).one()
     items = [item for item in items if item.subject_id != hostile.id]
-    for item in items[:6]:
+    for item in items[:16]:
         item.n_wanted = 2
         session.add(item)
     session.flush()
     for place, item in enumerate(items[:22]):
-        _label(session, draw, item, "ines")
-        if place < 9:
-            _label(session, draw, item, "tom")
+        _label(session, random.Random(place), item, "ines")
+        if place < 14:
+            own = draw if place % 5 == 3 else random.Random(place)
+            _label(session, own, item, "tom")
     for item in items[22:25]:
         item.assigned_to = "tom"
         session.add(item)

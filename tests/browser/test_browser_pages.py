@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.browser.addresses import ADDRESSES, NO_PAGES, OWN_DOCUMENTS, PARTS, filled, pages
-from tests.browser.browsing import COLOURS, DESKTOP, PHONE, WALL, too_wide, violations
+from tests.browser.browsing import COLOURS, DESKTOP, PHONE, WALL, too_wide, unharmed, violations
 
 ROUTES = dict(pages())
 CASES = [
@@ -29,6 +29,7 @@ def test_page(name: str, address: str, wheel, sign_in) -> None:
     assert answer.status == 200
     assert page.locator("h1").count() == 1
     assert page.title().strip(" ·")
+    unharmed(page)
     wrong = [*too_wide(page), *violations(page)]
     page.emulate_media(color_scheme="dark")
     wrong += [f"dark: {one}" for one in violations(page, COLOURS)]
