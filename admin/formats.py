@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 MISSING = "–"
 """What stands where a value is unknown."""
@@ -142,10 +142,25 @@ def moment(value: datetime | None) -> str:
     return MISSING if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+_INDENTED: Final = json.JSONEncoder(indent=2, ensure_ascii=False, default=str)
+
+
 def pretty(value: Any, limit: int = 200_000) -> str:
-    """Return JSON indented for reading, cut with a note after `limit` characters."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    return text if len(text) <= limit else f"{text[:limit]}\n… cut, {len(text):,} characters"
+    """Return JSON indented for reading, cut with a note after `limit` characters.
+
+    It stops there: indented, what is nested deeply is hundreds of times as long as it was.
+    """
+    parts: list[str] = []
+    left = limit
+    try:
+        for part in _INDENTED.iterencode(value):
+            if len(part) > left:
+                return "".join([*parts, part[:left], f"\n… cut after {limit:,} characters"])
+            parts.append(part)
+            left -= len(part)
+    except RecursionError:  # Python reads a little deeper than it writes
+        return "… nested too deeply to be shown"
+    return "".join(parts)
 
 
 def shorten(text: str | None, limit: int = 160) -> str:

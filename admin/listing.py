@@ -22,7 +22,7 @@ from uuid import UUID
 from fastapi import Query
 from fastapi.responses import StreamingResponse
 from psycopg.errors import DataError, DatatypeMismatch, UndefinedFunction
-from sqlalchemy import ColumnElement, Select, and_, or_, select, text
+from sqlalchemy import ColumnElement, Select, and_, literal, or_, select, text
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlmodel import Session
 
@@ -298,6 +298,8 @@ def _beyond(columns: Any, asked: Asked) -> ColumnElement[bool]:
     at, last = _cursor(asked.before)
     if at is None:
         return and_(columns.value.is_(None), columns.id < last)
+    if isinstance(at, bool):  # which SQLAlchemy compares by IS, and not by order
+        at = literal(at)
     beyond = columns.value < at if asked.sort.startswith("-") else columns.value > at
     return or_(beyond, and_(columns.value == at, columns.id < last), columns.value.is_(None))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import ModuleType
 from typing import Annotated, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Path, Request, Response
@@ -343,6 +343,9 @@ def _ours(request: Request, address: str) -> str:
     root = request.scope.get("root_path", "") + "/"
     if not address.startswith(root) or not address.isprintable() or "\\" in address:
         return ""
-    if address.startswith("//") or urlsplit(address).path == link_to(request, "sign_in"):
+    if address.startswith("//"):
+        return ""
+    path = urlsplit(address).path
+    if ".." in unquote(path).split("/") or path == link_to(request, "sign_in"):
         return ""
     return address

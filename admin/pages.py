@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from psycopg.errors import QueryCanceled, UndefinedColumn, UndefinedTable
+from psycopg.errors import DataError, QueryCanceled, UndefinedColumn, UndefinedTable
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
@@ -169,6 +169,13 @@ def _database_error(request: Request, error: Exception) -> Response:
     if isinstance(error.orig, (UndefinedTable, UndefinedColumn)):
         message = "The database has another schema than this code. Run: flywheel db upgrade"
         return _page(request, 503, "The schema is not ready", message)
+    if isinstance(error.orig, DataError):  # a zero character, or a number beyond its column
+        log.info("admin: %s asks for no value: %s", request.url.path, error.orig)
+        message = (
+            "A text with a zero character or a number that is too large was sent. "
+            "Nothing was changed."
+        )
+        return _page(request, 422, "That cannot be read", message)
     log.exception("admin: the database refused", exc_info=error)
     return _page(
         request, 503, "The database does not answer", "The log of the service says why. Try again."

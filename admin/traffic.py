@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from admin.charts import Trend, trend
+from admin.formats import ahead
 from admin.gateways import DOWN, UP, Circuit, Process, circuits, read_process
 from admin.listing import Asked, Column, Listing, Table
 from admin.paging import Narrowing
@@ -22,7 +23,7 @@ from foundation.settings import get_settings
 from foundation.tables import now
 from router import usage, windows
 from router.processes import ALIVE
-from router.tables import BudgetLimit, GatewayProcess
+from router.tables import GatewayProcess
 from router.usage import GROUPS, Usage
 from router.windows import ALL, COST_USD_PER_MONTH, DEFAULTS, EVERY, Standing
 
@@ -201,6 +202,7 @@ def set_budget(
     """Limit what a scope may use of a measure; what was used in the window under way counts."""
     scope = scope.strip()
     with by.changing("budget.set", "budgets", f"{scope} {measure}", reason) as change:
+        change.alone(f"budget {scope} {measure}")
         change.before(_limit(change.session, scope, measure))
         windows.set_limit(change.session, scope, measure, amount, by.name)
         change.after(_limit(change.session, scope, measure))
@@ -217,6 +219,7 @@ def unset_budget(
 ) -> Response:
     """Let the default hold again."""
     with by.changing("budget.unset", "budgets", f"{scope} {measure}", reason) as change:
+        change.alone(f"budget {scope} {measure}")
         change.before(_limit(change.session, scope, measure))
         windows.unset_limit(change.session, scope, measure)
         change.after(_limit(change.session, scope, measure))
@@ -224,8 +227,8 @@ def unset_budget(
 
 
 def _limit(session: Session, scope: str, measure: str) -> dict[str, Any]:
-    """Return the limit that was set, as the audit log says it; None: the default holds."""
-    row = session.get(BudgetLimit, (windows.stored_scope(session, scope), measure))
+    """Return the limit that is to be changed, as the audit log says it; None: the default."""
+    row = windows.held_limit(session, scope, measure)
     return {"limit": row.amount if row else None}
 
 
@@ -319,7 +322,7 @@ class BudgetAlarm:
         one = self.standing
         used = windows.as_said(one.measure, one.used or 0.0)
         limit = windows.as_said(one.measure, one.amount)
-        return f"{one.scope}: {used} of {limit} used, new at {one.resets_at:%Y-%m-%d %H:%M} UTC"
+        return f"{one.scope}: {used} of {limit} used, new {ahead(one.resets_at)}"
 
 
 def budget_alarms(session: Session) -> list[BudgetAlarm]:

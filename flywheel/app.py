@@ -23,7 +23,7 @@ from collector.feedback.api import GITHUB_PATH
 from collector.feedback.credit_rules import get_rules
 from collector.scrub import server_rules
 from flywheel.schema import require_current
-from foundation.access import require_key, require_same_origin
+from foundation.access import require_key, require_own_name, require_same_origin
 from foundation.database import get_engine
 from foundation.errors import FlywheelError, Forbidden, NotAuthorised
 from foundation.settings import get_settings
@@ -86,11 +86,12 @@ async def check_key(
 ) -> Response:
     """Ask for the key on every path but the health checks and what GitHub signs.
 
-    No page of another site changes anything, either.
+    No page of another site changes anything, either, nor reads where no key is asked for.
     """
     if not _opens_itself(request):
         try:
             require_key(request.headers)
+            require_own_name(request.headers)
             require_same_origin(request.method, request.headers)
         except Forbidden as error:
             return answer_error(request, error)

@@ -30,6 +30,8 @@ COST_USD_PER_MONTH: Final = "cost_usd_per_month"
 DEFAULTS: Final[Mapping[str, float]] = {TOKENS_PER_DAY: 100e6, COST_USD_PER_MONTH: 100e3}
 """What a scope without a limit of its own may use; windows are days and months of UTC."""
 
+_HOLD: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))")
+
 
 def window_start(measure: str, moment: datetime) -> datetime:
     """Return when the window of a measure began that `moment` lies in."""
@@ -75,7 +77,7 @@ def set_limit(
     if not (math.isfinite(amount) and amount >= 0):
         raise BadInput("amount of a budget", amount, "a number from 0 on", "0 refuses every call.")
     stored = stored_scope(session, scope)
-    row = session.get(BudgetLimit, (stored, measure)) or BudgetLimit(
+    row = held_limit(session, scope, measure) or BudgetLimit(
         scope=stored, measure=measure, amount=amount
     )
     row.amount, row.actor, row.updated_at = amount, actor, now()
@@ -102,13 +104,26 @@ def limit_key(
 
 def unset_limit(session: Session, scope: str, measure: str) -> None:
     """Let the default hold again; raises NotFound where no limit was set."""
-    row = session.get(BudgetLimit, (stored_scope(session, scope), measure))
+    row = held_limit(session, scope, measure)
     if row is None:
         raise NotFound(
             "budget", f"{scope} {measure}", "one that was set", "See: flywheel budget list"
         )
     session.delete(row)
     session.flush()
+
+
+def held_limit(session: Session, scope: str, measure: str) -> BudgetLimit | None:
+    """Return the limit that was set, or None, held either way: two changes come one by one.
+
+    Raises:
+        BadInput: there is no such scope.
+        NotFound: no such key or role.
+    """
+    stored = stored_scope(session, scope)
+    key = f"budget {stored} {measure}"
+    session.execute(_HOLD, {"key": key})
+    return session.get(BudgetLimit, (stored, measure), populate_existing=True)
 
 
 def stored_scope(session: Session, said: str) -> str:

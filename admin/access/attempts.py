@@ -15,8 +15,9 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
+from admin.access.users import user_name
 from admin.tables import SignInAttempt
-from foundation.errors import FlywheelError
+from foundation.errors import BadInput, FlywheelError
 from foundation.tables import now
 
 WINDOW: Final = timedelta(minutes=15)
@@ -41,8 +42,15 @@ class TooManyAttempts(FlywheelError):
 
 
 def subject_of_name(name: str) -> str:
-    """Return what a name is counted as: people type passwords there, too, so it is not kept."""
-    digest = sha256(name.strip().encode("utf-8", "surrogatepass")).hexdigest()
+    """Return what a name is counted as: people type passwords there, too, so it is not kept.
+
+    A user whose name is kept as a hash is counted alike by either.
+    """
+    try:
+        kept = user_name(name)
+    except BadInput:  # nobody's
+        kept = name.strip()
+    digest = sha256(kept.encode("utf-8", "surrogatepass")).hexdigest()
     return f"name:{digest[:32]}"
 
 

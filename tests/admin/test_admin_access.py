@@ -536,6 +536,8 @@ def test_a_part_of_a_page_leads_the_whole_page_to_the_login(visit) -> None:
         "javascript:alert(1)",
         "/admin/login",
         "/admin/login?next=/admin/login",
+        "/admin/../v1/keys",
+        "/admin/x/%2e%2E/../v1/keys",
     ],
 )
 def test_one_goes_on_to_own_pages_only(session: Session, visit, next: str) -> None:

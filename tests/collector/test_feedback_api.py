@@ -24,7 +24,7 @@ REPORT = b"""<testsuite name="s"><testcase name="a"/><testcase name="b"><failure
 
 @pytest.fixture
 def client(session: Session) -> Iterator[TestClient]:
-    with TestClient(create_app(), raise_server_exceptions=False) as client:
+    with TestClient(create_app(), "http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 
 
@@ -301,7 +301,7 @@ def test_githubs_signature_is_the_key_of_its_path_only(session, monkeypatch):
     monkeypatch.setenv("FLYWHEEL_GITHUB_SECRET", "s3cret")
     get_settings.cache_clear()
     body = json.dumps(CHECK).encode()
-    with TestClient(create_app()) as client:
+    with TestClient(create_app(), "http://127.0.0.1") as client:
 
         def status(path: str, headers: dict[str, str]) -> int:
             return client.post(path, content=body, headers=headers).status_code
@@ -317,7 +317,7 @@ def test_without_a_secret_github_needs_the_key(session, monkeypatch):
     monkeypatch.setenv("FLYWHEEL_API_KEY", "key")
     get_settings.cache_clear()
     body = json.dumps(CHECK).encode()
-    with TestClient(create_app()) as client:
+    with TestClient(create_app(), "http://127.0.0.1") as client:
         assert client.post(f"{URL}/ci/github", content=body).status_code == 401
         headers = {"Authorization": "Bearer key"}
         assert client.post(f"{URL}/ci/github", content=body, headers=headers).status_code == 200

@@ -48,7 +48,9 @@ def good():
 
 @pytest.fixture
 def client(session: Session) -> TestClient:
-    return TestClient(create_app())  # an error of ours is raised, and fails the test
+    return TestClient(
+        create_app(), "http://127.0.0.1"
+    )  # an error of ours is raised, and fails the test
 
 
 @QUIET
@@ -103,7 +105,9 @@ ROUTES = (
 )
 
 
-DESCRIBED = schemathesis.openapi.from_asgi("/openapi.json", create_app()).include(path=list(ROUTES))
+DESCRIBED = schemathesis.openapi.from_asgi(
+    "/openapi.json", create_app(), base_url="http://127.0.0.1"
+).include(path=list(ROUTES))
 OPERATIONS = [found.ok() for found in DESCRIBED.get_all_operations()]
 
 

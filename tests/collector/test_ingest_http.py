@@ -43,7 +43,7 @@ def lines(*records: bytes, head=None) -> bytes:
 
 @pytest.fixture
 def client(session: Session) -> Iterator[TestClient]:
-    with TestClient(create_app(), raise_server_exceptions=False) as client:
+    with TestClient(create_app(), "http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 
 

@@ -140,7 +140,7 @@ def test_rows_hold_references_and_artifacts_the_bytes(session: Session, stored: 
 
 
 def test_a_content_is_served_as_a_download_that_nothing_opens(session: Session, stored: str):
-    with TestClient(create_app()) as client:
+    with TestClient(create_app(), "http://127.0.0.1") as client:
         answer = client.get(f"/v1/media/{stored}")
         assert client.get(f"/v1/media/{'0' * 64}").status_code == 404
         assert client.get("/v1/media/..%2fx").status_code in (404, 422)

@@ -96,10 +96,9 @@ def test_sources_without_accounts_have_nothing_to_miss(session: Session):
 
 def test_the_doors_tell_the_same(session: Session, monkeypatch: pytest.MonkeyPatch):
     send(session, interaction(role="wizard"), account=BOOKS | {"seen": 13})
-    with TestClient(create_app()) as client:
+    with TestClient(create_app(), "http://127.0.0.1") as client:
         (told,) = client.get("/v1/ingest/reconciliation").json()
         metrics = client.get("/metrics")
-        page = client.get("/admin/capture").text
     assert told["unaccounted"] == 3 + 2
     assert wheel_status()["capture"] == [told]
     assert metrics.headers["content-type"].startswith("text/plain")
@@ -111,10 +110,9 @@ def test_the_doors_tell_the_same(session: Session, monkeypatch: pytest.MonkeyPat
         'flywheel_dead_letters{code="unknown_role"} 1.0',
     ):
         assert line in metrics.text.splitlines()
-    assert '<div class="bad"><b>5</b><span>unaccounted for</span></div>' in page
     monkeypatch.setenv("FLYWHEEL_API_KEY", "key")
     get_settings.cache_clear()
-    with TestClient(create_app()) as client:
+    with TestClient(create_app(), "http://127.0.0.1") as client:
         assert client.get("/metrics").status_code == 401
 
 

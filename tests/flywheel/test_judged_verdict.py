@@ -169,7 +169,7 @@ def test_judges_over_http(judges, session):
     judges("honest")
     before, after = map(str, stored("s", "calls", best_reads_best))
     order = {"baseline_evaluation_id": before, "candidate_evaluation_id": after, "judge": True}
-    answer = TestClient(create_app()).post("/v1/verdicts", json=order)
+    answer = TestClient(create_app(), "http://127.0.0.1").post("/v1/verdicts", json=order)
     assert answer.status_code == 201, answer.text
     assert answer.json()["judge"]["judges"][0]["model"] == "honest"
     [verdict] = session.exec(select(Verdict)).all()
