@@ -508,13 +508,14 @@ def _x_ticks(low: float, high: float, x_of: Any, is_time: bool) -> tuple[AxisTic
     step = next((s for s in _STEPS_S if (high - low) / s <= 6), _STEPS_S[-1])
     numbers = range(math.ceil(low / step), math.floor(high / step) + 1)
     moments = [float(n * step) for n in numbers[:: math.ceil(len(numbers) / 8) or 1]] or [low]
-    return tuple(_time_tick(m, round(x_of(m) / 10, 2), step < 86_400) for m in moments)
+    form = "" if step >= 86_400 else "%a %H:%M" if high - low > 86_400 else "%H:%M"
+    return tuple(_time_tick(m, round(x_of(m) / 10, 2), form) for m in moments)
 
 
-def _time_tick(timestamp: float, at: float, is_of_day: bool) -> AxisTick:
+def _time_tick(timestamp: float, at: float, form: str) -> AxisTick:
     moment = datetime.fromtimestamp(timestamp, UTC)
-    if is_of_day:
-        return AxisTick(at, f"{moment:%H:%M}", moment.isoformat())
+    if form:
+        return AxisTick(at, moment.strftime(form), moment.isoformat())
     return AxisTick(at, f"{moment.day} {moment:%b}")
 
 

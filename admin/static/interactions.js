@@ -20,10 +20,6 @@
     const moment = new Date(event.target.value);
     hidden.value = Number.isNaN(moment.valueOf()) ? "" : moment.toISOString().replace(":00.000Z", "Z");
   }, true);
-  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-  document.addEventListener("DOMContentLoaded", () => {
-    for (const time of document.querySelectorAll("time.clock")) time.textContent = clock.format(new Date(time.dateTime));
-  });
   document.addEventListener("DOMContentLoaded", fill);
   document.addEventListener("htmx:after:swap", fill);
 

@@ -16,7 +16,10 @@
       const chart = part("curves");
       if (!chart || chart.querySelector("details[open]")) return; // somebody reads its table
       const answer = await fetch(chart.dataset.from, { headers: { "HX-Request-Type": "partial" } });
-      if (answer.ok) { chart.innerHTML = await answer.text(); chartAt = Date.now(); }
+      if (!answer.ok) return;
+      chart.innerHTML = await answer.text();
+      chartAt = Date.now();
+      document.dispatchEvent(new CustomEvent("htmx:after:swap"));
     };
     const measured = () => {
       chartTimer ||= setTimeout(drawChart, Math.max(0, chartAt + CHART_EVERY_MS - Date.now()));
