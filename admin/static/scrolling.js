@@ -10,7 +10,15 @@
     for (const one of document.querySelectorAll("main :is(div, pre, ul, ol, section, aside, figure)"))
       if (!one.hasAttribute("tabindex") && scrolls(one)) one.tabIndex = 0;
   };
+  const here = () => {  // in the menu, which is a strip on a phone and may be longer than the screen
+    const nav = document.querySelector(".side nav"), current = nav?.querySelector("[aria-current]");
+    if (!current) return;
+    const box = nav.getBoundingClientRect(), at = current.getBoundingClientRect();
+    if (at.left < box.left || at.right > box.right) nav.scrollLeft += at.left - box.left - 24;
+    if (at.top < box.top || at.bottom > box.bottom) nav.scrollTop += at.top - box.top - box.height / 2;
+  };
   document.addEventListener("DOMContentLoaded", show);
+  document.addEventListener("DOMContentLoaded", here);
   document.addEventListener("htmx:after:swap", show);
   document.addEventListener("toggle", show, true);
   addEventListener("resize", show);
