@@ -455,8 +455,8 @@ def _of_example(example: Example, split: str) -> Shown:
         example.n_tokens,
         example.corrected,
         example.duplicate_of is not None,
-        chat.joined(example.prompt)[-CHARACTERS:],
-        example.answer[:CHARACTERS],
+        _asked(example.prompt),
+        example.answer[:CHARACTERS] or _called(example.answer_message),
     )
 
 
@@ -472,7 +472,7 @@ def _of_pair(pair: PreferencePair, split: str) -> Shown:
         None,
         False,
         False,
-        chat.joined(pair.prompt)[-CHARACTERS:],
+        _asked(pair.prompt),
         pair.chosen[:CHARACTERS],
         pair.rejected[:CHARACTERS],
         pair.basis,
@@ -480,7 +480,22 @@ def _of_pair(pair: PreferencePair, split: str) -> Shown:
 
 
 CHARACTERS: Final = 600
-"""Of a text in the list: of the prompt its end, of an answer its beginning."""
+"""Of a text in the list: its beginning."""
+
+
+def _asked(prompt: Sequence[chat.Message]) -> str:
+    """Return how the last thing that was asked begins."""
+    asked = [message for message in prompt if message.get("role") == "user"]
+    return chat.joined(asked[-1:])[:CHARACTERS]
+
+
+def _called(message: chat.Message | None) -> str:
+    """Return what an answer without words called."""
+    calls = (message or {}).get("tool_calls")
+    calls = calls if isinstance(calls, list) else []
+    made = [one.get("function") for one in calls if isinstance(one, dict)]
+    names = [str(one.get("name")) for one in made if isinstance(one, dict)]
+    return f"calls {', '.join(names)}"[:CHARACTERS] if names else ""
 
 
 def _number(name: str, said: str) -> float | None:
