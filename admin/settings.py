@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from sqlmodel import Session
 
 from admin.access.people import OPERATOR
+from admin.formats import plain
 from admin.rendering import Reading, render
 from admin.writing import needs
 from foundation.settings import Settings, get_settings
@@ -47,6 +48,16 @@ class Setting:
     meaning: str
     source: str
     """default, environment or file."""
+
+    @property
+    def said(self) -> str:
+        """Its value as one would write it: a port has no thousands."""
+        return _written(self.value)
+
+    @property
+    def said_by_default(self) -> str:
+        """What would hold without it."""
+        return _written(self.default)
 
 
 @dataclass(frozen=True)
@@ -119,6 +130,11 @@ def _setting(settings: Settings, name: str) -> Setting:
     default = field.get_default(call_default_factory=True)
     value = getattr(settings, name)
     return Setting(variable, masked(value), masked(default), field.description or "", source)
+
+
+def _written(value: Any) -> str:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return str(value) if is_number else plain(value)
 
 
 def masked(value: Any, name: str = "") -> Any:
