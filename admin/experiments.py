@@ -301,6 +301,7 @@ def accept(
 def stop(request: Request, by: ByOperator, id: UUID, reason: Reason) -> Response:
     """End an experiment; who serves goes on serving."""
     with by.changing("experiment.stop", "experiments", id, reason) as change:
+        change.alone(f"experiment {id}")
         row = experiments.get_experiment(change.session, id)
         change.before({"status": row.status})
         experiments.stop(change.session, row, reason, by.name)
@@ -494,8 +495,8 @@ def alarms(session: Session) -> list[Alarm]:
 def _alarm(experiment: Experiment) -> Alarm:
     what = PROPOSED if experiment.status == RUNNING else experiment.status
     words = {
-        PROPOSED: f"{experiment.role}: a candidate is proven better and waits for a person",
-        HALTED: f"{experiment.role}: the split of an experiment was broken; nothing is concluded",
-        ROLLED_BACK: f"{experiment.role}: an experiment was rolled back, its version did harm",
+        PROPOSED: "A candidate is proven better and waits for a person.",
+        HALTED: "Its split was broken, so nothing is concluded.",
+        ROLLED_BACK: "Its version did harm; the one before it serves.",
     }[what]
     return Alarm(experiment, what, words)
