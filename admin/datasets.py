@@ -311,6 +311,7 @@ def build(
     already, lead to that one: a second would find the same rows.
     """
     with by.changing("dataset.build", "runs", reason=reason) as change:
+        change.alone(f"build {role}")
         run = _unfinished_build(change.session, role)
         if run is None:
             run = ask_for_build(change.session, role, _recipe_like(change.session, like), kind)

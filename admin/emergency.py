@@ -86,6 +86,7 @@ def show_banner(request: Request, session: Reading, shown: str = "") -> Response
 def stop(request: Request, by: ByOperator, reason: Reason, role: OneRole = "") -> Response:
     """Send everything of one role, or of all, to the baseline."""
     with by.changing("emergency.stop", "roles", role or "all", reason) as change:
+        change.alone("emergency")
         change.before(_stopped(change.session))
         emergency.stop(change.session, reason, by.name, role or None)
         change.after(_stopped(change.session))
@@ -96,6 +97,7 @@ def stop(request: Request, by: ByOperator, reason: Reason, role: OneRole = "") -
 def resume(request: Request, by: ByOperator, reason: Reason, role: OneRole = "") -> Response:
     """Serve one role, or all, as before the stop."""
     with by.changing("emergency.resume", "roles", role or "all", reason) as change:
+        change.alone("emergency")
         change.before(_stopped(change.session))
         emergency.resume(change.session, reason, by.name, role or None)
         change.after(_stopped(change.session))

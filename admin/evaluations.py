@@ -322,6 +322,7 @@ def start(
         params = evaluation_params(suite, order.subjects, order.plan)
         against_whom = order.against if len(order.subjects) > 1 else None
         wanted = params | ({"against": against_whom} if against_whom else {})
+        change.alone(f"evaluation {suite}")
         run = open_order(change.session, EVALUATE_JOB, wanted) or start_evaluation(
             change.session, suite, order.subjects, order.plan, against_whom, by.name
         )

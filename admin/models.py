@@ -271,6 +271,7 @@ def change_stage(
 ) -> Response:
     """Set a version's stage by hand: candidate, retired or quarantined, never of who serves."""
     with by.changing("model.stage", "model", id, reason) as change:
+        change.alone(f"model {id}")
         version = _get(change.session, id)
         change.before({"name": version.name, "stage": version.stage})
         _require_idle(change.session, version, stage)

@@ -302,7 +302,7 @@ def say(
         done = words.get(said.verb, SAID[said.verb])
         return _go_on(request, page, Notice(f"{done}.", is_undoable=True), said.verb)
     except (Conflict, NotFound) as error:
-        return _overtaken(request, by, scope, said, error)
+        return _overtaken(request, by, id, scope, said, error)
     except BadInput as error:
         return _try_again(request, by, id, scope, said, error)
 
@@ -439,12 +439,16 @@ def _go_on(request: Request, page: CardPage, notice: Notice | None, said: str) -
 
 
 def _overtaken(
-    request: Request, by: ByReviewer, scope: Scope, said: Said, error: BadInput
+    request: Request, by: ByReviewer, id: UUID, scope: Scope, said: Said, error: BadInput
 ) -> Response:
     """Answer with the next card, and with what was typed for one that is no longer to be had."""
     with by.changing("review.lease", "review") as change:
+        is_twice = _has_said(change.session, id, reviewer_name(by.name), said.verb)
         page = _next(request, change, by.name, scope)
         change.after({"leased": str(page.shown.card.item_id) if page.shown else None})
+    if is_twice:
+        words = "You have said so already: it counts once."
+        return _go_on(request, page, Notice(words, is_undoable=True), said.verb)
     if isinstance(error, NotFound):
         text = "The card before is gone: what it was about was erased. Nothing was kept of it."
     else:
@@ -507,6 +511,20 @@ def _holder(item: ReviewItem, reviewer: str) -> str | None:
     return None
 
 
+def _has_said(session: Session, item_id: UUID, reviewer: str, verb: str) -> bool:
+    """Say whether the same was just taken of this reviewer: a second press of the same button."""
+    label = session.scalars(
+        select(ReviewLabel)
+        .where(
+            col(ReviewLabel.item_id) == item_id,
+            col(ReviewLabel.reviewer) == reviewer,
+            col(ReviewLabel.undone_at).is_(None),
+        )
+        .limit(1)
+    ).first()
+    return label is not None and label.action == verb
+
+
 def _label_of(session: Session, item: ReviewItem, reviewer: str) -> ReviewLabel | None:
     return next((one for one in given_to(session, item) if one.reviewer == reviewer), None)
 
@@ -534,9 +552,9 @@ def _changed(session: Session, item_id: UUID, said: Said) -> dict[str, str]:
 
 
 def _noted(label: ReviewLabel) -> dict[str, Any]:
-    """Return what the audit log says of a label: not its texts, which the label keeps."""
+    """Return what the audit log says of a label: no text, which would outlive an erasure."""
     value = {n: v for n, v in label.value.items() if n not in ("answer", "original", "diff")}
-    return {"label": str(label.id), "action": label.action, "reason": label.reason, **value}
+    return {"label": str(label.id), "action": label.action, **value}
 
 
 def _task_types(session: Session, role: str) -> Sequence[str]:

@@ -240,8 +240,13 @@ def promote_version(
         session = change.session
         _require_seen(session, role, seen)
         wanted = registry.get_version(session, str(version))
+        if seen:
+            promote.require_servable(role, wanted)
+            deploy.prepare(session, wanted)  # takes its time, so before the lock
+            promote.lock_role(session, role)
+            _require_seen(session, role, seen)
         change.before(_serving(session, role))
-        promote.serve(session, role, wanted, reason=reason, actor=by.name, prepare=deploy.prepare)
+        promote.serve(session, role, wanted, reason=reason, actor=by.name)
         change.after(_serving(session, role))
     return see(link_to(request, "roles.detail", role=role))
 
@@ -275,7 +280,7 @@ def set_policy(
     changes = form.changes
     with by.changing("role.policy", "roles", role, changes["reason"] or None) as change:
         promote.require_role(role)
-        change.before(policy.policy_of(change.session, role))
+        change.before(policy.locked_policy(change.session, role))
         changed = policy.set_policy(change.session, role, actor=by.name, **changes)
         change.after(changed)
     return see(link_to(request, "roles.detail", role=role))

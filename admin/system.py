@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from admin.rendering import Reading, link_to, render
@@ -31,6 +33,8 @@ TABLES_SHOWN: Final = 15
 OLD_TRANSACTION: Final = timedelta(minutes=10)
 """A transaction that is open for longer holds back curation's mark, and the cleaning of tables."""
 DROP: Final = "DROP"
+LOCK_MS: Final = 3_000
+"""That a drop waits for who reads the log: meanwhile everybody else waits behind it."""
 LOW_DISK: Final = 0.1
 
 LIBRARIES: Final = (
@@ -160,9 +164,20 @@ def end_retention(
         raise Conflict(
             "week", moment.date().isoformat(), "one that is over", "Nothing was dropped."
         )
-    with by.changing("log.retention", "system", part, reason) as change:
-        dropped = drop_before(change.session.connection(), part, moment)
-        change.after({"part": part, "before": moment.isoformat(), "dropped": dropped})
+    try:
+        with by.changing("log.retention", "system", part, reason) as change:
+            change.session.execute(text(f"SET LOCAL lock_timeout = {LOCK_MS}"))
+            dropped = drop_before(change.session.connection(), part, moment)
+            change.after({"part": part, "before": moment.isoformat(), "dropped": dropped})
+    except OperationalError as error:
+        if not isinstance(error.orig, LockNotAvailable):
+            raise
+        raise Conflict(
+            "log",
+            "read by a transaction that is under way",
+            "one that nobody has been reading for long",
+            "Nothing was dropped. Try again when that build or query is done.",
+        ) from error
     return see(link_to(request, "system"))
 
 

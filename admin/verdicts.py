@@ -12,7 +12,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
@@ -250,6 +250,7 @@ def order(
     """Compare two evaluations of one suite: at once if they are small, else as a job."""
     with by.changing("verdict.make", "verdicts") as change:
         pair = [get_evaluation(change.session, one) for one in (baseline, candidate)]
+        change.alone(f"verdict {baseline} {candidate}")
         if sum(one.n_samples for one in pair) > AT_ONCE:
             run = start_comparison(change.session, baseline, candidate, by.name)
             change.about("runs", run.id)
@@ -295,9 +296,7 @@ def ask_for_people(
 
 
 def _just_made(session: Session, baseline: UUID, candidate: UUID) -> Verdict | None:
-    """Return the verdict of a first click, for a second one, which waits for it here."""
-    pair = f"verdict {baseline} {candidate}"
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(pair, 0))))
+    """Return the verdict of a first click, for a second one, which has waited for it."""
     return session.scalars(
         select(Verdict)
         .where(

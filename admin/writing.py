@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import StringConstraints
+from sqlalchemy import func, select
 from sqlmodel import Session, SQLModel
 
 from admin.access.people import ADMIN, OPERATOR, REVIEWER, VIEWER, Person
@@ -48,6 +49,14 @@ class Change:
     def after(self, row: SQLModel | Mapping[str, Any] | None) -> None:
         """Note how it is when the change is done."""
         self.entry.after = _noted(row)
+
+    def alone(self, what: str) -> None:
+        """Wait for whoever does the same now: then a second click finds what the first one did.
+
+        And the audit log says of the later one how it was after the first, not before both.
+        """
+        lock = func.pg_advisory_xact_lock(func.hashtextextended(what, 0))
+        self.session.execute(select(lock))
 
     def about(self, kind: str, identifier: object) -> None:
         """Name what is changed, where that is known only now."""

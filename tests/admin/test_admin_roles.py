@@ -2,6 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
 
 import httpx
 import pytest
@@ -229,3 +232,44 @@ def test_the_stop_is_the_second_thing_a_key_reaches_on_every_page(ask: Ask) -> N
         body = page[page.index("<body") :]
         assert body.index('href="/admin/emergency">Emergency stop</a>') < body.index("<nav"), path
         assert "Emergency stop</a>" not in ask(path, role="viewer").text, path
+
+
+def test_of_two_promotions_from_one_page_the_later_one_is_refused(
+    session: Session, visit, versions: list[ModelVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes a while to make a version answerable, and who serves may change meanwhile."""
+    both_prepare = Barrier(2, timeout=30)
+    monkeypatch.setattr(roles.deploy, "prepare", lambda *_: both_prepare.wait())
+    asking = [visit("operator", name) for name in ("olga", "otto")]
+    sent = {"seen": str(versions[1].id), "reason": "it is better"}
+
+    def promoted(browser, version: ModelVersion) -> int:
+        return browser.post("/roles/coder/promote", version=str(version.id), **sent).status_code
+
+    with ThreadPoolExecutor(2) as threads:
+        said = list(threads.map(promoted, asking, [versions[0], versions[2]]))
+    assert sorted(said) == [303, 409]
+    winner = versions[0] if said[0] == 303 else versions[2]
+    session.expire_all()
+    assert promote.serving_version(session, "coder").id == winner.id
+
+
+def test_of_two_stops_at_once_one_is_written_down_as_the_one_that_stopped(
+    session: Session, visit, versions: list[ModelVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_looked = Barrier(2)
+    look = stops._stopped
+
+    def look_together(*given) -> dict:
+        found = look(*given)
+        with suppress(BrokenBarrierError):  # the other waits for us, as it should
+            both_looked.wait(timeout=0.5)
+        return found
+
+    monkeypatch.setattr(stops, "_stopped", look_together)
+    asking = [visit("operator", name) for name in ("olga", "otto")]
+    with ThreadPoolExecutor(2) as threads:
+        said = list(threads.map(lambda one: one.post("/emergency/stop", reason="all red"), asking))
+    assert [answer.status_code for answer in said] == [303, 303]
+    entries = session.scalars(select(AuditEntry).where(col(AuditEntry.action) == "emergency.stop"))
+    assert sorted(str(entry.before) for entry in entries) == ["{'stopped': []}", "{}"]

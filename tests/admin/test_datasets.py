@@ -3,6 +3,9 @@
 import io
 import json
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 from uuid import UUID
 
@@ -403,6 +406,31 @@ def test_a_build_is_queued_once(
     assert run.params["kind"] == "sft"
     assert post(get, "/admin/datasets/build", role="nobody", reason="x").status_code == 404
     assert post(get, "/admin/datasets/build", role="coder", reason=" ").status_code == 422
+
+
+def test_two_who_ask_for_a_build_at_once_get_the_same_one(
+    session: Session, version: Dataset, visit: Any, add_call: Any, monkeypatch: Any
+) -> None:
+    add_call(session)
+    session.commit()
+    both_looked = Barrier(2)
+    look = datasets._unfinished_build
+
+    def look_together(*given: Any) -> Any:
+        found = look(*given)
+        with suppress(BrokenBarrierError):  # the other waits for us, as it should
+            both_looked.wait(timeout=0.5)
+        return found
+
+    monkeypatch.setattr(datasets, "_unfinished_build", look_together)
+    asking = [visit("operator", name) for name in ("olga", "otto")]
+    with ThreadPoolExecutor(2) as threads:
+        answers = threads.map(
+            lambda one: one.post("/datasets/build", role="coder", reason="new feedback"), asking
+        )
+        led_to = {answer.headers["location"] for answer in answers}
+    assert len(led_to) == 1
+    assert len(session.scalars(select(Run).where(col(Run.kind) == "curation.build")).all()) == 1
 
 
 def test_an_example_is_put_into_the_review_queue_once(

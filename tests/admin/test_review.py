@@ -174,8 +174,11 @@ def test_a_label_is_kept_once_however_often_its_key_is_pressed(
     ines.say(one, action="accept")
     again = ines.say(one, action="accept")
     assert again.status_code == 200
-    assert "not taken" in again.text
+    assert "it counts once" in again.text
     assert shown(again) == str(other.id)
+    assert len(said(session)) == 1
+    other_word = ines.say(one, action="reject", reason="no")
+    assert "not taken" in other_word.text
     assert len(said(session)) == 1
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlmodel import Session, col
 
 from admin import settings, system
@@ -108,3 +108,24 @@ def test_every_setting_is_shown_once_with_where_it_comes_from(
     page = get("/admin/settings").text
     assert "wheelwrights" in page
     assert "sesame" not in page
+
+
+def test_a_drop_does_not_wait_for_who_reads_the_log(
+    session: Session, get: Get, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a drop that waits every call waits, to be stored or to be read."""
+    monkeypatch.setattr(system, "LOCK_MS", 100)
+    last_week = week_start(now()) - timedelta(days=7)
+    ensure_partitions(session.connection(), last_week, 0)
+    session.commit()
+    session.execute(text("SELECT count(*) FROM interaction_payload"))
+    sent = {"part": "payload", "before": week_start(now()).isoformat(), "sure": "DROP"}
+    answer = get("/admin/system/retention", "POST", data={**sent, "reason": "the customer left"})
+    assert answer.status_code == 409
+    assert "Nothing was dropped" in answer.text
+    session.rollback()
+    assert last_week in {week.start for week in system.weeks(session) if week.has_payloads}
+    dropped = select(AuditEntry).where(col(AuditEntry.action) == "log.retention")
+    assert not session.scalars(dropped).all()
+    ensure_partitions(session.connection(), now(), get_settings().partitions_ahead)
+    session.commit()
