@@ -227,7 +227,7 @@ def test_budgets_that_are_nearly_used_are_told_the_fullest_first(session: Sessio
         ("role:coder", False),
         ("role:reviewer", False),
     ]
-    assert alarms[2].words.startswith("role:coder: 90 tokens of 100 tokens used, new at ")
+    assert alarms[2].words.startswith("role:coder: 90 tokens of 100 tokens used, new in ")
     standings = {one.scope: one for one in windows.standings(session)}
     for alarm in alarms:
         standing = standings[alarm.standing.scope]
