@@ -97,7 +97,7 @@ def page(session: Session) -> Page:
     """Return the page."""
     known = policy.list_policies(session)
     roles = [
-        RoleLine(role, found, policy.in_words(found))
+        RoleLine(role, found, policy.in_words(found).removeprefix(f"{role}: "))
         for role in get_settings().roles
         for found in [known.get(role) or policy.policy_of(session, role)]
     ]
