@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlmodel import Session, col
 
 from admin import banner, roles
-from admin.rendering import Reading, link_to, render
+from admin.rendering import Reading, link_to, render, stopped_for
 from admin.writing import ByOperator, Reason, see
 from foundation.ids import first_id_at
 from foundation.tables import Decision, now
@@ -77,7 +77,7 @@ def show(request: Request, session: Reading, role: str = "") -> HTMLResponse:
 @routes.get("/banner", name="emergency.banner")
 def show_banner(request: Request, session: Reading, shown: str = "") -> Response:
     """Answer the banner of an open page, or nothing where it shows what holds already."""
-    if banner.names(request.state.stopped) == shown:
+    if banner.names(stopped_for(request)) == shown:
         return Response(status_code=204)
     return render(request, "emergency/_banner.html", None)
 

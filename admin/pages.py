@@ -11,7 +11,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from psycopg.errors import DataError, QueryCanceled, UndefinedColumn, UndefinedTable
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, TimeoutError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -100,12 +100,13 @@ def create_admin_app() -> FastAPI:
     for noun in NOUNS:
         app.include_router(noun.routes)
     app.mount("/static", Assets(directory=STATIC), name="asset")
-    app.add_middleware(Door)
+    app.add_middleware(Door, failed=_unknown_person)
     app.add_middleware(SafeHeaders)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _bad_request)
     app.add_exception_handler(FlywheelError, _known_error)
     app.add_exception_handler(DBAPIError, _database_error)
+    app.add_exception_handler(TimeoutError, _too_many)
     app.add_exception_handler(Exception, _unknown_error)
     return app
 
@@ -180,6 +181,21 @@ def _database_error(request: Request, error: Exception) -> Response:
     return _page(
         request, 503, "The database does not answer", "The log of the service says why. Try again."
     )
+
+
+def _unknown_person(request: Request, error: Exception) -> Response:
+    """Answer where who asks could not be looked up, which is before any page."""
+    if isinstance(error, DBAPIError):
+        return _database_error(request, error)
+    return (_too_many if isinstance(error, TimeoutError) else _known_error)(request, error)
+
+
+def _too_many(request: Request, error: Exception) -> Response:
+    """Answer who found no connection free in half a minute."""
+    log.warning("admin: %s: %s", request.url.path, error)
+    answer = _page(request, 503, "Too many at once", "Try again in a few seconds.")
+    answer.headers["Retry-After"] = "5"
+    return answer
 
 
 def _unknown_error(request: Request, error: Exception) -> Response:

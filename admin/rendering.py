@@ -6,7 +6,7 @@ policy is the second wall behind it.
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
 from sqlmodel import Session
 from starlette.datastructures import MutableHeaders
 from starlette.templating import Jinja2Templates
@@ -59,13 +59,30 @@ FILTERS = (
 def reading_session(request: Request) -> Iterator[Session]:
     """Yield a session in a read-only transaction: PostgreSQL holds that GET changes nothing.
 
-    What the banner of the page says is read with it.
+    It begins with the page's first query. A page that had a connection before it has a thread would
+    wait for the threads of those that wait for a connection: of many pages at once none went on.
     """
     with session_scope() as session:
-        session.execute(text("SET TRANSACTION READ ONLY"))
-        session.execute(_LIMITS, {"timeout": str(STATEMENT_TIMEOUT_MS)})
-        request.state.stopped = banner.stopped_roles(session)
-        yield session
+        event.listen(session, "after_begin", _only_read)
+        request.state.reading = session
+        try:
+            yield session
+        finally:
+            request.state.reading = None
+
+
+def _only_read(_: Any, __: Any, connection: Connection) -> None:
+    connection.execute(text("SET TRANSACTION READ ONLY"))
+    connection.execute(_LIMITS, {"timeout": str(STATEMENT_TIMEOUT_MS)})
+
+
+def stopped_for(request: Request) -> Sequence[banner.Stopped]:
+    """Return what the banner of a page says, read with the page; nothing where it reads nothing."""
+    session: Session | None = getattr(request.state, "reading", None)
+    if not hasattr(request.state, "stopped"):
+        request.state.stopped = () if session is None else banner.stopped_roles(session)
+    stopped: Sequence[banner.Stopped] = request.state.stopped
+    return stopped
 
 
 # Compiling a page's query takes PostgreSQL longer (half a second) than running it.
@@ -81,7 +98,7 @@ def render(request: Request, template: str, page: Any, status: int = 200) -> HTM
     filling = {
         "page": page,
         "person": getattr(request.state, "person", None),
-        "stopped": getattr(request.state, "stopped", ()),
+        "stopped": stopped_for(request),
     }
     return _templates().TemplateResponse(request, template, filling, status_code=status)
 

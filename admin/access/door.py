@@ -5,9 +5,11 @@ closed and not open. The key of the service opens it too, for scripts.
 """
 
 import hmac
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -17,6 +19,7 @@ from admin.access.people import ADMIN, Person
 from admin.access.sessions import COOKIE, person_of
 from foundation.access import SAFE_METHODS, given_key
 from foundation.database import session_scope
+from foundation.errors import DatabaseUnavailable
 from foundation.settings import get_settings
 
 STATIC: Final = "/static/"
@@ -25,10 +28,13 @@ LOGIN: Final = "/login"
 
 
 class Door:
-    """Lets in who is signed in, as `request.state.person`."""
+    """Lets in who is signed in, as `request.state.person`.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    Where that cannot be looked up, `failed` makes the answer.
+    """
+
+    def __init__(self, app: ASGIApp, failed: Callable[[Request, Exception], Response]) -> None:
+        self.app, self.failed = app, failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with the page, or lead to where one signs in."""
@@ -37,7 +43,12 @@ class Door:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        person = await run_in_threadpool(person_at, request)
+        try:
+            person = await run_in_threadpool(person_at, request)
+        except (SQLAlchemyError, DatabaseUnavailable) as error:
+            request.state.person = None  # nobody knows, so nobody comes in
+            await self.failed(request, error)(scope, receive, send)
+            return
         request.state.person = person
         if person is None and path != LOGIN and not path.startswith(f"{LOGIN}/"):
             await _sign_in_first(request)(scope, receive, send)

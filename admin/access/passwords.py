@@ -88,6 +88,17 @@ def is_dated(kept: str) -> bool:
     return _HASHER.check_needs_rehash(kept)
 
 
+def require_room() -> None:
+    """Turn away who would not be checked anyway, before anything is asked of the database.
+
+    Raises:
+        TooBusy: others are being checked.
+    """
+    if not _QUEUE.acquire(blocking=False):
+        raise TooBusy
+    _QUEUE.release()
+
+
 @contextmanager
 def _one_of_few() -> Iterator[None]:
     if not _QUEUE.acquire(blocking=False):

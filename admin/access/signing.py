@@ -43,6 +43,7 @@ def with_password(name: str, password: str, visitor: Visitor) -> str:
         TooManyAttempts: too many were wrong before.
         TooBusy: this process checks as many passwords as it can.
     """
+    passwords.require_room()
     with session_scope() as session:
         attempts.count(session, name, visitor.address)
         user = users.find(session, name)

@@ -1,18 +1,25 @@
 """Attacks on the whole service: under another name, by what no column holds, by many at once."""
 
+import asyncio
 import json
 from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from uuid import UUID
 
+import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.exc import TimeoutError
 
 from admin import formats, texts
 from admin.access import attempts, users
+from admin.access.sessions import COOKIE
+from admin.pages import create_admin_app
 from flywheel.app import create_app
+from foundation.database import get_engine
 from foundation.settings import get_settings
 from router import windows
 
@@ -158,3 +165,43 @@ def test_json_that_is_short_is_laid_out_as_ever() -> None:
     value = {"a": [1, {"b": None}], "c": "é", "d": UUID(int=0)}
     assert formats.pretty(value) == json.dumps(value, indent=2, ensure_ascii=False, default=str)
     assert formats.pretty("x" * 50, 20).startswith('"' + "x" * 19 + "\n… cut")
+
+
+def test_many_pages_at_once_do_not_wait_for_each_others_threads(session, signed_in) -> None:
+    """As many as a process has threads and more, with fewer connections to the database."""
+    service = FastAPI()
+    service.mount("/admin", create_admin_app())
+    cookies = {COOKIE: signed_in(session)}
+
+    async def ask_all() -> list[int]:
+        transport = httpx.ASGITransport(service)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1", cookies=cookies
+        ) as client:
+            answers = await asyncio.gather(*(client.get("/admin/runs") for _ in range(120)))
+        return [answer.status_code for answer in answers]
+
+    seconds = get_engine().pool._timeout  # type: ignore[attr-defined]
+    get_engine().pool._timeout = 3  # type: ignore[attr-defined]
+    try:
+        assert {*asyncio.run(ask_all())} == {200}
+    finally:
+        get_engine().pool._timeout = seconds  # type: ignore[attr-defined]
+
+
+def test_who_finds_no_connection_free_is_told_to_come_again(session, get) -> None:
+    engine = get_engine()
+    seconds = engine.pool._timeout  # type: ignore[attr-defined]
+    engine.pool._timeout = 0.01  # type: ignore[attr-defined]
+    with ExitStack() as held:
+        try:
+            while True:
+                held.enter_context(engine.connect())
+        except TimeoutError:
+            answer = get("/admin/runs")
+        finally:
+            engine.pool._timeout = seconds  # type: ignore[attr-defined]
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+    assert "Too many at once" in answer.text
+    assert answer.headers["cache-control"] == "no-store"
