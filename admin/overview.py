@@ -27,6 +27,7 @@ from foundation.settings import get_settings
 from foundation.tables import Decision, Run, now
 from router.promote import PROMOTE, ROLLBACK
 from router.tables import RUNNING, Experiment, Promotion, RoleServing
+from trainer.registry import BASE, EXTERNAL
 from trainer.tables import ModelVersion, TrainingRun
 
 routes = APIRouter()
@@ -147,7 +148,7 @@ def stages(session: Session, lines: Sequence[RoleLine]) -> list[Stage]:
     promoted = bounded_count(
         session, select(col(Promotion.id)).where(col(Promotion.kind) == PROMOTE)
     )
-    learned = [line for line in lines if line.serves and line.serves.kind != "base"]
+    learned = [line for line in lines if line.serves and line.serves.kind not in (BASE, EXTERNAL)]
     return [
         Stage(
             "collector",

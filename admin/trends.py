@@ -15,6 +15,7 @@ from sqlmodel import Session, col
 from admin.charts import Trend, trend
 from admin.paging import about
 from collector.tables import Feedback, Interaction
+from curation.recipe import DEFAULT
 from curation.tables import SFT, Dataset
 from evaluator.tables import Verdict
 from foundation.ids import first_id_at
@@ -83,7 +84,7 @@ def kept_by_version(session: Session) -> list[float | None]:
             col(Dataset.role),
             col(Dataset.n_train) + col(Dataset.n_validation) + col(Dataset.n_test),
         )
-        .where(col(Dataset.kind) == SFT)
+        .where(col(Dataset.kind) == SFT, col(Dataset.variant) == DEFAULT)
         .order_by(col(Dataset.id).desc())
         .limit(LOOKED_AT)
     ).all()
@@ -111,7 +112,7 @@ def success_by_day(session: Session) -> list[float | None]:
         .limit(SAID)
         .subquery()
     )
-    day = func.date_trunc("day", said.c.created_at)
+    day = func.date_trunc("day", said.c.created_at, "UTC")  # whatever zone the database is set to
     worked = func.avg(case((said.c.value >= 0.5, 1.0), else_=0.0))
     rows = session.execute(
         select(worked)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI, Request
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
 from admin import experiments, interactions, overview, rendering
 from admin.pages import create_admin_app
 from collector.tables import Feedback
+from foundation import database
 from foundation.ids import first_id_at, new_id
 from foundation.tables import now
 
@@ -348,3 +349,18 @@ def test_the_vendored_script_has_its_licence_beside_it() -> None:
     version = re.search(r"htmx (\d+\.\d+\.\d+)", licence)
     assert version
     assert version.group(1) in (rendering.STATIC / "htmx.min.js").read_text()
+
+
+@pytest.mark.parametrize("path", ["/admin/", "/admin/review", "/admin/login"])
+def test_while_the_database_is_away_every_page_says_so(
+    session: Session, get, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Who asks is looked up before the page, and cannot be: nobody comes in meanwhile."""
+    nowhere = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/x")
+    monkeypatch.setattr(database, "get_engine", lambda: nowhere)
+    answer = get(path)
+    assert answer.status_code == 503
+    assert "The database does not answer" in answer.text
+    assert answer.headers["content-security-policy"]
+    monkeypatch.undo()
+    assert get(path).status_code < 400

@@ -14,9 +14,11 @@ from admin.attention import Attention, attention
 from admin.paging import COUNTED, about
 from collector.partitions import ensure_partitions
 from collector.tables import DeadLetter, Feedback, Interaction, SpoolAccount
-from curation.tables import ReviewItem
+from curation.tables import Dataset, ReviewItem
 from foundation.ids import first_id_at, new_id
 from foundation.tables import FAILED, QUEUED, RUNNING, Run, now
+from router.promote import initial
+from trainer.tables import ModelVersion
 
 Get = Callable[..., httpx.Response]
 
@@ -145,3 +147,45 @@ def test_trends_are_of_days_in_order(session: Session) -> None:
 def _id_at(moment: object) -> UUID:
     first = first_id_at(moment)  # type: ignore[arg-type]
     return UUID(int=first.int | (new_id().int & ((1 << 60) - 1)))
+
+
+def test_days_are_those_of_utc_whatever_zone_the_database_is_set_to(session: Session) -> None:
+    midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    for hours, value in ((-1, 0.0), (1, 1.0), (23, 1.0)):
+        moment = midnight + timedelta(hours=hours)
+        session.add(
+            Feedback(
+                id=first_id_at(moment), kind="success", source="test", value=value,
+                interaction_id=new_id(), created_at=moment,
+            )
+        )  # fmt: skip
+    session.flush()
+    session.execute(text("SET LOCAL TIME ZONE 'Pacific/Auckland'"))
+    assert trends.success_by_day(session) == [0.0, 1.0]
+
+
+def test_examples_of_another_variant_are_no_step_of_the_wheel(session: Session) -> None:
+    for number, (variant, n) in enumerate((("default", 40), ("trial", 7)), 1):
+        session.add(
+            Dataset(
+                role="coder", variant=variant, kind="sft", number=number,
+                content_hash=variant, card={}, n_train=n, n_validation=0, n_test=0,
+            )
+        )  # fmt: skip
+    session.flush()
+    assert trends.kept_by_version(session) == [40.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "learned"), [("base", 0), ("external", 0), ("adapter", 1), ("full", 1)]
+)
+def test_a_provider_serves_no_model_that_was_learned(
+    session: Session, kind: str, learned: int
+) -> None:
+    version = ModelVersion(role="coder", number=1, name="m", kind=kind, base_model="x")
+    session.add(version)
+    session.flush()
+    initial(session, "coder", version)
+    lines = overview.role_lines(session)
+    agents = overview.stages(session, lines)[-1]
+    assert agents.number == f"{learned}/{len(lines)}"
