@@ -318,7 +318,9 @@ def build(
             change.after({"role": role, "kind": kind, "recipe_of": like or "defaults"})
         change.about("runs", run.id)
         found = run.id
-    return see(link_to(request, "runs.detail", id=found))
+    return see(
+        link_to(request, "runs.detail", id=found), "Asked for: this is the job that builds it."
+    )
 
 
 @routes.post("/{id}/download", name="datasets.download")

@@ -239,7 +239,10 @@ def add_to_review(request: Request, by: ByReviewer, id: UUID, example_id: UUID) 
         example = _example(change.session, example_id)
         n = add_examples(change.session, example.role, [example_id])
         change.after({"added": n, "dataset": str(id)})
-    return see(link_to(request, "datasets.example", id=id, example_id=example_id))
+    return see(
+        link_to(request, "datasets.example", id=id, example_id=example_id),
+        "It comes first in the review queue.",
+    )
 
 
 def list_page(session: Session, dataset: Dataset, browse: Browse, after: str) -> ListPage:

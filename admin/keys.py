@@ -194,7 +194,7 @@ def revoke(request: Request, by: ByAdmin, name: str, reason: Reason) -> Response
     with by.changing("key.revoke", "keys", name, reason) as change:
         change.before(keys.get_key(change.session, name))
         change.after(keys.revoke_key(change.session, name))
-    return see(link_to(request, "keys.list"))
+    return see(link_to(request, "keys.list"), "The key is revoked: it opens nothing any more.")
 
 
 def _shown_once(request: Request, row: GatewayKey, secret: str, *, is_new: bool) -> HTMLResponse:

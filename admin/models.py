@@ -277,7 +277,7 @@ def change_stage(
         _require_idle(change.session, version, stage)
         set_stage(change.session, version, stage)
         change.after({"name": version.name, "stage": version.stage})
-    return see(link_to(request, "models.detail", id=id))
+    return see(link_to(request, "models.detail", id=id), "The stage is set.")
 
 
 def detail(session: Session, identifier: UUID, against: UUID | None = None) -> DetailPage:

@@ -248,7 +248,9 @@ def promote_version(
         change.before(_serving(session, role))
         promote.serve(session, role, wanted, reason=reason, actor=by.name)
         change.after(_serving(session, role))
-    return see(link_to(request, "roles.detail", role=role))
+    return see(
+        link_to(request, "roles.detail", role=role), "It answers the calls of the role from now on."
+    )
 
 
 @routes.post("/{role}/rollback", name="roles.rollback")
@@ -269,7 +271,7 @@ def roll_back(
         change.before(_serving(session, role))
         promote.rollback(session, role, reason=reason, actor=by.name, to=target)
         change.after(_serving(session, role))
-    return see(link_to(request, "roles.detail", role=role))
+    return see(link_to(request, "roles.detail", role=role), "The version before it answers again.")
 
 
 @routes.post("/{role}/policy", name="roles.policy")
@@ -283,7 +285,9 @@ def set_policy(
         change.before(policy.locked_policy(change.session, role))
         changed = policy.set_policy(change.session, role, actor=by.name, **changes)
         change.after(changed)
-    return see(link_to(request, "roles.detail", role=role))
+    return see(
+        link_to(request, "roles.detail", role=role), "Set. The audit log keeps what held before."
+    )
 
 
 def _number(name: str, said: str) -> float:

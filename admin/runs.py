@@ -321,7 +321,10 @@ def retry_failed(
         for identifier in again:
             runs.retry(change.session, identifier)
         change.after({"queued": len(again), "runs": [str(identifier) for identifier in again]})
-    return see(link_to(request, "runs.list", {"kind": kind}))
+    return see(
+        link_to(request, "runs.list", {"kind": kind}),
+        "Queued again: they go on from what they had stored.",
+    )
 
 
 @routes.get("/{id}", name="runs.detail")
@@ -386,7 +389,7 @@ def cancel(request: Request, by: ByOperator, id: UUID, reason: Reason) -> Respon
         run = runs.cancel(change.session, id)
         change.after(_state(run))
         page = page_of(request, change.session, run)
-    return see(page)
+    return see(page, "Cancelled. Retry queues it again.")
 
 
 @routes.post("/{id}/retry", name="runs.retry")
@@ -397,7 +400,7 @@ def retry(request: Request, by: ByOperator, id: UUID, reason: Reason) -> Respons
         run = runs.retry(change.session, id)
         change.after(_state(run))
         page = page_of(request, change.session, run)
-    return see(page)
+    return see(page, "Queued again: it goes on from what it had stored.")
 
 
 def page_of(request: Request, session: Session, run: Run) -> str:

@@ -54,7 +54,9 @@ def say(
                 "characters": len(kept.text or "") if kept else 0,
             }
         )
-    return see(f"{link_to(request, 'interactions.detail', id=id)}#feedback")
+    return see(
+        f"{link_to(request, 'interactions.detail', id=id)}#feedback", "Noted under your name."
+    )
 
 
 def record_of(call: Interaction, about: About, said: str, text: str, name: str) -> dict[str, Any]:

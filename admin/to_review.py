@@ -76,7 +76,10 @@ def add_call(request: Request, by: ByReviewer, id: UUID) -> Response:
                 "It is not curated yet: run flywheel curate for its role, then add it.",
             )
         change.after({"examples": queue(change.session, examples)})
-    return see(f"{link_to(request, 'interactions.detail', id=id)}#lineage")
+    return see(
+        f"{link_to(request, 'interactions.detail', id=id)}#lineage",
+        "It comes first in the review queue.",
+    )
 
 
 @routes.get("/to-review", name="to_review.matching", dependencies=[Depends(needs(REVIEWER))])

@@ -206,7 +206,10 @@ def set_budget(
         change.before(_limit(change.session, scope, measure))
         windows.set_limit(change.session, scope, measure, amount, by.name)
         change.after(_limit(change.session, scope, measure))
-    return see(f"{link_to(request, 'traffic')}#budgets")
+    return see(
+        f"{link_to(request, 'traffic')}#budgets",
+        "The limit is set; it holds in every process within five seconds.",
+    )
 
 
 @routes.post("/budgets/unset", name="traffic.unset_budget")
@@ -223,7 +226,10 @@ def unset_budget(
         change.before(_limit(change.session, scope, measure))
         windows.unset_limit(change.session, scope, measure)
         change.after(_limit(change.session, scope, measure))
-    return see(f"{link_to(request, 'traffic')}#budgets")
+    return see(
+        f"{link_to(request, 'traffic')}#budgets",
+        "The default holds again, in every process within five seconds.",
+    )
 
 
 def _limit(session: Session, scope: str, measure: str) -> dict[str, Any]:

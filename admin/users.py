@@ -165,7 +165,10 @@ def disable(
         change.before(user)
         users.disable(change.session, user)
         change.after(user)
-    return see(link_to(request, "users.list"))
+    return see(
+        link_to(request, "users.list"),
+        "They may sign in no more, and their sessions have ended. Enable takes it back.",
+    )
 
 
 @routes.post("/{id}/enable", name="users.enable")
@@ -177,7 +180,7 @@ def enable(request: Request, by: ByAdmin, id: UUID, reason: Reason) -> Response:
         change.before(user)
         users.enable(change.session, user)
         change.after(user)
-    return see(link_to(request, "users.list"))
+    return see(link_to(request, "users.list"), "They may sign in again.")
 
 
 @routes.post("/{id}/reset", name="users.reset")

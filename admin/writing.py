@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
@@ -23,6 +24,8 @@ from foundation.database import session_scope
 from foundation.errors import Forbidden
 
 REASON_CHARACTERS: Final = 2_000
+SAID: Final = "flywheel_said"
+SAID_FOR_S: Final = 8
 _TEXT_CHARACTERS: Final = 2_000
 """Of each text that the audit log keeps of a row."""
 _SECRET: Final = ("password_hash", "key_hash", "token_hash", "code_hash", "written_xid")
@@ -144,9 +147,19 @@ ByAdmin = Annotated[By, Depends(needs(ADMIN))]
 """Of every route that changes something: who does it, who may."""
 
 
-def see(address: str) -> Response:
-    """Send the browser to the page that shows what was done; reloading it does nothing again."""
-    return RedirectResponse(address, status_code=303)
+def see(address: str, said: str = "") -> Response:
+    """Send the browser to the page that shows what was done; reloading it does nothing again.
+
+    Args:
+        address: of that page.
+        said: what was done, in a sentence of ours that the page begins with. It goes there in a
+            cookie of a few seconds: in the address it would be shared, and anybody's to write.
+    """
+    answer = RedirectResponse(address, status_code=303)
+    if said:
+        path = urlsplit(address).path
+        answer.set_cookie(SAID, said, SAID_FOR_S, path=path, httponly=True, samesite="lax")
+    return answer
 
 
 def _noted(row: SQLModel | Mapping[str, Any] | None) -> dict[str, Any] | None:

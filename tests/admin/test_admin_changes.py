@@ -270,3 +270,22 @@ def test_no_page_of_another_site_changes_anything_through_the_api(
         answer = browser.ask(method, path, headers=crossing)
         assert (answer.status_code, "Forbidden" in answer.text) == (403, True), path
         assert browser.ask(method, path).status_code in (404, 422), "a client that is no browser"
+
+
+def test_a_page_begins_with_what_was_done(visit):
+    browser = visit("admin", "ada")
+    fields = {"scope": "role:coder", "measure": "tokens_per_day", "amount": "100", "reason": "cap"}
+    answer = browser.post("/traffic/budgets", **fields)
+    assert answer.status_code == 303
+    said = answer.headers["set-cookie"]
+    assert "Path=/admin/traffic;" in said and "Max-Age=8;" in said and "HttpOnly" in said
+    shown = '<p class="note good said" role="status">The limit is set; it holds'
+    assert shown in browser.get("/traffic").text
+    assert "said" not in browser.get("/roles").text
+
+
+def test_what_was_done_is_shown_as_text(visit):
+    browser = visit("viewer")
+    browser.cookies.set("flywheel_said", '"<b>x</b>"', domain="127.0.0.1", path="/admin/roles")
+    page = browser.get("/roles").text
+    assert "&lt;b&gt;x&lt;/b&gt;" in page and "<b>x</b>" not in page
