@@ -43,7 +43,8 @@ def create_app() -> FastAPI:
     get_rules()
     server_rules()
     require_provider()
-    app = FastAPI(title="Flywheel", docs_url="/docs", redoc_url=None)
+    # No page of its description: it would run another host's script where people are signed in.
+    app = FastAPI(title="Flywheel", docs_url=None, redoc_url=None)
     for room in (collector.api, curation.api, trainer.api, evaluator.api, router.api):
         app.include_router(room.routes)
     app.include_router(foundation.api.routes)

@@ -84,7 +84,7 @@ def cancel(run_id: Id) -> None:
 
 @commands.command()
 def retry(run_id: Id) -> None:
-    """Queue a failed, cancelled or lost job again: the same run, which goes on from what it left."""
+    """Queue a failed, cancelled or lost job again: the same run goes on from what it left."""
     import flywheel.worker  # noqa: F401  registers every room's jobs
     import foundation.runs
     from flywheel.schema import require_current

@@ -103,7 +103,8 @@ def _advice(effect: float, per_day: float, days: float | None) -> str:
     lasts = "can hardly be shown at all" if days is None else f"take {days:.0f} days"
     if per_day < FEWEST_PER_DAY:
         return (
-            f"At {per_day:.3g} tasks a day {points} {lasts}: below ~{FEWEST_PER_DAY} tasks a day use "
+            f"At {per_day:.3g} tasks a day {points} {lasts}: "
+            f"below ~{FEWEST_PER_DAY} tasks a day use "
             "offline replay (a paired comparison on stored tasks), and live traffic only to detect "
             "harm."
         )
