@@ -1,4 +1,4 @@
-// Texts and tables that scroll inside a page scroll by keyboard too (WCAG 2.1.1).
+// Texts and tables that scroll inside a page scroll by keyboard too (WCAG 2.1.1), and focus is kept.
 (() => {
   const scrolls = (one) => {
     const wide = one.scrollWidth > one.clientWidth + 1, high = one.scrollHeight > one.clientHeight + 1;
@@ -17,6 +17,17 @@
     if (at.left < box.left || at.right > box.right) nav.scrollLeft += at.left - box.left - 24;
     if (at.top < box.top || at.bottom > box.bottom) nav.scrollTop += at.top - box.top - box.height / 2;
   };
+  // Who asks for older rows by keyboard goes on at the first of them: the button they pressed is gone.
+  let above = null;
+  document.addEventListener("click", (event) => { above = event.target.closest?.("a[hx-get]")?.closest(".more")?.previousElementSibling; });
+  document.addEventListener("htmx:after:swap", () => {
+    const row = above?.nextElementSibling;
+    if (!row || document.activeElement !== document.body) return;
+    above = null;
+    const first = row.querySelector("a, button, summary, input");
+    if (!first) row.tabIndex = -1;
+    (first || row).focus({ preventScroll: true });
+  });
   document.addEventListener("DOMContentLoaded", show);
   document.addEventListener("DOMContentLoaded", here);
   document.addEventListener("htmx:after:swap", show);

@@ -235,3 +235,15 @@ def test_a_list_is_downloaded(name: str, sign_in, tmp_path: Path) -> None:
     told.value.save_as(file)
     assert told.value.suggested_filename.endswith(".csv")
     assert len(file.read_text().splitlines()) > 2
+
+
+def test_focus_stays_in_a_list_that_is_sorted_and_goes_on_in_older_rows(sign_in) -> None:
+    page = sign_in("viewer").page("/interactions")
+    page.locator("th a.sort", has_text="Cost").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**sort=*cost*")
+    expect(page.locator("th a.sort", has_text="Cost")).to_be_focused()
+    shown = page.locator("#list tbody tr:not(.more)").count()
+    page.locator("tr.more a").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#list tbody tr:not(.more)").nth(shown).locator("a").first).to_be_focused()
