@@ -73,7 +73,8 @@ def take(page: Page, file: Path) -> None:
     page.set_viewport_size(DESKTOP)
     page.wait_for_timeout(250)  # what grows, has grown
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    small = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    # Of few colours: a small red figure on a dark page stays red, which the median would grey.
+    small = picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small.save(file, optimize=True)
 
 
