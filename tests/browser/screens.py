@@ -20,7 +20,7 @@ from tests.browser.browsing import DESKTOP, chromium, launch, signed_in
 from tests.browser.service import PROJECT, Wheel, served
 
 FOLDER = PROJECT / "docs" / "screens"
-COLOURS = 64
+COLOURS = 96
 SCHEMES = ("light", "dark")
 LEFT_OUT = ("sign_in.oidc", "interactions.find")
 
@@ -73,9 +73,21 @@ def take(page: Page, file: Path) -> None:
     page.set_viewport_size(DESKTOP)
     page.wait_for_timeout(250)  # what grows, has grown
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    # Of few colours: a small red figure on a dark page stays red, which the median would grey.
-    small = picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    small = picture.quantize(palette=colours_of(picture), dither=Image.Dither.NONE)
     small.save(file, optimize=True)
+
+
+def colours_of(picture: Image.Image) -> Image.Image:
+    """Return a palette of the commonest colours and of the most distant ones.
+
+    The first keep thin lines that are almost of their ground, the others keep small figures red.
+    """
+    counted = picture.getcolors(picture.width * picture.height) or []
+    common = [colour for _, colour in sorted(counted, reverse=True)[: COLOURS // 2]]
+    distant = picture.quantize(COLOURS // 2, method=Image.Quantize.MAXCOVERAGE)
+    found = Image.new("P", (1, 1))
+    found.putpalette([part for colour in common for part in colour] + (distant.getpalette() or []))
+    return found
 
 
 def write_gallery(wanted: Sequence[tuple[str, str, str]]) -> None:
