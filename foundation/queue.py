@@ -9,6 +9,7 @@ what a killed worker held, which is one of the reasons for the sweeper.
 from functools import lru_cache
 
 from celery import Celery
+from kombu import Exchange, Queue
 from kombu.transport.sqlalchemy import Transport as DatabaseTransport
 from sqlalchemy import text
 
@@ -61,8 +62,12 @@ def _transport_options(url: str) -> dict[str, float]:
 def declare_queues() -> None:
     """Create the queues and the embedded broker's tables; not safe in two processes at once."""
     with get_queue().connection_for_write() as connection:
+        channel = connection.channel()
         for name in QUEUES:
-            connection.SimpleQueue(name).close()
+            Queue(name, Exchange(name), name)(channel).declare()
+        session = getattr(channel, "session", None)
+        if session is not None:  # the embedded broker's, whose last look at a queue stays open
+            session.close()
 
 
 def forget_delivered(days: int = 1) -> int:
