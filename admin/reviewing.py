@@ -444,16 +444,17 @@ def _overtaken(
     """Answer with the next card, and with what was typed for one that is no longer to be had."""
     with by.changing("review.lease", "review") as change:
         is_twice = _has_said(change.session, id, reviewer_name(by.name), said.verb)
+        is_there = not isinstance(error, NotFound)
+        typed = _changed(change.session, id, said) if is_there else said.typed()
         page = _next(request, change, by.name, scope)
         change.after({"leased": str(page.shown.card.item_id) if page.shown else None})
     if is_twice:
         words = "You have said so already: it counts once."
         return _go_on(request, page, Notice(words, is_undoable=True), said.verb)
-    if isinstance(error, NotFound):
+    if not is_there:
         text = "The card before is gone: what it was about was erased. Nothing was kept of it."
     else:
         text = f"Your word on the card before was not taken: it is {error.value}."
-    typed = said.typed()
     lost = "\n\n".join(typed[name] for name in ("reason", "answer") if name in typed)
     return _go_on(request, page, Notice(text, "warn", lost or " "), "")
 

@@ -235,6 +235,21 @@ def test_who_was_too_slow_gets_what_they_typed_back_and_the_next_card(
     assert ines.ask(f"/review/items/{one.id}/draft", {"reason": "x"}).status_code == 409
 
 
+def test_who_was_too_slow_and_typed_nothing_is_given_nothing_to_copy(
+    session: Session, ines: Browser, tom: Browser
+) -> None:
+    one, _ = queued(session, priority=0.9), queued(session, "y = 2", priority=0.1)
+    ines.ask("/review/next", {})
+    session.refresh(one)
+    one.leased_until = one.created_at
+    session.commit()
+    tom.ask("/review/next", {})
+    example = session.get_one(Example, one.subject_id)
+    lost = ines.say(one, action="accept", answer=example.answer)
+    assert "leased to somebody else" in lost.text
+    assert "What you typed" not in lost.text
+
+
 def test_an_erased_card_leads_to_the_next(session: Session, ines: Browser) -> None:
     one, other = queued(session, priority=0.9), queued(session, "y = 2", priority=0.1)
     ines.ask("/review/next", {})
