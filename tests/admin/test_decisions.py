@@ -94,7 +94,9 @@ def test_the_page_knows_the_rules_of_every_room_by_itself() -> None:
         cwd=Path(__file__).parents[2],
     )
     assert json.loads(said.stdout.strip().replace("'", '"')) == sorted(KINDS)
-    assert sorted(KINDS) == [name for name in ledger.rule_names() if "." in name]
+    # Tests of other rooms register rules of their own in this process.
+    ours = [name for name in ledger.rule_names() if "." in name and not name.startswith("test.")]
+    assert sorted(KINDS) == ours
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

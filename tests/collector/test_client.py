@@ -89,21 +89,19 @@ def ingest_app():
 def test_import_is_light():
     source = """
     import sys
+    before = set(sys.modules)
     import collector.client
     heavy = "torch sqlmodel celery litellm fastapi sqlalchemy pydantic pydantic_settings httpx"
     print([name for name in heavy.split() if name in sys.modules])
+    print(len(set(sys.modules) - before))
     """
-    taken_us = []
-    for _ in range(3):  # the best of three: other work on the machine is not what is measured
-        output = subprocess.run(
-            [sys.executable, "-X", "importtime", "-c", textwrap.dedent(source)],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert output.stdout.strip() == "[]"
-        last = output.stderr.strip().splitlines()[-1]
-        assert last.endswith("collector.client")
-        taken_us.append(int(last.split("|")[1]))
-    assert min(taken_us) < 300_000  # it takes 70,000
+    output = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    heavy, n_modules = output.stdout.splitlines()
+    assert heavy == "[]"
+    assert int(n_modules) < 300  # it loads 167; each costs an agent's start
 
 
 def test_record_needs_a_role_and_feedback_a_subject(tmp_path):
