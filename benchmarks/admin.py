@@ -45,8 +45,19 @@ CARD_BAR_MS: Final = 50.0
 MORE_QUERIES: Final = 3
 """How many more a page may ask of the large database: it has what the small one lacks."""
 
-_NOT_TIMED: Final = ("login", "asset")
-"""Routes outside of the door, by how their names begin."""
+_NOT_TIMED: Final = ("login", "asset", "interactions.find", "erasing.", "experiments.unit")
+"""Routes outside of the door, or that lead elsewhere, by how their names begin."""
+
+_PARTS: Final = {
+    "sample": "SELECT id FROM sample WHERE evaluation_id = "
+    "(SELECT id FROM evaluation ORDER BY id DESC LIMIT 1) LIMIT 1",
+    "task": "SELECT id FROM suite_task ORDER BY id DESC LIMIT 1",
+    "example_id": "SELECT row_id FROM shard_row WHERE shard = 'train0' LIMIT 1",
+    "other": "SELECT one.id FROM dataset AS one JOIN dataset AS other USING (role, kind) "
+    "WHERE other.id = (SELECT id FROM dataset ORDER BY id DESC LIMIT 1) AND one.id < other.id "
+    "ORDER BY one.id DESC LIMIT 1",
+}
+"""What stands for further parts of an address."""
 
 _IDS: Final = {
     "interactions": "SELECT id FROM interaction ORDER BY id DESC OFFSET 7 LIMIT 1",
@@ -196,7 +207,7 @@ async def _label(url: str, folder: str, n: int) -> Asked:
     found = Asked("review.label", "/admin/review/next")
     headers = {"HX-Request": "true", "HX-Request-Type": "partial"}
     async with _client(_service(), "reviewer", "grace") as client:
-        answer = await client.get("/admin/review/next", follow_redirects=True)
+        answer = await client.post("/admin/review/next", headers=headers)
         for _ in range(n):
             found.status = answer.status_code
             item = _leased("grace")
@@ -278,9 +289,8 @@ def _address(path: str) -> str | None:
 def _value_of(name: str, noun: str) -> str | None:
     if name == "role":
         return "coder"
-    if noun not in _IDS:
-        return None
-    found = _first(_IDS[noun])
+    query = _PARTS.get(name) or _IDS.get(noun)
+    found = _first(query) if query else None
     return str(found) if found else None
 
 
