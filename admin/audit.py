@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -13,7 +12,7 @@ from sqlmodel import Session, col
 
 from admin.access.people import ADMIN
 from admin.listing import Asked, Column, Listing, Table
-from admin.paging import Narrowing
+from admin.paging import WITHIN, Narrowing
 from admin.rendering import Reading, render, wants_rows
 from admin.tables import AuditEntry
 from admin.writing import needs
@@ -23,12 +22,6 @@ from foundation.tables import now
 
 routes = APIRouter(prefix="/audit", dependencies=[Depends(needs(ADMIN))])
 
-WITHIN: Final = {
-    "hour": timedelta(hours=1),
-    "day": timedelta(days=1),
-    "week": timedelta(days=7),
-    "month": timedelta(days=30),
-}
 _LOOKED_AT: Final = 1_000
 """Newest entries whose actors and actions the filters offer."""
 

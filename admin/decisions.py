@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -21,7 +20,7 @@ import router.specialist.rule  # noqa: F401
 import trainer.plan  # noqa: F401
 from admin.formats import leaves, plain
 from admin.listing import Asked, Column, Listing, Table
-from admin.paging import Narrowing
+from admin.paging import WITHIN, Narrowing
 from admin.rendering import Reading, render, wants_rows
 from curation.tables import Dataset
 from evaluator.tables import DriftWatch, Evaluation, Suite, Verdict
@@ -35,12 +34,6 @@ from trainer.tables import ModelVersion, TrainingRun
 
 routes = APIRouter(prefix="/decisions")
 
-WITHIN: Final = {
-    "day": timedelta(days=1),
-    "week": timedelta(days=7),
-    "month": timedelta(days=30),
-    "year": timedelta(days=365),
-}
 AROUND: Final = 5
 """Decisions before and after that are shown on the page of one."""
 LOOKED_BACK: Final = 1_000

@@ -13,9 +13,10 @@ from sqlmodel import Session, col
 
 from admin.calls import detail
 from admin.listing import EXPORT_PAGE, Asked, Column, Find, Head, Listing
-from admin.log_filters import OUTCOMES, WITH, WITHIN, WITHOUT, Filters
+from admin.log_filters import OUTCOMES, WITH, WITHOUT, Filters
 from admin.log_rows import PREVIEW_CHARACTERS, Row, rows_of
 from admin.log_walk import Budget, Walked, is_one_of, walk
+from admin.paging import WITHIN
 from admin.rendering import Reading, link_to, render, wants_rows
 from admin.writing import see
 from collector.scrub import kept_name, server_rules

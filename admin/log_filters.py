@@ -7,7 +7,7 @@ gets none, since each would be paid for by every record that comes in.
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,19 +15,13 @@ from sqlalchemy import ColumnElement, Text, cast, func, literal, or_, select
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from admin.paging import Narrowing
+from admin.paging import WITHIN, Narrowing
 from collector.tables import Feedback, Interaction, InteractionPayload
 from foundation.errors import BadInput
 from foundation.ids import first_id_at
 from foundation.tables import now
 from trainer.tables import ModelVersion
 
-WITHIN: Final = {
-    "hour": timedelta(hours=1),
-    "day": timedelta(days=1),
-    "week": timedelta(weeks=1),
-    "month": timedelta(days=30),
-}
 WORKED, FAILED, UNKNOWN = "worked", "failed", "unknown"
 OUTCOMES: Final = (WORKED, FAILED, UNKNOWN)
 WITH, WITHOUT = "with", "without"

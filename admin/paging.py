@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -12,6 +13,14 @@ from sqlmodel import Session
 
 PAGE_SIZE = 40
 COUNT_LIMIT = 10_000
+WITHIN = {
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(days=7),
+    "month": timedelta(days=30),
+    "year": timedelta(days=365),
+}
+"""What the filter of time offers, of each list that has one."""
 
 T = TypeVar("T")
 U = TypeVar("U")
