@@ -1,58 +1,62 @@
-"""What a training tells while it runs: progress, divergence, and which checkpoints are whole."""
+"""What looks on while a training runs: it reports, judges, and sees that checkpoints are whole."""
 
-import json
 import math
-import os
-import resource
-import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from foundation.errors import FlywheelError
-
-COMPLETE = "complete.json"
-"""Written last into a checkpoint: without it the checkpoint is half of one."""
+from foundation.footprint import peak_rss_mb
+from trainer.checkpoints import mark_complete, size_of
+from trainer.guards import MARGIN_BYTES, Diverged, Divergence, checkpoint_bytes, require_room
+from trainer.lesson import Report
+from trainer.measures import measures_of
 
 MARKS: Final = 20
 """Reports that the pace is measured over."""
 
 
-class Report(Protocol):
-    """Told how far a training is, as `RunHandle.progress`; may raise to stop it."""
-
-    def __call__(self, done: float, total: float, unit: str, **measures: Any) -> None:
-        """Take one report."""
-
-
-class Diverged(FlywheelError):
-    """The loss is no longer a number."""
-
-    def __init__(self, step: int, loss: float, lr: float) -> None:
-        self.step, self.loss, self.lr = step, loss, lr
-        super().__init__(
-            f"training loss: got {loss} at step {step}, expected a finite number. "
-            f"Lower recipe.lr (now {lr:g}), or look for broken rows in the dataset."
-        )
-
-
 class Clock:
-    """Wall and CPU seconds of a training over all its starts."""
+    """Seconds of a training over all its starts.
 
-    def __init__(self, wall_s: float = 0.0, cpu_s: float = 0.0) -> None:
-        self._wall_start = time.perf_counter() - wall_s
-        self._cpu_start = time.process_time() - cpu_s
+    `startup_s` is that of the first start, from `fit` to its first step; `checkpoint_s` is what all
+    checkpoints took together.
+    """
+
+    def __init__(self) -> None:
+        self._wall_start = time.perf_counter()
+        self._cpu_start = time.process_time()
+        self._before = dict.fromkeys(("wall_s", "cpu_s", "checkpoint_s"), 0.0)
+        self._startup_s: float | None = None
+        self._checkpoint_s = 0.0
+
+    def go_on_from(self, earlier: dict[str, float]) -> None:
+        """Add what a start before this one had read."""
+        self._before = {name: earlier[name] for name in self._before}
+        self._startup_s = earlier["startup_s"]
+
+    def started(self) -> None:
+        """Note that the first step begins."""
+        if self._startup_s is None:
+            self._startup_s = time.perf_counter() - self._wall_start
+
+    def saved(self, took_s: float) -> None:
+        """Note that a checkpoint was written."""
+        self._checkpoint_s += took_s
 
     def read(self) -> dict[str, float]:
-        """Return `wall_s` and `cpu_s`, rounded to milliseconds."""
-        return {
-            "wall_s": round(time.perf_counter() - self._wall_start, 3),
-            "cpu_s": round(time.process_time() - self._cpu_start, 3),
+        """Return `wall_s`, `cpu_s`, `startup_s` and `checkpoint_s`, rounded to milliseconds."""
+        here = {
+            "wall_s": time.perf_counter() - self._wall_start,
+            "cpu_s": time.process_time() - self._cpu_start,
+            "checkpoint_s": self._checkpoint_s,
         }
+        read = {name: round(self._before[name] + took, 3) for name, took in here.items()}
+        return {**read, "startup_s": round(self._startup_s or 0.0, 3)}
 
 
 class Pace:
@@ -101,21 +105,37 @@ class Pace:
 
 
 class ReportProgress(TrainerCallback):  # type: ignore[misc]
-    """Hands each logged step to `report`; an exception of `report` ends the training."""
+    """Hands each logged step to `report`, and judges it.
 
-    def __init__(self, report: Report, lr: float) -> None:
-        self.report, self.lr = report, lr
+    An exception of `report` or `check` ends the training; `check` is asked after each step, since
+    logged ones may be far apart.
+    """
+
+    def __init__(self, report: Report, check: Callable[[], None], divergence: Divergence) -> None:
+        self.report, self.check, self.divergence = report, check, divergence
         self.pace = Pace()
         self._seen: dict[str, Any] = {}
         self._n_tokens: float | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Judge again what an earlier start had logged: it is not reported twice."""
+        for line in state.log_history:
+            self.divergence.judge(measures_of(line))
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Start the clock of a step."""
         self.pace.begin_step()
 
+    def on_substep_end(self, *_: Any, **__: Any) -> None:
+        """Ask whether to go on, between the passes of a step too."""
+        self.check()
+
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Stop it."""
+        """Stop the clock, and ask whether to go on."""
         self.pace.end_step()
+        self.check()
 
     def on_log(
         self,
@@ -127,10 +147,14 @@ class ReportProgress(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Report losses, learning rate, pace and memory; raises Diverged."""
         logs = logs or {}
-        self._seen |= measures_of(logs)
-        for name in ("loss", "validation_loss"):
-            if not math.isfinite(self._seen.get(name, 0.0)):
-                raise Diverged(state.global_step, self._seen[name], self.lr)
+        measures = measures_of(logs)
+        self._seen |= measures
+        reason = self.divergence.judge(measures)
+        if reason is not None:
+            lr = self._seen.get("lr", args.learning_rate)
+            raise Diverged(state.global_step, self._seen.get("loss", math.nan), lr, reason)
+        if not state.is_world_process_zero:
+            return
         self._n_tokens = logs.get("num_tokens", self._n_tokens)
         self._seen |= self.pace.read(state.global_step, state.max_steps, self._n_tokens)
         self._seen |= {"epoch": round(state.epoch or 0.0, 3), "memory_mb": peak_memory_mb()}
@@ -141,44 +165,65 @@ def peak_memory_mb() -> float:
     """Return the most memory in MiB held so far: of the GPU where there is one, or the process."""
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(used / (2**20 if sys.platform == "darwin" else 2**10), 1)
+    return peak_rss_mb()
 
 
-class MarkComplete(TrainerCallback):  # type: ignore[misc]
-    """Marks each checkpoint once all of it is written, with the seconds spent so far."""
+class KeepCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """Looks for room before each checkpoint, times it, and marks it once all of it is written."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+    def __init__(self, folder: Path, clock: Clock, micro_batch: int) -> None:
+        self.folder, self.clock, self.micro_batch = folder, clock, micro_batch
+        self._size = 0
+        self._began = 0.0
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Look for room for all checkpoints that will lie side by side; raises DiskFull."""
+        present = [size_of(path) for path in self.folder.glob("checkpoint-*")]
+        self._size = max(present, default=checkpoint_bytes(model))
+        to_come = math.ceil((state.max_steps - state.global_step) / args.save_steps)
+        side_by_side = (args.save_total_limit or to_come) + 1  # the new one before the oldest goes
+        more = max(1, min(to_come, side_by_side - len(present)))
+        require_room(self.folder, more * self._size + MARGIN_BYTES)
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Note the first step."""
+        self.clock.started()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Look for room where a checkpoint comes next; raises DiskFull before it is begun."""
+        if control.should_save:
+            require_room(self.folder, self._size + MARGIN_BYTES)
+        self._began = time.perf_counter()
+
+    def on_log(self, *_: Any, **__: Any) -> None:
+        """Note the time: a checkpoint may follow."""
+        self._began = time.perf_counter()
+
+    def on_evaluate(self, *_: Any, **__: Any) -> None:
+        """Note the time: a checkpoint may follow."""
+        self._began = time.perf_counter()
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Write the mark in one move."""
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        unfinished = folder / f"{COMPLETE}.part"
-        unfinished.write_text(json.dumps(self.clock.read()))
-        os.replace(unfinished, folder / COMPLETE)
+        """Mark it, with the seconds spent so far, once every process has written its part."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        if not state.is_world_process_zero:
+            return
+        folder = self.folder / f"checkpoint-{state.global_step}"
+        self._size = size_of(folder)
+        mark_complete(folder, self._facts)
 
-
-_NAMES = {
-    "loss": "loss",
-    "eval_loss": "validation_loss",
-    "learning_rate": "lr",
-    "grad_norm": "grad_norm",
-}
-
-
-def measures_of(logs: dict[str, Any]) -> dict[str, float]:
-    """Return the measurements of one log line under our names."""
-    return {ours: float(logs[theirs]) for theirs, ours in _NAMES.items() if theirs in logs}
-
-
-def history_of(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the logged steps as `{"step", "epoch", "loss" | "validation_loss", "lr", …}`."""
-    lines = [(line, measures_of(line)) for line in log_history]
-    return [
-        {"step": line["step"], "epoch": line["epoch"], **measures}
-        for line, measures in lines
-        if measures
-    ]
+    def _facts(self) -> dict[str, Any]:
+        self.clock.saved(time.perf_counter() - self._began)
+        return {"clock": self.clock.read(), "micro_batch": self.micro_batch}

@@ -1,12 +1,21 @@
 """The checkpoints of one training folder: which are whole, which is the last, which the best."""
 
+import hashlib
 import json
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from trainer.callbacks import COMPLETE, Clock
+COMPLETE: Final = "complete.json"
+"""Written last into a checkpoint, with what its files are: without it the checkpoint is half."""
+BLOCK: Final = 1 << 20
+HASHED_WHOLE: Final = 1 << 30
+"""Bytes up to which a file is hashed from end to end; of a larger one, its head and its tail."""
+
+Say = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -16,12 +25,14 @@ class Checkpoint:
     Attributes:
         path: its folder.
         state: the trainer's state, as transformers wrote it.
-        clock: wall and CPU seconds that led to it.
+        clock: seconds that led to it, as `Clock.read`.
+        micro_batch: rows of a forward pass, which may be fewer than the recipe's.
     """
 
     path: Path
     state: dict[str, Any]
     clock: dict[str, float]
+    micro_batch: int
 
     @property
     def is_last(self) -> bool:
@@ -36,24 +47,99 @@ class Checkpoint:
         # Only the name counts: the folder may have moved since.
         return self.path.parent / Path(recorded).name if recorded else self.path
 
-    def resumed_clock(self) -> Clock:
-        """Return a clock that goes on from here."""
-        return Clock(**self.clock)
+
+def latest(folder: Path, say: Say = lambda level, text: None) -> Checkpoint | None:
+    """Return the last whole checkpoint, or None; half and damaged ones are removed, and said.
+
+    A checkpoint whose best one is damaged is of no use: going on from it would keep the damage.
+    """
+    for path in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
+        wrong = damage(path)
+        if wrong is None:
+            found = _read(path)
+            wrong = damage(found.best)
+            if wrong is None:
+                return found
+            wrong = f"its best one, {found.best.name}, is not whole: {wrong}"
+        if (path / COMPLETE).is_file():  # else a killed worker left half of it, nothing unusual
+            say("WARNING", f"{path.name} is not used: {wrong}; looking at the one before")
+        shutil.rmtree(path)
+    return None
 
 
-def latest(folder: Path) -> Checkpoint | None:
-    """Return the last whole checkpoint, or None; what a killed worker left half is removed."""
-    whole: list[tuple[int, Path]] = []
+def mark_complete(folder: Path, facts: Callable[[], dict[str, Any]]) -> None:
+    """Mark a checkpoint as whole, in one move, with its files' lengths and hashes.
+
+    Args:
+        folder: of the checkpoint, all of it written.
+        facts: what else the mark says; asked once the files are hashed, which takes time too.
+    """
+    files = {file.name: _print_of(file) for file in sorted(folder.iterdir()) if file.is_file()}
+    unfinished = folder / f"{COMPLETE}.part"
+    unfinished.write_text(json.dumps({"files": files, **facts()}))
+    os.replace(unfinished, folder / COMPLETE)
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """Return what a whole checkpoint was marked with."""
+    facts: dict[str, Any] = json.loads((folder / COMPLETE).read_text())
+    return facts
+
+
+def damage(folder: Path) -> str | None:
+    """Return what is wrong with a checkpoint's files, or None."""
+    try:
+        files = facts_of(folder)["files"]
+    except (OSError, ValueError, KeyError):
+        return f"{COMPLETE} is missing or damaged"
+    for name, expected in files.items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        found = _print_of(file)
+        if found["bytes"] != expected["bytes"]:
+            return f"{name} has {found['bytes']:,} bytes, expected {expected['bytes']:,}"
+        if found != expected:
+            return f"{name} is not what was written"
+    return None
+
+
+def measured_at(checkpoint: Path, name: str) -> float | None:
+    """Return what the validation at a checkpoint measured, by its library's name; None: nothing."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    for line in reversed(state["log_history"]):
+        if line["step"] == state["global_step"] and name in line:
+            return float(line[name])
+    return None
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove the checkpoints that were not finished."""
     for path in folder.glob("checkpoint-*"):
-        if (path / COMPLETE).is_file():
-            whole.append((int(path.name.rsplit("-", 1)[1]), path))
-        else:
+        if not (path / COMPLETE).is_file():
             shutil.rmtree(path)
-    if not whole:
-        return None
-    path = max(whole)[1]
-    return Checkpoint(
-        path,
-        json.loads((path / "trainer_state.json").read_text()),
-        json.loads((path / COMPLETE).read_text()),
-    )
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of a checkpoint's files."""
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
+def _step(path: Path) -> int:
+    return int(path.name.rsplit("-", 1)[1])
+
+
+def _read(path: Path) -> Checkpoint:
+    state = json.loads((path / "trainer_state.json").read_text())
+    facts = facts_of(path)
+    return Checkpoint(path, state, facts["clock"], facts["micro_batch"])
+
+
+def _print_of(file: Path) -> dict[str, Any]:
+    length = file.stat().st_size
+    with file.open("rb") as stream:
+        if length <= HASHED_WHOLE:
+            return {"bytes": length, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+        head = stream.read(BLOCK)
+        stream.seek(-BLOCK, os.SEEK_END)
+        return {"bytes": length, "ends_sha256": hashlib.sha256(head + stream.read()).hexdigest()}

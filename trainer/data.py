@@ -16,6 +16,7 @@ from jinja2 import TemplateError
 
 from foundation.chat import Message, text_of
 from foundation.errors import BadInput
+from trainer.recipe import DROP, TRUNCATE
 
 IGNORED = -100
 """Label of a token without loss (PyTorch's `ignore_index`)."""
@@ -35,11 +36,13 @@ class Encoded:
         input_ids: per row, prompt and answer.
         labels: per row, as long; `IGNORED` over the prompt.
         dropped: rows left out, by reason.
+        n_shortened: rows whose prompt lost its beginning.
     """
 
     input_ids: list[list[int]] = field(default_factory=list)
     labels: list[list[int]] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    n_shortened: int = 0
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -50,29 +53,74 @@ class Encoded:
         return sum(label != IGNORED for row in self.labels for label in row)
 
 
-def encode(rows: Sequence[Row], tokenizer: Any, max_length: int) -> Encoded:
-    """Tokenise rows; a row over `max_length` tokens is left out whole and counted.
+def encode(rows: Sequence[Row], tokenizer: Any, max_length: int, too_long: str = DROP) -> Encoded:
+    """Tokenise rows; those of more than `max_length` tokens are left out or shortened, and counted.
 
-    A cut answer would teach the model to stop in the middle. No rows give an empty result.
+    A cut answer would teach the model to stop in the middle, so only a prompt is ever shortened. No
+    rows give an empty result.
+
+    Args:
+        rows: prompts and answers.
+        tokenizer: of the base.
+        max_length: tokens of the longest row.
+        too_long: of `Recipe.too_long`: drop, or truncate.
 
     Raises:
         BadInput: the chat template renders a prompt differently when an answer follows.
     """
     encoded = Encoded()
     for row in rows:
-        reason = _unlearnable(row, tokenizer)
+        reason = unlearnable(row, tokenizer)
         if reason is not None:
             encoded.dropped[reason] += 1
             continue
         prompt, answer = split_text(row, tokenizer)
-        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
-        if len(prompt_ids) + len(answer_ids) > max_length:
-            encoded.dropped[TOO_LONG] += 1
-            continue
+        prompt_ids, answer_ids = ids_of(prompt, tokenizer), ids_of(answer, tokenizer)
+        room = max_length - len(answer_ids)
+        if len(prompt_ids) > room:
+            if too_long != TRUNCATE or room < 1:
+                encoded.dropped[TOO_LONG] += 1
+                continue
+            prompt_ids = shortened(row["prompt"], prompt, room, tokenizer)
+            encoded.n_shortened += 1
         encoded.input_ids.append(prompt_ids + answer_ids)
         encoded.labels.append([IGNORED] * len(prompt_ids) + answer_ids)
     return encoded
+
+
+def ids_of(text: str, tokenizer: Any) -> list[int]:
+    """Return the tokens of a text as it stands: no token of beginning or end is added."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def shortened(messages: Sequence[Message], prompt: str, room: int, tokenizer: Any) -> list[int]:
+    """Return at most `room` tokens of a prompt: its system message, and its end.
+
+    Whole messages go first, the oldest ones; if the last one alone is too long, it loses its own
+    beginning. A system message that would take more than half of the room goes too.
+    """
+    starts = _starts(messages, prompt, tokenizer)
+    has_system = bool(starts) and messages[0]["role"] in ("system", "developer")
+    system = ids_of(prompt[: starts[0]], tokenizer) if has_system else []
+    if len(system) > room // 2:
+        system = []
+    for start in starts:
+        rest = ids_of(prompt[start:], tokenizer)
+        if len(system) + len(rest) <= room:
+            return system + rest
+    return system + ids_of(prompt, tokenizer)[len(system) - room :]
+
+
+def _starts(messages: Sequence[Message], prompt: str, tokenizer: Any) -> list[int]:
+    """Return where each message but the first begins, as far as the chat template shows it."""
+    asked = [_renderable(message) for message in messages]
+    found = []
+    for n in range(1, len(asked)):
+        before = _written(asked[:n], tokenizer)
+        if before and prompt.startswith(before):
+            found.append(len(before))
+    return found
 
 
 def split_text(row: Row, tokenizer: Any) -> tuple[str, str]:
@@ -98,7 +146,7 @@ def split_text(row: Row, tokenizer: Any) -> tuple[str, str]:
     return prompt, answer
 
 
-def _unlearnable(row: Row, tokenizer: Any) -> str | None:
+def unlearnable(row: Row, tokenizer: Any) -> str | None:
     """Return why there is nothing to learn from a row, or None."""
     if any(message.get("tool_calls") for message in row["completion"]):
         return None if _writes_tool_calls(row, tokenizer) else TOOL_CALLS

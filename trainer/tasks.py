@@ -7,19 +7,27 @@ from sqlmodel import Session
 
 from curation.export import get_dataset
 from foundation.database import session_scope
-from foundation.errors import BadInput
+from foundation.errors import BadInput, Conflict
 from foundation.ids import new_id
 from foundation.runs import RunHandle, enqueue, job
 from foundation.settings import get_settings
-from trainer.recipe import Recipe
-from trainer.registry import get_version, require_role
-from trainer.tables import TrainingRun
+from trainer.methods import METHODS, TASKS
+from trainer.recipe import CONTINUAL, Recipe
+from trainer.registry import ADAPTER, get_version, require_role
+from trainer.rows import READABLE
+from trainer.tables import ModelVersion, TrainingRun
 
 TRAIN_JOB = "trainer.train"
 
 
 @job(TRAIN_JOB, queue="gpu")
-def train_model(run: RunHandle, training_run_id: str, is_control: bool = False) -> dict[str, Any]:
+def train_model(
+    run: RunHandle,
+    training_run_id: str,
+    is_control: bool = False,
+    launcher: str | None = None,
+    processes: int = 1,
+) -> dict[str, Any]:
     """Do one training; resumes from its checkpoints when it was started before."""
     from trainer.run import train
 
@@ -36,41 +44,45 @@ def train_model(run: RunHandle, training_run_id: str, is_control: bool = False) 
 def start_training(
     session: Session,
     role: str,
-    dataset_id: UUID,
+    dataset_id: UUID | None,
     base_model: str | None,
     recipe: Recipe,
     *,
     is_control: bool = False,
+    suite: str | None = None,
+    earlier: ModelVersion | None = None,
+    ordered_by: str = "person",
+    search_run_id: UUID | None = None,
+    launcher: dict[str, Any] | None = None,
 ) -> TrainingRun:
     """Order a training: its row and its queued run; the message leaves with the commit.
 
     Args:
         session: of the surrounding transaction.
         role: whose model; the dataset must be of the same role.
-        dataset_id: a stored version with training rows.
-        base_model: folder or hub name; None for FLYWHEEL_BASE_MODEL.
+        dataset_id: a stored version with training rows; None for a method that answers tasks.
+        base_model: folder or hub name; None for that of `earlier`, or FLYWHEEL_BASE_MODEL.
         recipe: all knobs.
         is_control: the version will be marked as never to be served.
+        suite: tasks to learn from, NAME or NAME@VERSION, for a method that answers tasks.
+        earlier: the version to go on from; None: from the base.
+        ordered_by: person, turn, schedule, search, or the trigger that fired.
+        search_run_id: the search that it is a trial of.
+        launcher: `{"launcher", "processes"}` for several processes; None: in the worker's own.
 
     Raises:
-        BadInput: unknown role, no base model, a dataset of another role or without rows.
+        BadInput: unknown role, no base model, a dataset of another role or kind or without rows.
+        Conflict: the earlier version is of another role or base, or is no adapter.
         NotFound: no such dataset.
     """
-    require_role(role)
-    base_model = base_model or get_settings().base_model
-    if not base_model:
-        raise BadInput(
-            "base model",
-            base_model,
-            "a folder or hub name",
-            "Name one, or set FLYWHEEL_BASE_MODEL.",
-        )
-    _require_dataset(session, role, dataset_id)
+    base_model = require_trainable(
+        session, role, dataset_id, base_model, recipe, suite=suite, earlier=earlier
+    )
     training_id = new_id()
     run = enqueue(
         session,
         TRAIN_JOB,
-        {"training_run_id": str(training_id), "is_control": is_control},
+        {"training_run_id": str(training_id), "is_control": is_control, **(launcher or {})},
         role=role,
     )
     training = TrainingRun(
@@ -78,8 +90,12 @@ def start_training(
         run_id=run.id,
         role=role,
         dataset_id=dataset_id,
+        suite=suite,
         base_model=base_model,
         method=recipe.method,
+        from_version_id=earlier.id if earlier else None,
+        ordered_by=ordered_by,
+        search_run_id=search_run_id,
         recipe=recipe.to_dict(),
         seed=recipe.seed,
     )
@@ -88,16 +104,75 @@ def start_training(
     return training
 
 
-def _require_dataset(session: Session, role: str, dataset_id: UUID) -> None:
+def require_trainable(
+    session: Session,
+    role: str,
+    dataset_id: UUID | None,
+    base_model: str | None,
+    recipe: Recipe,
+    *,
+    suite: str | None = None,
+    earlier: ModelVersion | None = None,
+) -> str:
+    """Check an order before it is one, and return the base model that it means.
+
+    Raises:
+        BadInput, Conflict, NotFound: as `start_training`.
+    """
+    require_role(role)
+    base_model = base_model or (earlier.base_model if earlier else get_settings().base_model)
+    if not base_model:
+        raise BadInput(
+            "base model",
+            base_model,
+            "a folder or hub name",
+            "Name one, or set FLYWHEEL_BASE_MODEL.",
+        )
+    _require_data(session, role, recipe, dataset_id, suite)
+    _require_earlier(role, base_model, recipe, earlier)
+    return base_model
+
+
+def _require_data(
+    session: Session, role: str, recipe: Recipe, dataset_id: UUID | None, suite: str | None
+) -> None:
+    reads = METHODS[recipe.method].reads
+    if reads == TASKS:
+        if suite is None:
+            raise BadInput("suite", None, f"tasks for {recipe.method} to answer", "Name a suite.")
+        return
+    if dataset_id is None:
+        raise BadInput("dataset", None, f"a {reads} dataset of {role}", "Name one.")
     dataset = get_dataset(session, dataset_id)
-    if dataset.role != role or dataset.kind != "sft":
+    if dataset.role != role or dataset.kind not in READABLE[reads]:
         raise BadInput(
             "dataset",
             f"{dataset.kind} dataset of {dataset.role}",
-            f"an sft dataset of {role}",
-            "Name another dataset or role.",
+            f"an {reads} dataset of {role}" if reads == "sft" else f"a {reads} dataset of {role}",
+            f"{recipe.method} reads no other: name another dataset, role or method.",
         )
     if dataset.n_train == 0:
         raise BadInput(
             "dataset", "no training rows", "at least one", "Collect more, then curate again."
+        )
+
+
+def _require_earlier(
+    role: str, base_model: str, recipe: Recipe, earlier: ModelVersion | None
+) -> None:
+    if earlier is None:
+        if recipe.continual.method in CONTINUAL:
+            raise BadInput(
+                "recipe.continual.method",
+                recipe.continual.method,
+                "a version to go on from",
+                "Name it: flywheel train --continual METHOD --from VERSION",
+            )
+        return
+    if (earlier.role, earlier.base_model, earlier.kind) != (role, base_model, ADAPTER):
+        raise Conflict(
+            "version to go on from",
+            f"{earlier.name}: {earlier.kind} of {earlier.role} on {earlier.base_model}",
+            f"an adapter of {role} on {base_model}",
+            "Name another version, or train from the base.",
         )

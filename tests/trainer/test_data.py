@@ -4,6 +4,7 @@ from tiny_base import make_rows
 from foundation.errors import BadInput, NotFound
 from trainer.base import load_tokenizer
 from trainer.data import EMPTY_ANSWER, IGNORED, TOO_LONG, TOOL_CALLS, encode, require_labels
+from trainer.recipe import TRUNCATE
 
 
 def test_only_the_answer_and_its_end_are_learned(tokenizer):
@@ -28,6 +29,76 @@ def test_a_row_at_the_limit_stays_and_one_over_it_is_left_out_and_counted(tokeni
     cut = encode(rows, tokenizer, length - 1)
     assert len(cut) == 0
     assert cut.dropped == {TOO_LONG: 1}
+
+
+def long_row():
+    row = make_rows(1)[0]
+    system, asked = row["prompt"]
+    earlier = [
+        {"role": role, "content": f"{text} {n}"}
+        for n in range(4)
+        for role, text in (("user", "add 1 and 2"), ("assistant", "the sum is 3"))
+    ]
+    return {**row, "prompt": [system, *earlier, asked]}
+
+
+def learned_of(encoded, row=0):
+    return [label for label in encoded.labels[row] if label != IGNORED]
+
+
+def test_earlier_answers_of_a_conversation_are_shown_and_not_learned(tokenizer):
+    row = long_row()
+    encoded = encode([row], tokenizer, 1000)
+    said = row["completion"][0]["content"] + tokenizer.eos_token
+    assert tokenizer.decode(learned_of(encoded)) == said
+    shown = tokenizer.decode(encoded.input_ids[0])
+    assert shown.count("the sum is 3 ") == 4
+
+
+def test_a_prompt_that_is_too_long_loses_its_oldest_messages(tokenizer):
+    row = long_row()
+    whole = encode([row], tokenizer, 1000)
+    shorter = encode([row], tokenizer, len(whole.input_ids[0]) - 1, TRUNCATE)
+    assert shorter.n_shortened == 1
+    assert learned_of(shorter) == learned_of(whole)
+    text = tokenizer.decode(shorter.input_ids[0])
+    assert text.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>assistant")
+    assert text.count("add 1 and 2") == 3, "one message went, whole"
+    assert text.count("<|im_start|>") == text.count("<|im_end|>")
+
+
+def test_a_last_message_that_is_too_long_loses_its_own_beginning(tokenizer):
+    row = make_rows(1)[0]
+    row["prompt"][1]["content"] = "first words " + "and then " * 40 + "last words"
+    whole = encode([row], tokenizer, 1000)
+    for limit in range(len(learned_of(whole)) + 1, len(whole.input_ids[0])):
+        shorter = encode([row], tokenizer, limit, TRUNCATE)
+        ids, n_learned = shorter.input_ids[0], len(learned_of(shorter))
+        assert len(ids) == len(shorter.labels[0]) == limit
+        assert learned_of(shorter) == learned_of(whole)
+        room = limit - n_learned
+        kept = whole.input_ids[0][-n_learned - room // 2 : -n_learned]
+        assert ids[-n_learned - len(kept) : -n_learned] == kept, "the end of the prompt"
+    system = tokenizer.apply_chat_template(row["prompt"][:1], return_dict=False)
+    assert ids[: len(system)] == system
+
+
+def test_an_answer_is_never_cut(tokenizer):
+    row = make_rows(1)[0]
+    n_learned = len(learned_of(encode([row], tokenizer, 512)))
+    cut = encode([row], tokenizer, n_learned, TRUNCATE)
+    assert len(cut) == 0
+    assert cut.dropped == {TOO_LONG: 1}
+
+
+def test_a_template_without_generation_markers_will_do(tiny_base):
+    tokenizer = load_tokenizer(str(tiny_base))
+    marked = encode([long_row()], tokenizer, 1000)
+    plain = tokenizer.chat_template.replace("{% generation %}", "")
+    tokenizer.chat_template = plain.replace("{% endgeneration %}", "")
+    unmarked = encode([long_row()], tokenizer, 1000)
+    assert unmarked.input_ids == marked.input_ids
+    assert unmarked.labels == marked.labels
 
 
 @pytest.mark.parametrize("answer", ["", "  \n", None])

@@ -4,7 +4,7 @@ from dataclasses import fields
 import pytest
 
 from foundation.errors import BadInput
-from trainer.recipe import _RANGES, PRESETS, Recipe, preset
+from trainer.recipe import GROUPS, PRESETS, Recipe, preset
 
 
 def test_the_plan_preset_is_the_plan():
@@ -17,7 +17,8 @@ def test_the_plan_preset_is_the_plan():
 
 
 def test_every_field_has_a_range():
-    assert set(_RANGES) == {field.name for field in fields(Recipe)}
+    for kind in (Recipe, *GROUPS.values()):
+        assert set(kind.RANGES) == {field.name for field in fields(kind)}
 
 
 @pytest.mark.parametrize(

@@ -8,22 +8,24 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import fitting
 import pytest
+from fitting import quiet
 from safetensors.torch import load_file, save_file
 from tiny_base import QUICK, make_rows
 
 from foundation.errors import BadInput
-from trainer.callbacks import COMPLETE, Diverged
-from trainer.checkpoints import latest
-from trainer.methods import sft
+from trainer.checkpoints import COMPLETE, latest
+from trainer.fit import weights_sha256
+from trainer.guards import Diverged
 
 ROWS, VALIDATION = make_rows(64)[:48], make_rows(64)[48:]
 
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
+from fitting import train
 from tiny_base import make_rows
-from trainer.methods import sft
 from trainer.recipe import Recipe
 
 base, folder, recipe, last_step = sys.argv[1:]
@@ -33,16 +35,12 @@ def report(done, total, unit, **measures):
         os.kill(os.getpid(), signal.SIGKILL)
 
 rows = make_rows(64)
-sft.train(base, rows[:48], rows[48:], Recipe.from_dict(json.loads(recipe)), Path(folder), report)
+train(base, Path(folder), Recipe.from_dict(json.loads(recipe)), rows[:48], rows[48:], report)
 """
 
 
-def quiet(done, total, unit, **measures):
-    pass
-
-
 def train(base, folder, recipe=QUICK, rows=ROWS, validation=VALIDATION, report=quiet):
-    return sft.train(str(base), rows, validation, recipe, folder, report)
+    return fitting.train(base, folder, recipe, rows, validation, report)
 
 
 def train_and_kill(base, folder, step, recipe=QUICK):
@@ -156,7 +154,7 @@ def test_early_stopping_keeps_the_best_checkpoint(tiny_base, tmp_path):
     looks = [line["validation_loss"] for line in trained.history if "validation_loss" in line]
     assert metrics["best_validation_loss"] == min(looks)
     best = tmp_path / f"checkpoint-{metrics['best_step']}"
-    assert sft.weights_sha256(best) == trained.weights_sha256
+    assert weights_sha256(best) == trained.weights_sha256
     reports = []
     train(tiny_base, tmp_path, recipe, ROWS, [], report=lambda *a, **k: reports.append(a))
     assert reports == [], "a training that stopped early does not go on when it is started again"
@@ -195,7 +193,7 @@ def test_without_validation_the_last_checkpoint_is_kept(tiny_base, tmp_path):
     trained = train(tiny_base, tmp_path, replace(QUICK, epochs=1, eval_steps=50), validation=[])
     assert trained.metrics["steps"] == 6
     assert trained.metrics["best_validation_loss"] is None
-    assert sft.weights_sha256(tmp_path / "checkpoint-6") == trained.weights_sha256
+    assert weights_sha256(tmp_path / "checkpoint-6") == trained.weights_sha256
 
 
 @pytest.mark.slow
@@ -256,18 +254,3 @@ def test_four_bits_need_bitsandbytes(tiny_base, tmp_path):
     except ImportError:
         with pytest.raises(BadInput, match="bitsandbytes"):
             train(tiny_base, tmp_path, replace(QUICK, method="sft-qlora"))
-
-
-def test_the_folder_may_move(tmp_path):
-    folder = tmp_path / "checkpoint-5"
-    folder.mkdir()
-    state = {
-        "best_model_checkpoint": "/elsewhere/checkpoint-3",
-        "stateful_callbacks": {"TrainerControl": {"args": {"should_training_stop": True}}},
-    }
-    (folder / "trainer_state.json").write_text(json.dumps(state))
-    (folder / COMPLETE).write_text('{"wall_s": 2.0, "cpu_s": 1.0}')
-    end = latest(tmp_path)
-    assert end.best == Path(tmp_path / "checkpoint-3")
-    assert end.is_last
-    assert end.resumed_clock().read()["wall_s"] >= 2.0

@@ -6,25 +6,22 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from uuid import UUID
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from sqlmodel import select
+from stored_datasets import add_dataset, order
 from tiny_base import QUICK, make_rows
 
 import trainer.api
-from curation.publish.rows import make_row
-from curation.publish.shards import FILE, write_shard
-from curation.tables import Dataset, DatasetShard
-from foundation import artifacts, runs
+from foundation import runs
 from foundation.errors import BadInput, FlywheelError, NotFound
 from foundation.ids import new_id
 from foundation.settings import get_settings
 from foundation.tables import CANCELLED, DONE, FAILED
+from trainer.fit import weights_sha256
 from trainer.hardware import probe
-from trainer.methods.sft import weights_sha256
 from trainer.registry import get_version, list_versions, version_folder
 from trainer.tables import TrainingRun
 from trainer.tasks import start_training
@@ -47,61 +44,10 @@ runs.execute(UUID(sys.argv[1]))
 """
 
 
-def add_dataset(session, folder, rows, validation=(), role="coder") -> Dataset:
-    """Write rows as curation does, in the order given."""
-    dataset = Dataset(
-        role=role,
-        number=new_id().int % 10**6,
-        content_hash="",
-        n_train=len(rows),
-        n_validation=len(validation),
-    )
-    session.add(dataset)
-    session.flush()
-    for split, examples in (("train", rows), ("validation", validation)):
-        if not examples:
-            continue
-        (folder / split).mkdir(parents=True)
-        write_shard(folder / split / FILE, [_row(i, row) for i, row in enumerate(examples)])
-        artifact = artifacts.put(folder / split)
-        dataset.content_hash += artifact.content_hash
-        session.add(
-            DatasetShard(
-                dataset_id=dataset.id,
-                split=split,
-                position=0,
-                shard=artifact.content_hash,
-                n_rows=len(examples),
-                uri=artifact.uri,
-            )
-        )
-    session.flush()
-    return dataset
-
-
-def _row(index, row) -> dict:
-    return make_row(
-        {
-            "id": UUID(int=index),
-            "interaction_id": UUID(int=index),
-            "task_type": row["task_type"],
-            "prompt": row["prompt"],
-            "answer": row["completion"][0]["content"],
-            "score": 1.0,
-        }
-    )
-
-
 @pytest.fixture
 def dataset(session, tmp_path):
     rows = make_rows(64)
     return add_dataset(session, tmp_path / "dataset", rows[:48], rows[48:])
-
-
-def order(session, dataset, base, recipe=QUICK, **options) -> TrainingRun:
-    training = start_training(session, "coder", dataset.id, str(base), recipe, **options)
-    session.commit()
-    return training
 
 
 @pytest.mark.slow
@@ -231,7 +177,7 @@ def test_the_http_door(session, dataset, database):
             assert [row["id"] for row in listed] == [made["id"]]
             read = (await client.get(f"/trainings/{made['id']}")).json()
             assert read["run"]["status"] == "queued"
-            assert set((await client.get("/recipes")).json()) == {"plan", "default", "demo"}
+            assert set((await client.get("/recipes")).json()) == {"plan", "hafs", "default", "demo"}
             assert (await client.get("/model-versions")).json() == []
             with pytest.raises(FlywheelError, match="coder-v7"):
                 await client.get("/model-versions/coder-v7")

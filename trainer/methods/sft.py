@@ -1,294 +1,199 @@
-"""Supervised fine-tuning with TRL: LoRA, QLoRA or all weights, loss on the answers only.
+"""Supervised fine-tuning with TRL: LoRA, QLoRA or all weights, loss on the answers only."""
 
-The folder is the truth. A training that was killed goes on from its last whole checkpoint, with
-optimizer, schedule, random state and place in the data restored, and ends with the same weights.
-"""
-
-import hashlib
-import json
-import math
-import os
-import shutil
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import torch
-from datasets import Dataset, disable_progress_bars
-from peft import LoraConfig, prepare_model_for_kbit_training
-from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
-from transformers.utils import logging as transformers_logging
+from datasets import Dataset
+from peft import PeftModel
+from torch.nn.functional import cross_entropy
 from trl import SFTConfig, SFTTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from foundation.errors import BadInput
-from foundation.run_log import listen_to
-from foundation.settings import get_settings
-from trainer.base import is_folder, load_model, load_tokenizer
-from trainer.callbacks import Clock, MarkComplete, Report, ReportProgress, history_of
-from trainer.checkpoints import Checkpoint, latest
-from trainer.data import Encoded, Row, encode, require_labels
-from trainer.recipe import ALL_LINEAR, SFT_FULL, SFT_QLORA, Recipe
+from trainer.adapters import with_adapter
+from trainer.apart import keep_rows_apart
+from trainer.arguments import shared, weights_precision
+from trainer.base import context_of, load_model
+from trainer.continual import keep_state as keep
+from trainer.continual import mixed, protected, starting_point
+from trainer.data import IGNORED, Encoded, Row, encode, require_labels
+from trainer.lesson import Lesson, Prepared
+from trainer.recipe import AUTO, BFD, NO_PACKING, PADDING_FREE
 
-LOGGED_STEPS = 200
-"""About how many steps of a training are logged and reported."""
+__all__ = ["AnswerTrainer", "arguments", "build", "keep", "prepare"]
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-_MEANT_FOR_PEFT = ("`is_gradient_checkpointing` is deprecated",)
-_TRAINING_ONLY = ("optimizer.*", "scheduler.*", "rng_state*", "trainer_state.json", "*.bin")
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The outcome of a training.
-
-    Attributes:
-        folder: files to keep: an adapter, or a whole model with its tokenizer.
-        weights_sha256: of the weight files; equal data, recipe, seed and threads give equal ones.
-        metrics: losses, steps, rows and tokens.
-        history: logged steps.
-        environment: device, precision, threads, wall and CPU seconds.
-    """
-
-    folder: Path
-    weights_sha256: str
-    metrics: dict[str, Any]
-    history: list[dict[str, Any]]
-    environment: dict[str, Any]
+MOST_LOGITS: Final = 64 * 2**20
+"""Logits that are held at once on a CPU; for more, TRL's loss works in tiles."""
 
 
-def train(
-    base_model: str,
-    rows: Sequence[Row],
-    validation: Sequence[Row],
-    recipe: Recipe,
-    folder: Path,
-    report: Report,
-) -> Trained:
-    """Train, or go on training, in `folder`; calling it again after the end trains nothing.
-
-    Args:
-        base_model: folder or hub name.
-        rows: to learn from.
-        validation: for early stopping and the best checkpoint; without any the last one is kept.
-        recipe: all knobs.
-        folder: of this training alone.
-        report: told each logged step; what it raises ends the training.
-
-    Raises:
-        NotFound: the base model.
-        BadInput: no row is left to learn from, or the recipe does not fit the base or machine.
-        Diverged: the loss became infinite or not a number.
-    """
-    tokenizer = load_tokenizer(base_model)
-    learned = encode(rows, tokenizer, recipe.max_length)
-    held_out = encode(validation, tokenizer, recipe.max_length)
+def prepare(lesson: Lesson) -> Prepared:
+    """Tokenise the rows; raises BadInput where no row is left to learn from."""
+    learned = _encoded(lesson, lesson.rows, "training")
+    held_out = _encoded(lesson, lesson.validation, "validation")
     require_labels(learned.labels, "training rows")
-    with torch_threads(recipe.threads) as threads, _quiet_libraries():
-        end = latest(folder)
-        if end is None or not end.is_last:
-            _fit(base_model, tokenizer, learned, held_out, recipe, folder, end, report)
-            end = latest(folder)
-    assert end is not None, "transformers saves a checkpoint at the last step"
-    kept = _keep(end.best, folder / "trained", recipe, base_model)
-    return Trained(
-        folder=kept,
-        weights_sha256=weights_sha256(kept),
-        metrics=_metrics(end, learned, held_out),
-        history=history_of(end.state["log_history"]),
-        environment={**device(recipe), "threads": threads, **end.clock},
+    learned, held_out = mixed(lesson, learned, held_out)
+    return Prepared(
+        train=_dataset(learned),
+        validation=_dataset(held_out) if len(held_out) else None,
+        n_rows=len(learned),
+        metrics={
+            "rows": len(learned),
+            "validation_rows": len(held_out),
+            "dropped": dict(learned.dropped),
+            "validation_dropped": dict(held_out.dropped),
+            "shortened": learned.n_shortened,
+            "validation_shortened": held_out.n_shortened,
+            "learned_tokens_per_epoch": learned.n_learned_tokens,
+        },
     )
 
 
-def device(recipe: Recipe) -> dict[str, Any]:
-    """Return the device and precision of a training on this machine."""
-    gpu = torch.cuda.is_available()
-    return {
-        "device": torch.cuda.get_device_name() if gpu else "cpu",
-        "precision": "bf16" if gpu and recipe.bf16 else "fp32",
-    }
-
-
-@contextmanager
-def torch_threads(wanted: int) -> Iterator[int]:
-    """Compute with `wanted` threads (0: the setting, or all cores) and yield their number."""
-    before = torch.get_num_threads()
-    threads = wanted or get_settings().torch_threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Silence progress bars, and warnings that one library means for another."""
-    listen_to("transformers", "datasets")  # they keep their lines from the root logger
-    transformers_logging.disable_progress_bar()
-    disable_progress_bars()
-    with warnings.catch_warnings():
-        for message in _MEANT_FOR_PEFT:
-            warnings.filterwarnings("ignore", message=message, category=FutureWarning)
-        yield
-
-
-def weights_sha256(folder: Path) -> str:
-    """Return the SHA-256 over the safetensors files of a folder, in order of their names."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _fit(
-    base_model: str,
-    tokenizer: Any,
-    learned: Encoded,
-    held_out: Encoded,
-    recipe: Recipe,
-    folder: Path,
-    start: Checkpoint | None,
-    report: Report,
-) -> None:
-    bf16 = device(recipe)["precision"] == "bf16"
-    model = load_model(base_model, recipe.method, bf16)
-    _require_targets(model, recipe)
-    if recipe.method == SFT_QLORA:
-        model = prepare_model_for_kbit_training(model, recipe.gradient_checkpointing)
-    clock = start.resumed_clock() if start else Clock()
-    callbacks = [ReportProgress(report, recipe.lr), MarkComplete(clock)]
-    if recipe.early_stopping_patience and len(held_out):
-        callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
-    set_seed(recipe.seed)  # before the adapter's first weights are drawn
-    sft = SFTTrainer(
-        model=model,
-        args=_arguments(recipe, folder, len(learned), bool(len(held_out)), bf16),
-        train_dataset=_dataset(learned),
-        eval_dataset=_dataset(held_out) if len(held_out) else None,
-        processing_class=tokenizer,
-        peft_config=None if recipe.method == SFT_FULL else _lora(recipe),
-        callbacks=callbacks,
+def build(lesson: Lesson, prepared: Prepared) -> "AnswerTrainer":
+    """Return TRL's trainer over the base with its adapter."""
+    recipe = lesson.recipe
+    model = load_model(lesson.base_model, recipe.held_as, weights_precision(recipe))
+    packing = packing_on(model, lesson)
+    trainer = AnswerTrainer(
+        model=with_adapter(model, starting_point(lesson)),
+        args=arguments(lesson, prepared, packing),
+        train_dataset=prepared.train,
+        eval_dataset=prepared.validation,
+        processing_class=lesson.tokenizer,
     )
-    sft.remove_callback(PrinterCallback)
-    require_labels(sft.train_dataset["labels"], "rows that the trainer was given")
-    sft.train(resume_from_checkpoint=str(start.path) if start else None)
+    require_labels(trainer.train_dataset["labels"], "rows that the trainer was given")
+    protected(trainer, lesson)
+    return trainer
 
 
-def _require_targets(model: Any, recipe: Recipe) -> None:
-    """Check each target by name: peft is content when any one of them exists."""
-    if recipe.method == SFT_FULL or recipe.target_modules == ALL_LINEAR:
-        return
-    linear = {
-        name.rsplit(".", 1)[-1]
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    } - {"lm_head"}
-    for target in recipe.target_modules:
-        if target not in linear:
-            raise BadInput(
-                "recipe.target_modules",
-                target,
-                f"linear layers of the base: {', '.join(sorted(linear))}",
-                "Name some of those, or all-linear.",
-            )
-
-
-def _dataset(encoded: Encoded) -> Dataset:
-    return Dataset.from_dict({"input_ids": encoded.input_ids, "labels": encoded.labels})
-
-
-def _lora(recipe: Recipe) -> LoraConfig:
-    all_linear = recipe.target_modules == ALL_LINEAR
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=recipe.r,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
-        target_modules="all-linear" if all_linear else list(recipe.target_modules),
-        bias="none",
+def packing_on(model: Any, lesson: Lesson) -> str:
+    """Return how to lay out rows: as the recipe says, or padded if the model would mix them."""
+    packing = lesson.recipe.packing
+    if packing == NO_PACKING or (packing == AUTO and lesson.recipe.batch_size == 1):
+        return NO_PACKING
+    if keep_rows_apart(model):
+        return PADDING_FREE if packing == AUTO else packing
+    lesson.say(
+        "INFO" if packing == AUTO else "WARNING",
+        "rows are padded: on this base a row that lies behind another one would see it",
     )
+    return NO_PACKING
 
 
-def _arguments(
-    recipe: Recipe, folder: Path, n_rows: int, has_validation: bool, bf16: bool
-) -> SFTConfig:
-    gpu = torch.cuda.is_available()
-    steps = math.ceil(n_rows / recipe.effective_batch_size) * recipe.epochs
+def arguments(lesson: Lesson, prepared: Prepared, packing: str = NO_PACKING) -> SFTConfig:
+    """Return the configuration of TRL's trainer, for rows laid out as `packing_on` says."""
     return SFTConfig(
-        output_dir=str(folder),
-        seed=recipe.seed,
-        learning_rate=recipe.lr,
-        lr_scheduler_type=recipe.scheduler,
-        warmup_steps=recipe.warmup,
-        num_train_epochs=recipe.epochs,
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        per_device_train_batch_size=recipe.batch_size,
-        per_device_eval_batch_size=recipe.batch_size,
-        gradient_accumulation_steps=recipe.gradient_accumulation,
-        max_length=None,  # longer rows were left out and counted
-        packing=False,
-        # Both defaults are True, which is slow or fails on a CPU.
-        bf16=bf16,
-        activation_checkpointing=gpu and recipe.gradient_checkpointing,
-        use_cpu=not gpu,
-        dataloader_pin_memory=gpu,
-        eval_strategy="steps" if has_validation else "no",
-        eval_steps=recipe.eval_steps,
-        save_strategy="steps",
-        save_steps=recipe.eval_steps,
-        save_total_limit=2,
-        metric_for_best_model="eval_loss" if has_validation else None,
-        greater_is_better=False if has_validation else None,
-        load_best_model_at_end=has_validation,
-        restore_callback_states_from_checkpoint=True,  # else patience starts anew after a kill
-        logging_steps=max(1, int(steps / LOGGED_STEPS)),
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
+        **shared(lesson, prepared.n_rows, has_validation=prepared.validation is not None),
+        max_length=max_length_of(lesson) if packing == BFD else None,
+        packing=packing == BFD,
+        eval_packing=False,
+        padding_free=packing != NO_PACKING,
+        neftune_noise_alpha=lesson.recipe.neftune or None,
     )
 
 
-def _keep(checkpoint: Path, target: Path, recipe: Recipe, base_model: str) -> Path:
-    """Copy the files that serve, without those that only training needs, to `target`."""
-    shutil.rmtree(target, ignore_errors=True)
-    if recipe.method == SFT_FULL:
-        ignored = shutil.ignore_patterns(*_TRAINING_ONLY, "complete.json", "README.md")
-        return Path(shutil.copytree(checkpoint, target, ignore=ignored))
-    target.mkdir()
-    for name in ADAPTER_FILES:
-        shutil.copyfile(checkpoint / name, target / name)
-    config_file = target / ADAPTER_FILES[0]
-    config = json.loads(config_file.read_text())
-    # peft keeps a set here, in another order each time; and a path would tell where it was made.
-    if isinstance(config["target_modules"], list):
-        config["target_modules"].sort()
-    config["base_model_name_or_path"] = (
-        Path(base_model).name if is_folder(base_model) else base_model
-    )
-    config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    return target
+def max_length_of(lesson: Lesson) -> int:
+    """Return the tokens of the longest row: the recipe's, or fewer where the base has fewer."""
+    return min(lesson.recipe.max_length, context_of(lesson.base_model) or lesson.recipe.max_length)
 
 
-def _metrics(end: Checkpoint, learned: Encoded, held_out: Encoded) -> dict[str, Any]:
-    history = history_of(end.state["log_history"])
-    losses = [line["loss"] for line in history if "loss" in line]
-    return {
-        "steps": end.state["global_step"],
-        "planned_steps": end.state["max_steps"],
-        "stopped_early": end.state["global_step"] < end.state["max_steps"],
-        "best_step": end.state["best_global_step"],
-        "first_loss": losses[0] if losses else None,
-        "last_loss": losses[-1] if losses else None,
-        "best_validation_loss": end.state["best_metric"],
-        "rows": len(learned),
-        "validation_rows": len(held_out),
-        "dropped": dict(learned.dropped),
-        "validation_dropped": dict(held_out.dropped),
-        "learned_tokens_per_epoch": learned.n_learned_tokens,
-    }
+class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer, with logits of nothing but the tokens that are learned.
+
+    TRL works out the entropy and the rank of every token too, and without Triton those of the
+    prompts. Both cost a third of a step on a CPU, and nobody reads them here.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        add_fused_lm_head(model)
+        self._n_ids: int = model.get_output_embeddings().weight.shape[0]
+        for weight in self.model.parameters():
+            # TRL takes the adapter over a quantised base down to 16 bits, where small steps vanish.
+            if weight.requires_grad and weight.dtype != torch.float32:
+                weight.data = weight.data.float()
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Return the loss per learned token of the optimizer step that the batch is part of.
+
+        Raises:
+            BadInput: the batch has nothing to learn.
+        """
+        assert not return_outputs, "nothing here reads the logits"
+        labels = inputs["labels"]
+        places = (labels[:, 1:] != IGNORED).any(0).nonzero().flatten()  # each before a learned one
+        if not len(places):
+            raise BadInput(
+                "a batch", "every label masked", "at least one token to learn", "Check the dataset."
+            )
+        asked = {name: value for name, value in inputs.items() if name != "labels"}
+        asked["use_cache"] = False
+        if self.aux_loss_enabled:
+            asked["output_router_logits"] = True
+        self._count_tokens(inputs)
+        if self.compute_loss_func is not None:
+            return self.compute_loss_func(
+                model(**asked), labels, num_items_in_batch=num_items_in_batch
+            )
+        loss, n_learned, aux_loss = self._summed(model, asked, labels, places)
+        if num_items_in_batch is None:
+            return loss / n_learned + self._of_routers(aux_loss, 1)
+        if self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # which gradients are averaged over
+        return loss / num_items_in_batch + self._of_routers(
+            aux_loss, self.current_gradient_accumulation_steps
+        )
+
+    def _summed(
+        self, model: Any, asked: dict[str, Any], labels: torch.Tensor, places: torch.Tensor
+    ) -> tuple[Any, Any, Any]:
+        """Return the loss summed over learned tokens, their number, and the loss of routers."""
+        if labels.is_cuda or labels.shape[0] * len(places) * self._n_ids > MOST_LOGITS:
+            found = model(**asked, labels=labels, fused_lm_head=True)
+            return -found.log_probs.sum(), found.label_mask.sum(), found.aux_loss
+        found = model(**asked, logits_to_keep=places)
+        wanted = labels[:, 1:][:, places].flatten()
+        logits = found.logits.flatten(0, 1).float()  # rows and places x ids
+        loss = cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum")
+        return loss, (wanted != IGNORED).sum(), getattr(found, "aux_loss", None)
+
+    def _of_routers(self, aux_loss: Any, steps: int) -> Any:
+        return 0.0 if aux_loss is None else self.router_aux_loss_coef * aux_loss / steps
+
+    def _count_tokens(self, inputs: dict[str, Any]) -> None:
+        if not self.model.training:
+            return
+        mask = inputs.get("attention_mask")
+        n_tokens = torch.as_tensor(inputs["input_ids"].numel() if mask is None else mask.sum())
+        if self.accelerator.num_processes > 1:
+            n_tokens = self.accelerator.reduce(n_tokens.to(self.accelerator.device))
+        self._total_train_tokens += int(n_tokens)
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+
+
+def _encoded(lesson: Lesson, rows: Sequence[Row], kind: str) -> Encoded:
+    """Tokenise rows, and say what became of those that could not stay as they were."""
+    recipe, longest = lesson.recipe, max_length_of(lesson)
+    encoded = encode(rows, lesson.tokenizer, longest, recipe.too_long)
+    if longest < recipe.max_length and kind == "training":
+        lesson.say("INFO", f"rows of at most {longest} tokens: that is the context of the base")
+    for reason, n_rows in encoded.dropped.items():
+        lesson.say("WARNING", f"left out {n_rows} of {len(rows)} {kind} rows: {reason}")
+    if encoded.n_shortened:
+        lesson.say(
+            "WARNING",
+            f"shortened the prompts of {encoded.n_shortened} of {len(rows)} {kind} rows to fit "
+            f"{longest} tokens",
+        )
+    return encoded
+
+
+def _dataset(encoded: Encoded) -> Any:
+    return Dataset.from_dict({"input_ids": encoded.input_ids, "labels": encoded.labels})
