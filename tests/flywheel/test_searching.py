@@ -1,0 +1,94 @@
+"""A search on a real database: each trial a run, resumed where it was, the best one kept."""
+
+import pytest
+from sqlmodel import col, select
+from stored_datasets import add_dataset
+from tiny_base import QUICK, build_tiny_base, make_rows
+
+from flywheel.searching import start_search
+from foundation import runs
+from foundation.errors import BadInput, NotFound
+from foundation.ids import new_id
+from foundation.settings import get_settings
+from foundation.tables import DONE, QUEUED, RUNNING, Run
+from trainer.registry import list_versions
+from trainer.search import SearchPlan
+from trainer.tables import RETIRED, TrainingRun
+
+PLAN = SearchPlan(space={"lr": [1e-5, 2e-2]}, trials=2, steps=3, eta=2, rounds=2)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return build_tiny_base(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture
+def dataset(session, tmp_path):
+    rows = make_rows(64)
+    return add_dataset(session, tmp_path / "dataset", rows[:48], rows[48:])
+
+
+def trials(session):
+    session.expire_all()
+    return session.exec(select(TrainingRun).order_by(col(TrainingRun.id))).all()
+
+
+@pytest.mark.slow
+def test_the_better_rate_goes_on_and_the_others_retire(session, dataset, base):
+    run = start_search(session, "coder", dataset.id, str(base), QUICK, PLAN)
+    session.commit()
+    done = runs.execute(run.id)
+    assert done.status == DONE, done.error
+    found = trials(session)
+    assert [t.recipe["max_steps"] for t in found] == [3, 3, 6]
+    assert {t.search_run_id for t in found} == {run.id}
+    assert {t.ordered_by for t in found} == {"search"}
+    assert done.result["knobs"] == {"lr": 2e-2}
+    best = max(t.score for t in _trials_of(done.result, 1))
+    assert done.result["score"] == best
+    kept = [v for v in list_versions(session) if v.stage != RETIRED]
+    assert [v.name for v in kept] == [done.result["model_version"]]
+
+
+@pytest.mark.slow
+def test_a_search_that_lost_its_worker_does_no_trial_twice(session, dataset, base, monkeypatch):
+    run = start_search(session, "coder", dataset.id, str(base), QUICK, PLAN)
+    session.commit()
+    honest = runs.RunHandle.progress
+
+    def die_after_one(self, done, total, unit, **measures):
+        honest(self, done, total, unit, **measures)
+        if unit == "trials" and done == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs.RunHandle, "progress", die_after_one)
+        with pytest.raises(KeyboardInterrupt):
+            runs.execute(run.id)
+    session.expire_all()
+    assert session.get(Run, run.id).status == RUNNING
+    before = [t.id for t in trials(session)]
+    assert len(before) == 1
+    monkeypatch.setenv("FLYWHEEL_LOST_AFTER_S", "0.01")
+    get_settings.cache_clear()
+    assert run.id in runs.sweep().requeued
+    done = runs.execute(run.id)
+    assert done.status == DONE, done.error
+    assert [t.id for t in trials(session)][:1] == before
+    assert len(trials(session)) == 3
+
+
+def test_what_cannot_be_searched_is_refused_before_it_is_queued(session, tmp_path, base):
+    without = add_dataset(session, tmp_path / "without", make_rows(8))
+    with pytest.raises(BadInput, match="validation"):
+        start_search(session, "coder", without.id, str(base), QUICK, PLAN)
+    with pytest.raises(NotFound):
+        start_search(session, "coder", new_id(), str(base), QUICK, PLAN)
+    assert session.exec(select(Run).where(Run.status == QUEUED)).all() == []
+
+
+def _trials_of(result, place):
+    from trainer.search import Trial
+
+    return [Trial(**one) for one in result["rounds"][place]]
