@@ -1,0 +1,105 @@
+"""Smaller versions from order to registry row, on a real database."""
+
+from dataclasses import replace
+
+import pytest
+from stored_datasets import add_dataset
+from tiny_base import QUICK, make_rows
+from typer.testing import CliRunner
+
+import trainer.compress.tasks as compress
+from foundation import artifacts, runs
+from foundation.errors import BadInput
+from foundation.ids import new_id
+from foundation.tables import DONE, Run
+from trainer.base import load_model
+from trainer.registry import ensure_base_version, get_version, register_adapter, version_folder
+from trainer.tables import TrainingRun
+
+ROWS = make_rows(24)
+
+
+@pytest.fixture
+def dataset(session, tmp_path):
+    return add_dataset(session, tmp_path / "dataset", ROWS[:16], ROWS[16:])
+
+
+@pytest.fixture
+def adapter(session, dataset, tiny_base, tmp_path):
+    """A trained adapter's version."""
+    import fitting
+
+    recipe = replace(QUICK, max_steps=4, eval_steps=4)
+    trained = fitting.train(tiny_base, tmp_path / "work", recipe, ROWS)
+    run = Run(kind="trainer.train")
+    session.add(run)
+    session.flush()
+    training = TrainingRun(
+        id=new_id(),
+        run_id=run.id,
+        role="coder",
+        dataset_id=dataset.id,
+        base_model=str(tiny_base),
+        method="sft-lora",
+    )
+    session.add(training)
+    session.flush()
+    version = register_adapter(session, training, artifacts.put(trained.folder), {})
+    session.commit()
+    return version
+
+
+def test_an_adapter_is_merged_quantised_and_registered(session, adapter):
+    order = compress.start_quantize(session, adapter, "int8")
+    session.commit()
+    done = runs.execute(order.id)
+    assert done.status == DONE, done.error
+    made = get_version(session, done.result["name"])
+    assert (made.name, made.kind, made.parent_id) == ("coder-v2-int8", "quantized", adapter.id)
+    assert made.made_by == {"of": ["coder-v1"], "way": "int8"}
+    assert made.dataset_id == adapter.dataset_id
+    assert made.metrics["size_ratio"] > 1
+    assert made.metrics["parity"]["n_prompts"] == 16, "compared by what it learned from"
+    assert load_model(str(version_folder(made))).config.quantization_config is not None
+    with pytest.raises(BadInput, match="quantized"):
+        compress.start_quantize(session, made, "int8")
+
+
+@pytest.mark.slow
+def test_a_pruned_version_recovers_on_the_rows_it_was_pruned_by(session, adapter):
+    heal = replace(QUICK, method="sft-full", lr=2e-3, max_steps=6, eval_steps=6)
+    order = compress.start_prune(session, adapter, 0.5, what="neurons", recover=heal)
+    session.commit()
+    done = runs.execute(order.id)
+    assert done.status == DONE, done.error
+    made = get_version(session, done.result["name"])
+    assert (made.name, made.kind) == ("coder-v2-pruned", "pruned")
+    assert made.made_by["share"] == 0.5
+    assert made.metrics["recovered"]["last_loss"] < made.metrics["recovered"]["first_loss"]
+    assert load_model(str(version_folder(made))).config.intermediate_size == 32
+    again = compress.start_quantize(session, made, "fp8")
+    session.commit()
+    assert runs.execute(again.id).result["name"] == "coder-v3-fp8"
+
+
+def test_what_cannot_be_ordered(session, adapter, tiny_base, tmp_path):
+    base = ensure_base_version(session, "coder", str(tiny_base))
+    with pytest.raises(BadInput, match="an sft dataset"):
+        compress.start_prune(session, base, 0.5, what="heads")
+    with pytest.raises(BadInput, match="sft-full"):
+        compress.start_prune(session, adapter, 0.5, what="heads", recover=QUICK)
+    with pytest.raises(BadInput, match="int3"):
+        compress.start_quantize(session, adapter, "int3")
+    other = ensure_base_version(session, "coder", "gpt-x", kind="external")
+    with pytest.raises(BadInput, match="external"):
+        compress.start_quantize(session, other, "int8")
+
+
+def test_the_commands(session, adapter, database):
+    from flywheel.cli import app
+
+    said = CliRunner().invoke(app, ["model", "quantize", "coder-v1", "--to", "fp8", "--json"])
+    assert said.exit_code == 0, said.output
+    assert '"coder-v2-fp8"' in said.output
+    said = CliRunner().invoke(app, ["model", "prune", "coder-v1", "--queue", "--json"])
+    assert '"queued"' in said.output
