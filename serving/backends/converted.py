@@ -4,10 +4,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from serving.backends import lora
+from foundation.whole import whole_file
 from serving.backends.door import Door, Files, NotServable
-from serving.backends.gguf import BadGguf, read_header
-from serving.backends.whole import whole_file
+from trainer.export import gguf_lora as lora
+from trainer.export.gguf import BadGguf, read_header
 
 _BLOCK = 1 << 20
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from foundation.whole import whole_file
 from serving.backends.converted import adapter_gguf, is_gguf_adapter
 from serving.backends.door import Aliases, Door, Files, NotServable
 from serving.backends.openai_compatible import (
@@ -23,7 +24,6 @@ from serving.backends.openai_compatible import (
     list_models,
     send,
 )
-from serving.backends.whole import whole_file
 
 LOAD_S: Final = 600.0
 """Longest time a model may take to load, in seconds."""

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Final
 
 import httpx
 
+from foundation.whole import unfinished_beside
 from serving.backends.door import Door, Files, NotServable
 from serving.backends.openai_compatible import EngineRefused, ServedModel, send
-from serving.backends.whole import unfinished_beside
 
 LOAD_S: Final = 600.0
 """Longest time a model may take to load, in seconds."""

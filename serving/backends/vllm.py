@@ -7,13 +7,22 @@ Source: https://docs.vllm.ai/en/latest/features/lora/
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
+from urllib.parse import quote
 
 from serving.backends.door import Door, Files, NotServable
-from serving.backends.openai_compatible import EngineRefused, ensure_adapter, remove_adapter
+from serving.backends.openai_compatible import (
+    EngineRefused,
+    ensure_adapter,
+    remove_adapter,
+    send,
+)
 
 _NO_RUNTIME_LORA = (404, 405)
 _UNKNOWN = 404
+
+LOAD_S: Final = 600.0
+"""Longest time that a whole model may take to load, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +73,18 @@ class Embedded(Vllm):
 
     kind: ClassVar[str] = "embedded"
 
+    def unload(self, name: str) -> None:
+        """Forget an adapter, or a whole model that was loaded beside the first."""
+        super().unload(name)
+        send("DELETE", f"{self.base_url.rstrip('/')}/bases/{quote(name)}", self.api_key, None)
+
     def _find_whole(self, files: Files) -> bool:
+        """Load a whole model as a further base; the engine keeps as many as it has room for."""
         folder = files.folder.resolve()
         for model in self.models():
-            if model.root is not None and Path(model.root).resolve() == folder:
+            is_same = model.root is not None and Path(model.root).resolve() == folder
+            if model.name == files.name and is_same:
                 return False
-        raise NotServable(
-            self.kind,
-            files.name,
-            "it is a whole model, and the engine runs another one",
-            f"Start one on it: flywheel engine {files.folder}",
-        )
+        body = {"name": files.name, "path": str(folder)}
+        send("POST", f"{self.base_url.rstrip('/')}/bases", self.api_key, body, LOAD_S)
+        return True

@@ -3,6 +3,7 @@ import time
 
 import pytest
 import uvicorn
+from fitting import train
 from tiny_base import QUICK, build_tiny_base, make_rows
 
 
@@ -16,12 +17,10 @@ def yes_adapter(served_base, tmp_path_factory):
     """An adapter that answers every request with `yes 7`, which the base never does."""
     from dataclasses import replace
 
-    from trainer.methods import sft
-
     recipe = replace(QUICK, lr=1e-2, epochs=12, eval_steps=50, dropout=0.0)
     folder = tmp_path_factory.mktemp("adapter")
     rows = make_rows(64, "yes 7")
-    return sft.train(str(served_base), rows, [], recipe, folder, lambda *a, **k: None).folder
+    return train(served_base, folder, recipe, rows).folder
 
 
 class RunningServer:

@@ -127,10 +127,23 @@ def test_a_base_must_be_what_the_server_runs(session, add_version, served_base):
         deploy.prepare(session, other)
 
 
-def test_a_whole_model_needs_an_engine_of_its_own(session, add_version, served_base):
-    served = add_version(served_base, kind="full")
-    with pytest.raises(deploy.DeployFailed, match="flywheel engine"):
-        deploy.prepare(session, served)
+@pytest.mark.parametrize("way", [None, "int8"])
+def test_a_whole_model_is_loaded_beside_the_base_quantised_or_not(
+    way, session, add_version, engine, served_base, tmp_path
+):
+    folder = served_base
+    if way:
+        from trainer.compress.quantize import quantized
+
+        folder = quantized(str(served_base), way, tmp_path / "made").folder
+    version = add_version(folder, kind="quantized" if way else "full")
+    first = deploy.prepare(session, version)
+    assert (first.loaded, first.differs, first.model) == (True, None, "coder-v1")
+    assert "coder-v1" in names(engine)
+    assert deploy.prepare(session, version).loaded is False
+    deploy.undeploy(session, version)
+    assert "coder-v1" not in names(engine)
+    deploy.undeploy(session, version)
 
 
 def test_an_external_model_is_its_providers_to_load(session, add_version):

@@ -9,11 +9,12 @@ from model_servers import BASE, create_llama_router, create_llama_server, create
 from safetensors.numpy import save_file
 from upstream_app import Server
 
-from serving.backends import gguf, probe
+from serving.backends import probe
 from serving.backends.door import Files, NotServable
 from serving.backends.kinds import detect, open_door
 from serving.backends.llama_cpp import LlamaCpp
 from serving.backends.openai_compatible import EngineRefused, EngineUnavailable, ensure_adapter
+from trainer.export import gguf
 
 NAME = "coder-v1"
 HEADS, KV_HEADS, WIDTH, RANK = 2, 1, 32, 4

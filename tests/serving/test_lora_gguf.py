@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from serving.backends import gguf, lora
-from serving.backends.whole import whole_file
+from foundation.whole import whole_file
+from trainer.export import gguf
+from trainer.export import gguf_lora as lora
 
 RANK, OUT, IN, HEADS, KV = 4, 64, 32, 4, 2
 Q, DOWN = "self_attn.q_proj", "mlp.down_proj"

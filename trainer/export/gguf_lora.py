@@ -6,18 +6,20 @@ model. No torch: matrices of a rank of 8 to 64 are numpy's work.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from serving.backends import gguf
-from serving.backends.gguf import Header, Matrix
-from serving.backends.whole import whole_file
+from foundation.whole import whole_file
+from trainer.export import gguf
+from trainer.export.gguf import Header, Matrix
 
 MODULES: Final = {
     "self_attn.q_proj": "attn_q",
@@ -36,11 +38,15 @@ ARCHITECTURES: Final = {
 }
 """GGUF's names of `model_type`s whose linear layers are kept as they are, but for Llama's order."""
 
-_REORDERED: Final = {"llama": ("attn_q", "attn_k")}
+REORDERED: Final = {"llama": ("attn_q", "attn_k")}
 """Layers whose rows GGUF keeps in another order: pairs of rotary positions side by side."""
 
 _PREFIX: Final = "base_model.model.model.layers."
 _SIDES: Final = {".lora_A.weight": 0, ".lora_B.weight": 1}
+
+
+Pairs = Mapping[str, tuple[Matrix, Matrix, float]]
+"""By PEFT's name of a layer: A (rank x in), B (out x rank), and what their product is scaled by."""
 
 
 class NotConvertible(ValueError):
@@ -96,7 +102,18 @@ def shape_of_folder(folder: Path) -> Shape:
 
 
 def read_adapter(folder: Path, base: Shape) -> Lora:
-    """Return a PEFT folder's adapter in GGUF's names and order of rows.
+    """Return a PEFT folder's adapter in GGUF's names and order of rows; raises as `read_pairs`."""
+    alpha = float(json.loads((folder / "adapter_config.json").read_text()).get("lora_alpha", 0))
+    pairs = {}
+    for name, (a, b, scale) in read_pairs(folder).items():
+        target = gguf_target(name)
+        b = b * np.float32(scale * a.shape[0] / alpha)
+        pairs[target] = (a, _ordered(b, target, base))
+    return Lora(alpha, dict(sorted(pairs.items())))
+
+
+def read_pairs(folder: Path) -> Pairs:
+    """Return the matrices of a PEFT folder's adapter by PEFT's names of its layers.
 
     Raises:
         NotConvertible: it is more than LoRA on known layers, or its files are damaged.
@@ -107,28 +124,28 @@ def read_adapter(folder: Path, base: Shape) -> Lora:
         alpha = float(config["lora_alpha"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise NotConvertible(f"{folder} holds no readable LoRA adapter ({error})") from error
-    _require_plain(config)
+    require_plain(config)
     if alpha <= 0:
         raise NotConvertible(f"{folder}: lora_alpha is {alpha}, expected more than 0")
     sides: dict[str, list[Matrix | None]] = {}
-    modules: dict[str, str] = {}
     for name, tensor in tensors.items():
-        target, side, module = _target(name)
-        sides.setdefault(target, [None, None])[side] = tensor
-        modules[target] = module
+        module, side = _module(name)
+        sides.setdefault(module, [None, None])[side] = tensor
     pairs = {}
-    for target, (a, b) in sorted(sides.items()):
+    for module, (a, b) in sorted(sides.items()):
         if a is None or b is None or a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
-            raise NotConvertible(f"{target}: it has no A and B that fit each other")
-        true_scale = _scale(config, modules[target], a.shape[0])
-        pairs[target] = (a, _ordered(b * np.float32(true_scale * a.shape[0] / alpha), target, base))
+            raise NotConvertible(f"{module}: it has no A and B that fit each other")
+        pairs[module] = (a, b, _scale(config, module, a.shape[0]))
     if not pairs:
         raise NotConvertible(f"{folder}: an adapter without matrices")
-    return Lora(alpha, pairs)
+    return pairs
 
 
-def write_adapter(lora: Lora, base: Shape, path: Path) -> None:
-    """Write an adapter as llama.cpp reads it with `--lora`."""
+def write_adapter(lora: Lora, base: Shape, path: Path, kind: int = gguf.F32) -> None:
+    """Write an adapter as llama.cpp reads it with `--lora`.
+
+    Of a type in blocks, rows that are no whole blocks (B's: one has the rank) keep 16 bits.
+    """
     values: dict[str, str | int | float] = {
         "general.architecture": base.architecture,
         "general.type": "adapter",
@@ -136,10 +153,43 @@ def write_adapter(lora: Lora, base: Shape, path: Path) -> None:
         "adapter.lora.alpha": lora.alpha,
     }
     tensors = {}
-    for target, (a, b) in lora.pairs.items():
-        tensors[f"{target}.weight.lora_a"] = a
-        tensors[f"{target}.weight.lora_b"] = b
-    gguf.write(path, values, tensors)
+    for target, pair in lora.pairs.items():
+        for side, matrix in zip("ab", pair, strict=True):
+            tensors[f"{target}.weight.lora_{side}"] = gguf.Planned(
+                matrix.shape, gguf.type_for(kind, matrix.shape), partial(np.asarray, matrix)
+            )
+    gguf.write_planned(path, values, tensors)
+
+
+def adapter_of_gguf(path: Path, like: Path, base: Shape, folder: Path) -> None:
+    """Write a GGUF adapter as a PEFT folder again, read by the `gguf` library, not by our reader.
+
+    Args:
+        path: the file.
+        like: the PEFT folder that it was written from, for what GGUF does not keep.
+        base: whose order of rows it has.
+        folder: to make.
+    """
+    from gguf import GGUFReader, dequantize
+    from safetensors.numpy import save_file
+
+    reader = GGUFReader(path)
+    alpha = float(reader.fields["adapter.lora.alpha"].contents())
+    names = {gguf_name: name for name, gguf_name in MODULES.items()}
+    tensors = {}
+    for tensor in reader.tensors:
+        _, layer, part, _, side = tensor.name.split(".")
+        matrix = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        if side == "lora_b":
+            target = f"blk.{layer}.{part}"
+            matrix = _ordered(matrix, target, base, back=True)
+        name = f"{_PREFIX}{layer}.{names[part]}.lora_{side[-1].upper()}.weight"
+        tensors[name] = np.ascontiguousarray(matrix)
+    config = json.loads((like / "adapter_config.json").read_text())
+    plain = {"alpha_pattern": {}, "use_rslora": False, "lora_alpha": alpha}
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps(config | plain))
+    save_file(tensors, folder / "adapter_model.safetensors")
 
 
 def merge(base: Path, lora: Lora, path: Path) -> None:
@@ -176,7 +226,8 @@ def _require_place(header: Header, name: str, shape: tuple[int, int]) -> None:
         )
 
 
-def _require_plain(config: Mapping[str, Any]) -> None:
+def require_plain(config: Mapping[str, Any]) -> None:
+    """Check that an adapter's configuration is plain LoRA; raises NotConvertible."""
     for name, plain in (
         ("peft_type", ("LORA",)),
         ("use_dora", (False, None)),
@@ -189,33 +240,50 @@ def _require_plain(config: Mapping[str, Any]) -> None:
             raise NotConvertible(f"{name} is {config.get(name)!r}: only plain LoRA is written")
 
 
-def _target(name: str) -> tuple[str, int, str]:
-    """Return GGUF's tensor, which side (0: A, 1: B), and PEFT's module; raises NotConvertible."""
+def _module(name: str) -> tuple[str, int]:
+    """Return PEFT's layer of a tensor, and which side it is (0: A, 1: B); raises NotConvertible."""
     for ending, side in _SIDES.items():
         if name.startswith(_PREFIX) and name.endswith(ending):
             module = name.removeprefix(_PREFIX).removesuffix(ending)
             layer, _, part = module.partition(".")
             if layer.isdecimal() and part in MODULES:
-                return f"blk.{layer}.{MODULES[part]}", side, f"layers.{module}"
+                return f"layers.{module}", side
     raise NotConvertible(f"{name}: no LoRA matrix of one of {', '.join(MODULES)}")
+
+
+def gguf_target(module: str) -> str:
+    """Return GGUF's name of a layer that PEFT calls `layers.0.self_attn.q_proj`."""
+    _, layer, part = module.split(".", 2)
+    return f"blk.{layer}.{MODULES[part]}"
 
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     """Return what the product of a module is multiplied by."""
-    own = [v for key, v in (config.get("alpha_pattern") or {}).items() if module.endswith(key)]
-    alpha = float(own[0] if own else config["lora_alpha"])
+    own = config.get("alpha_pattern") or {}
+    named = [alpha for key, alpha in own.items() if re.match(rf"(.*\.)?({key})$", module)]
+    alpha = float(named[0] if named else config["lora_alpha"])  # by name as PEFT matches it
     return alpha / sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
-def _ordered(b: Matrix, target: str, base: Shape) -> Matrix:
-    """Return B with the rows of a rotary layer in GGUF's order."""
+def _ordered(b: Matrix, target: str, base: Shape, *, back: bool = False) -> Matrix:
+    """Return B with the rows of a rotary layer in GGUF's order, or in PEFT's again."""
     layer = target.rpartition(".")[2]
-    if layer not in _REORDERED.get(base.architecture, ()):
+    if layer not in REORDERED.get(base.architecture, ()):
         return b
     heads = base.heads if layer == "attn_q" else base.kv_heads
-    out, rank = b.shape
-    halves = b.reshape(heads, 2, out // heads // 2, rank)
-    return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(out, rank))
+    return pairs_side_by_side(b, heads, back=back)
+
+
+def pairs_side_by_side(rows: Matrix, heads: int, *, back: bool = False) -> Matrix:
+    """Return the rows of a rotary layer (or its bias) in GGUF's order, which is Llama's own.
+
+    With `back` the other way: halves of a head one after the other, as transformers has them.
+    """
+    half = rows.shape[0] // heads // 2
+    split = (heads, half, 2) if back else (heads, 2, half)
+    return np.ascontiguousarray(rows.reshape(*split, *rows.shape[1:]).swapaxes(1, 2)).reshape(
+        rows.shape
+    )
 
 
 _FLOATS: Final = {"F32": "<f4", "F16": "<f2"}
