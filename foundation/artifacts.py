@@ -16,6 +16,9 @@ from foundation.errors import NotFound
 from foundation.settings import get_settings
 
 SCHEME = "sha256"
+UNFINISHED, PUT_AGAIN = ".unfinished", ".put-again"
+"""Folders of the root beside the artifacts: files under way, and marks of artifacts that somebody
+put once more, so that none leaves before it has a row."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,11 @@ def put(path: Path, root: str | None = None) -> Artifact:
     uri = f"{SCHEME}/{content_hash}"
     filesystem, base = fsspec.core.url_to_fs(root or get_settings().artifacts_root)
     target = f"{base}/{uri}"
-    if not filesystem.exists(target):
-        unfinished = f"{base}/.unfinished/{content_hash}-{tempfile.mktemp(dir='').strip('/')}"
+    if filesystem.exists(target):
+        filesystem.makedirs(f"{base}/{PUT_AGAIN}", exist_ok=True)
+        filesystem.pipe_file(f"{base}/{PUT_AGAIN}/{content_hash}", b"")
+    if not filesystem.exists(target):  # it may have left between the two looks
+        unfinished = f"{base}/{UNFINISHED}/{content_hash}-{tempfile.mktemp(dir='').strip('/')}"
         for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
             name = file.name if path.is_file() else file.relative_to(path).as_posix()
             filesystem.makedirs(f"{unfinished}/{name}".rsplit("/", 1)[0], exist_ok=True)

@@ -228,6 +228,7 @@ def previous_versions(session: Session, roles: Sequence[str]) -> dict[str, Model
             col(ModelVersion.id) != col(RoleServing.model_version_id),
             ModelVersion.stage != QUARANTINED,
             col(ModelVersion.is_control).is_(False),
+            col(ModelVersion.files_removed_at).is_(None),
         )
         .ext(distinct_on(col(Promotion.role)))
         .order_by(col(Promotion.role), col(Promotion.created_at).desc(), col(Promotion.id).desc())
@@ -356,9 +357,11 @@ def require_servable(role: str, version: ModelVersion) -> None:
 
     Raises:
         NotFound: the role is not configured.
-        BadInput: the version is of another role, a control, or quarantined.
+        BadInput: the version is of another role, a control, a reward model, or quarantined.
+        Conflict: its files were collected as garbage.
     """
     require_role(role)
+    registry.require_files(version)
     if version.role != role:
         raise BadInput(
             "model version",
@@ -372,6 +375,13 @@ def require_servable(role: str, version: ModelVersion) -> None:
             version.name,
             "a version that was not trained as a control",
             "A control exists for comparison and never serves.",
+        )
+    if version.kind == registry.REWARD:
+        raise BadInput(
+            "model version",
+            f"{version.name} (reward)",
+            "a version that answers",
+            "A reward model scores answers and gives none.",
         )
     if version.stage == QUARANTINED:
         raise BadInput(

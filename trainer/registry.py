@@ -4,8 +4,8 @@ Front desk of the room. A version's `name` is what the engine and the gateway ca
 version is called by its base model's own name (`served_name`).
 """
 
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import func, text
@@ -26,6 +26,7 @@ from trainer.tables import (
 )
 
 ADAPTER, FULL, BASE, EXTERNAL = "adapter", "full", "base", "external"
+MERGED, QUANTIZED, PRUNED, REWARD = "merged", "quantized", "pruned", "reward"
 
 STAGES = (CANDIDATE, EXPERIMENTAL, PRODUCTION, RETIRED, QUARANTINED)
 
@@ -39,6 +40,16 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
     QUARANTINED: (RETIRED,),
 }
 """The stages that may follow each stage; staying is always allowed."""
+
+MADE: Final = (ADAPTER, MERGED, QUANTIZED, PRUNED, FULL)
+"""Kinds that may be made of other versions without a training."""
+
+FILES_LOCK: Final = {"key": "model_version/files"}
+"""Key of the lock that keeps files from being collected while they are registered."""
+
+_WEIGHTS: Final = ".safetensors"
+_PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+"""Endings of files that run code when they are read."""
 
 _LIST_VERSIONS = "List them with: flywheel model list"
 
@@ -103,13 +114,19 @@ def register_adapter(
 ) -> ModelVersion:
     """Add the version that a training made; calling it again returns the same version.
 
+    Its parent is the version that the training went on from, else the base of its role.
+
     Args:
         session: of the transaction that also finishes the training.
         training_run: a stored row.
         artifact: folder of the adapter (or of the whole model, for `kind` full).
         metrics: of the training, copied to the version.
-        kind: adapter or full.
+        kind: adapter, full or reward.
         is_control: trained as a control, never to be served.
+
+    Raises:
+        BadInput: the files hold pickles, or no safetensors.
+        NotFound: the store has not the files.
     """
     _lock_role(session, training_run.role)
     known = session.exec(
@@ -117,14 +134,8 @@ def register_adapter(
     ).first()
     if known is not None:
         return known
+    _require_safe(session, artifact)
     number = next_number(session, training_run.role)
-    parent = session.exec(
-        select(ModelVersion).where(
-            ModelVersion.role == training_run.role,
-            ModelVersion.kind == BASE,
-            ModelVersion.base_model == training_run.base_model,
-        )
-    ).first()
     return _add(
         session,
         ModelVersion(
@@ -138,8 +149,82 @@ def register_adapter(
             is_control=is_control,
             training_run_id=training_run.id,
             dataset_id=training_run.dataset_id,
-            parent_id=parent.id if parent else None,
+            parent_id=training_run.from_version_id or _base_of(session, training_run),
             metrics=metrics,
+        ),
+    )
+
+
+def register_made(
+    session: Session,
+    parent: ModelVersion,
+    kind: str,
+    artifact: Artifact,
+    *,
+    made_by: dict[str, Any],
+    metrics: dict[str, Any],
+    name_suffix: str | None = None,
+    role: str | None = None,
+    base_model: str | None = None,
+) -> ModelVersion:
+    """Add a version that no training made: merged, quantized, pruned, or several in one.
+
+    The same content of the same kind and parent is one version: calling it again returns that.
+
+    Args:
+        session: of the surrounding transaction; the files are stored already.
+        parent: the version that it was made of, the first one of several.
+        kind: one of `MADE`.
+        artifact: its files.
+        made_by: how, of which versions (`of`: their names), and what it passed.
+        metrics: measured while it was made.
+        name_suffix: of its name after the number; default: its kind.
+        role: whose it is; default: the parent's.
+        base_model: the base that its files need; default: the parent's.
+
+    Raises:
+        BadInput: unknown role or kind, or files that hold pickles or no safetensors.
+        NotFound: the store has not the files.
+        Conflict: it is to serve, and its parent is a reward model.
+    """
+    role = role or parent.role
+    require_role(role)
+    if kind not in MADE:
+        raise BadInput("kind of a made version", kind, f"one of {', '.join(MADE)}", "Name one.")
+    if parent.kind == REWARD:
+        raise Conflict(
+            "parent", f"{parent.name} (reward)", "a version that answers", "Name another one."
+        )
+    _lock_role(session, role)
+    known = session.exec(
+        select(ModelVersion).where(
+            ModelVersion.parent_id == parent.id,
+            ModelVersion.kind == kind,
+            ModelVersion.role == role,
+            ModelVersion.content_hash == artifact.content_hash,
+            col(ModelVersion.training_run_id).is_(None),
+            col(ModelVersion.files_removed_at).is_(None),
+        )
+    ).first()
+    if known is not None:
+        return known
+    _require_safe(session, artifact)
+    number = next_number(session, role)
+    return _add(
+        session,
+        ModelVersion(
+            role=role,
+            number=number,
+            name=f"{role}-v{number}-{name_suffix or kind}",
+            kind=kind,
+            base_model=base_model or parent.base_model,
+            artifact_uri=artifact.uri,
+            content_hash=artifact.content_hash,
+            is_control=parent.is_control,
+            dataset_id=parent.dataset_id,
+            parent_id=parent.id,
+            metrics=metrics,
+            made_by=made_by,
         ),
     )
 
@@ -186,7 +271,8 @@ def set_stage(session: Session, version: ModelVersion, stage: str) -> ModelVersi
 
     Raises:
         BadInput: no such stage.
-        Conflict: the stage may not follow, or the version is a control, which never serves.
+        Conflict: the stage may not follow, or the version may never serve: a control, a reward
+            model, or one whose files were collected.
     """
     if stage not in STAGES:
         raise BadInput("stage", stage, f"one of {', '.join(STAGES)}", "Name one of those.")
@@ -200,11 +286,48 @@ def set_stage(session: Session, version: ModelVersion, stage: str) -> ModelVersi
             f"one of {', '.join(TRANSITIONS[version.stage])} after {version.stage}",
             "Take the steps in order.",
         )
-    if version.is_control and stage in (EXPERIMENTAL, PRODUCTION):
-        raise Conflict(
-            f"stage of {version.name}", stage, "no traffic for a control", "Promote another one."
-        )
+    if stage in (EXPERIMENTAL, PRODUCTION):
+        _require_servable(version, stage)
     version.stage = stage
+    session.add(version)
+    session.flush()
+    return version
+
+
+def _require_servable(version: ModelVersion, stage: str) -> None:
+    what = f"stage of {version.name}"
+    if version.is_control:
+        raise Conflict(what, stage, "no traffic for a control", "Promote another one.")
+    if version.kind == REWARD:
+        raise Conflict(
+            what, stage, "no traffic for a reward model", "It scores, and never answers."
+        )
+    require_files(version)
+
+
+def require_files(version: ModelVersion) -> None:
+    """Check that a version's files were not collected as garbage; raises Conflict."""
+    if version.files_removed_at is not None:
+        raise Conflict(
+            f"files of {version.name}",
+            f"removed at {version.files_removed_at:%Y-%m-%d %H:%M}",
+            "a version that still has its files",
+            "Its row tells how it was made: train it again, or name another version.",
+        )
+
+
+def pin(session: Session, version: ModelVersion, because: str | None) -> ModelVersion:
+    """Keep a version's files whatever becomes of it; None lets go of it.
+
+    Raises:
+        BadInput: an empty reason.
+        Conflict: its files are gone already.
+    """
+    if because is not None and not because.strip():
+        raise BadInput("reason", because, "why the files are to stay", "Say it in a few words.")
+    if because is not None:
+        require_files(version)
+    version.pinned_because = because
     session.add(version)
     session.flush()
     return version
@@ -220,7 +343,9 @@ def version_folder(version: ModelVersion) -> Path:
 
     Raises:
         NotFound: the version has no files of its own (a base), or the store lost them.
+        Conflict: they were collected as garbage.
     """
+    require_files(version)
     if version.artifact_uri is None:
         raise NotFound(
             f"files of {version.name}",
@@ -242,6 +367,40 @@ def get_training(session: Session, training_run_id: UUID) -> TrainingRun:
             "List them with: flywheel status",
         )
     return training
+
+
+def lock_files(session: Session) -> None:
+    """Keep files as they are until the transaction ends.
+
+    Who registers files holds it together with others, who collects garbage holds it alone: so files
+    that were found to be there when they were registered cannot go before the row is committed.
+    """
+    query = "SELECT pg_advisory_xact_lock_shared(hashtextextended(:key, 0))"
+    session.execute(text(query), FILES_LOCK)
+
+
+def _require_safe(session: Session, artifact: Artifact) -> None:
+    """Check that files are there and run no code when they are read."""
+    lock_files(session)
+    names = [name for name, _ in artifacts.listed(artifact.uri)]
+    pickles = [name for name in names if PurePosixPath(name).suffix in _PICKLES]
+    if pickles or not any(name.endswith(_WEIGHTS) for name in names):
+        raise BadInput(
+            "files of a model version",
+            ", ".join(pickles or names) or "none",
+            "weights as safetensors, and no pickle",
+            "Save them with save_pretrained(..., safe_serialization=True).",
+        )
+
+
+def _base_of(session: Session, training_run: TrainingRun) -> UUID | None:
+    return session.exec(
+        select(ModelVersion.id).where(
+            ModelVersion.role == training_run.role,
+            ModelVersion.kind == BASE,
+            ModelVersion.base_model == training_run.base_model,
+        )
+    ).first()
 
 
 def _add(session: Session, version: ModelVersion) -> ModelVersion:

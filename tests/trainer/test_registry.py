@@ -1,15 +1,19 @@
 from itertools import product
 
 import pytest
+from adapters_on_disk import stored
 from sqlmodel import Session
 
 from curation.tables import Dataset
+from foundation import artifacts
 from foundation.artifacts import Artifact
 from foundation.database import get_engine
 from foundation.errors import BadInput, Conflict, NotFound
 from foundation.ids import new_id
-from foundation.tables import Run
+from foundation.tables import Run, now
 from trainer.registry import (
+    EXTERNAL,
+    REWARD,
     STAGES,
     TRANSITIONS,
     ensure_base_version,
@@ -17,6 +21,7 @@ from trainer.registry import (
     list_versions,
     next_number,
     register_adapter,
+    register_made,
     served_name,
     set_stage,
     version_folder,
@@ -35,10 +40,6 @@ def add_training(session: Session, role: str = "coder", base_model: str = "/base
     session.add(training)
     session.flush()
     return training
-
-
-def stored(content: str = "a") -> Artifact:
-    return Artifact(f"sha256/{content}", content, 1)
 
 
 def test_a_base_is_one_version_and_has_number_0(session):
@@ -153,3 +154,88 @@ def test_an_external_model_can_be_the_baseline(session):
     assert ensure_base_version(session, "coder", "openai/gpt-4o", kind="external") is version
     with pytest.raises(BadInput, match="kind of a baseline"):
         ensure_base_version(session, "coder", "m", kind="adapter")
+
+
+def test_a_version_s_parent_is_what_its_training_went_on_from(session):
+    ensure_base_version(session, "coder", "/base")
+    first = register_adapter(session, add_training(session), stored(), {})
+    training = add_training(session)
+    training.from_version_id = first.id
+    assert register_adapter(session, training, stored("b"), {}).parent_id == first.id
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["adapter_model.bin"], "adapter_model.bin"),
+        (["adapter_model.safetensors", "more/training_args.bin"], "more/training_args.bin"),
+        (["model.safetensors", "optimizer.pt"], "optimizer.pt"),
+        (["model.safetensors", "scaler.pkl"], "scaler.pkl"),
+        (["adapter_config.json"], "adapter_config.json"),
+    ],
+)
+def test_files_that_run_code_when_read_are_not_registered(session, tmp_path, names, told):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    artifact = artifacts.put(tmp_path)
+    with pytest.raises(BadInput, match=told):
+        register_adapter(session, add_training(session), artifact, {})
+    base = ensure_base_version(session, "coder", "/base")
+    with pytest.raises(BadInput, match=told):
+        register_made(session, base, "merged", artifact, made_by={}, metrics={})
+    assert [v.name for v in list_versions(session)] == ["coder-base"]
+
+
+def test_files_that_the_store_has_not_are_not_registered(session):
+    with pytest.raises(NotFound, match="sha256/nowhere"):
+        register_adapter(session, add_training(session), Artifact("sha256/nowhere", "h", 1), {})
+
+
+def test_a_made_version_is_one_per_parent_kind_and_content(session):
+    ensure_base_version(session, "coder", "/base")
+    adapter = register_adapter(session, add_training(session), stored(), {})
+    how = {"how": "merged", "of": [adapter.name]}
+
+    def made(kind: str = "merged", content: str = "m", **more):
+        return register_made(
+            session, adapter, kind, stored(content), made_by=how, metrics={"mb": 1}, **more
+        )
+
+    merged = made()
+    assert (merged.name, merged.kind, merged.base_model) == ("coder-v2-merged", "merged", "/base")
+    assert (merged.parent_id, merged.dataset_id) == (adapter.id, adapter.dataset_id)
+    assert (merged.made_by, merged.training_run_id) == (how, None)
+    assert made().id == merged.id
+    assert made("quantized", name_suffix="int8").name == "coder-v3-int8"
+    assert made(content="other").id != merged.id
+    assert made(role="tester").name == "tester-v1-merged"
+    with pytest.raises(BadInput, match="kind of a made version"):
+        made(EXTERNAL)
+
+
+def test_what_is_made_of_a_control_is_one(session):
+    control = register_adapter(session, add_training(session), stored(), {}, is_control=True)
+    merged = register_made(session, control, "merged", stored("m"), made_by={}, metrics={})
+    assert merged.is_control
+
+
+def test_a_reward_model_never_answers(session):
+    reward = register_adapter(session, add_training(session), stored(), {}, kind=REWARD)
+    for stage in ("experimental", "production"):
+        with pytest.raises(Conflict, match="reward"):
+            set_stage(session, reward, stage)
+    with pytest.raises(Conflict, match="reward"):
+        register_made(session, reward, "merged", stored("m"), made_by={}, metrics={})
+    assert set_stage(session, reward, "quarantined").stage == "quarantined"
+
+
+def test_a_version_without_its_files_is_not_used_again(session):
+    version = register_adapter(session, add_training(session), stored(), {})
+    version.stage, version.files_removed_at = "retired", now()
+    session.flush()
+    with pytest.raises(Conflict, match="train it again"):
+        set_stage(session, version, "production")
+    with pytest.raises(Conflict, match="train it again"):
+        version_folder(version)
+    assert set_stage(session, version, "quarantined").stage == "quarantined"
