@@ -31,7 +31,7 @@ from curation.columns import EXAMPLES, example
 from curation.dedupe.index import remove_texts
 from curation.dedupe.settle import lock_verdicts
 from curation.normalize import normalize
-from curation.preferences.pairs import GENERATED
+from curation.preferences.pairs import CONSTITUTION, GENERATED
 from curation.publish.chosen import PAIRS, pair
 from curation.publish.quality import novelty_text
 from curation.publish.rows import make_row
@@ -194,11 +194,13 @@ def _erase_traces(
         found = [
             dict(row) for row in session.execute(select(PAIRS).where(pair.id.in_(some))).mappings()
         ]
-        generated = [row for row in found if row["basis"] == GENERATED]
+        generated = [row for row in found if row["basis"] in (GENERATED, CONSTITUTION)]
         answers += [row[side] for row in generated for side in ("winner_id", "loser_id")]
         hashes = [_hash(novelty_text(make_row(row))) for row in found]
         counts["embedding"] += _count(session, _EMBEDDINGS, {"hashes": hashes})
         counts["preference_pair"] += _count(session, _PAIRS, {"ids": some})
+    for some in _batches(ids):
+        counts["constitution_revision"] += _count(session, _REVISIONS, {"ids": some})
     for some in _batches(answers):
         counts["judge_call"] += _count(session, _JUDGE_CALLS, {"ids": some})
         counts["review_label"] += _count(session, _REVIEW_LABELS, {"ids": some})
@@ -233,7 +235,8 @@ _PAIRS_OF = text(
     """
     SELECT id FROM preference_pair
     WHERE winner_id = ANY(CAST(:ids AS uuid[])) OR loser_id = ANY(CAST(:ids AS uuid[]))
-       OR basis = 'generated' AND CAST(evidence->>'asked' AS uuid) = ANY(CAST(:ids AS uuid[]))
+       OR basis IN ('generated', 'constitution')
+       AND CAST(evidence->>'asked' AS uuid) = ANY(CAST(:ids AS uuid[]))
     """
 )
 _EXAMPLES = text("DELETE FROM example WHERE id = ANY(CAST(:ids AS uuid[]))")
@@ -253,6 +256,9 @@ _JUDGE_AGAIN = text(
     """
 )
 _CONTAMINATIONS = text("DELETE FROM contamination WHERE example_id = ANY(CAST(:ids AS uuid[]))")
+_REVISIONS = text(
+    "DELETE FROM constitution_revision WHERE interaction_id = ANY(CAST(:ids AS uuid[]))"
+)
 _EMBEDDINGS = text("DELETE FROM embedding WHERE text_hash = ANY(CAST(:hashes AS text[]))")
 _REVIEW_ITEMS = text(
     """

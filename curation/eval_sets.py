@@ -101,6 +101,18 @@ def write_suite(session: Session, role: str, recipe: CurationRecipe, path: Path)
     return counts
 
 
+def task_of(
+    session: Session, role: str, recipe: CurationRecipe, interaction_id: UUID
+) -> EvalTask | None:
+    """Return an example as a task to grade other answers to it by, whatever its split.
+
+    None where nothing can be graded by, or no such example is known.
+    """
+    given = {"role": role, "variant": recipe.variant, "id": interaction_id}
+    row = session.execute(_ONE, given).first()
+    return None if row is None else _task(role, row)
+
+
 def fresh_ids(session: Session, role: str, recipe: CurationRecipe) -> list[UUID]:
     """Return the examples that `held_out_tasks` goes through, without their text."""
     given = {"role": role, "variant": recipe.variant}
@@ -276,12 +288,24 @@ _TAUGHT = text(
 
 _FRESH_IDS = text(f"{_FRESH} SELECT id FROM fresh ORDER BY id")
 
+_TASK_COLUMNS: Final = """
+    e.id, e.prompt, e.answer, e.task_type, e.difficulty, e.project, e.code_language,
+    e.corrected, (e.scores->>'outcome')::boolean AS outcome, p.attributes,
+    coalesce(e.scores->>'task_key', p.attributes->>'task_key') AS task_key
+"""
+
+_ONE = text(
+    f"""
+    SELECT {_TASK_COLUMNS} FROM example e
+    LEFT JOIN interaction_payload p ON p.id = e.interaction_id
+    WHERE e.role = :role AND e.variant = :variant AND e.interaction_id = :id
+    """
+)
+
 _HELD_OUT = text(
     f"""
     {_FRESH}
-    SELECT e.id, e.prompt, e.answer, e.task_type, e.difficulty, e.project, e.code_language,
-           e.corrected, (e.scores->>'outcome')::boolean AS outcome, p.attributes,
-           coalesce(e.scores->>'task_key', p.attributes->>'task_key') AS task_key
+    SELECT {_TASK_COLUMNS}
     FROM fresh JOIN example e USING (id)
     LEFT JOIN interaction_payload p ON p.id = e.interaction_id
     ORDER BY e.id

@@ -355,7 +355,7 @@ class PreferencePair(SQLModel, table=True):
     id: UUID = Field(default_factory=new_id, primary_key=True)
     role: str
     variant: str = "default"
-    basis: str = Field(description="outcome, correction, human, rating or generated.")
+    basis: str = Field(description="outcome, correction, human, rating, generated or constitution.")
     task_key: str = Field(description="What both answered: the caller's key or the prompt's hash.")
     project: str = "default"
     task_type: str | None = None
@@ -372,6 +372,39 @@ class PreferencePair(SQLModel, table=True):
     split_key: str = ""
     norm_hash: str
     row_hash: str = ""
+    created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+
+
+class ConstitutionRevision(SQLModel, table=True):
+    """What came of one training prompt under a drawn principle: a revised answer, or why none.
+
+    A prompt goes through a constitution once. Texts are scrubbed. The pair, if there is one, is a
+    `PreferencePair` of basis constitution.
+    """
+
+    __tablename__ = "constitution_revision"
+    __table_args__ = (
+        UniqueConstraint("role", "variant", "constitution", "task_key", "project"),
+        Index("ix_constitution_revision_interaction_id", "interaction_id"),
+        Index("ix_constitution_revision_run_id", "run_id"),
+    )
+
+    id: UUID = Field(default_factory=new_id, primary_key=True)
+    role: str
+    variant: str = "default"
+    constitution: str = Field(description="Hash of the principles.")
+    task_key: str
+    project: str = "default"
+    interaction_id: UUID = Field(description="Whose prompt it is.")
+    run_id: UUID | None = Field(default=None, foreign_key="run.id")
+    model: str = Field(description="Who criticised and revised.")
+    principle: str = Field(description="Its name.")
+    outcome: str = Field(description="revised, nothing_wrong, unchanged, unreadable or cut.")
+    original: str = ""
+    critique: str = ""
+    revision: str | None = None
+    n_calls: int = 0
+    cost_usd: float = 0.0
     created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
 
 

@@ -1,4 +1,4 @@
-"""The jobs of curation: building a dataset, helping at one, making preference pairs."""
+"""The jobs of curation: a dataset, help at one, generated pairs, critique and revision."""
 
 from typing import Any, Final
 from uuid import UUID
@@ -6,6 +6,8 @@ from uuid import UUID
 from sqlmodel import Session
 
 from curation.build import build_dataset, help_build, require_logged_role
+from curation.constitution.principles import constitution_of
+from curation.constitution.revise import FRESH, Round, run_round
 from curation.preferences.generate import generate_pairs
 from curation.recipe import CurationRecipe
 from curation.tables import SFT
@@ -91,3 +93,29 @@ def make_pairs(
         progress=run.progress,
         check=run.check,
     )
+
+
+@job("curation.constitution")
+def revise_by_constitution(
+    run: RunHandle,
+    *,
+    role: str,
+    recipe: dict[str, Any],
+    model: str,
+    principles: list[dict[str, str]],
+    n_prompts: int,
+    calls: int,
+    answers: str = FRESH,
+) -> dict[str, Any]:
+    """Have a model criticise and revise answers by principles; started again, it goes on."""
+    order = Round(
+        role,
+        model,
+        constitution_of(principles),
+        n_prompts,
+        calls,
+        answers,
+        CurationRecipe.from_json(recipe),
+        run.id,
+    )
+    return run_round(order, run.progress, run.check)

@@ -19,7 +19,8 @@ from foundation.chat import Message
 
 OUTCOME, RATING = "outcome", "rating"
 CORRECTION, HUMAN, GENERATED = "correction", "human", "generated"
-STRENGTH: Final = {OUTCOME: 5, CORRECTION: 4, HUMAN: 3, RATING: 2, GENERATED: 1}
+CONSTITUTION = "constitution"
+STRENGTH: Final = {OUTCOME: 5, CORRECTION: 4, HUMAN: 3, RATING: 2, GENERATED: 1, CONSTITUTION: 0}
 """Which basis holds where two say the opposite of the same two answers."""
 
 

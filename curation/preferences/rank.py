@@ -7,6 +7,7 @@ waits for a provider. Nothing generated is kept unscrubbed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -32,9 +33,11 @@ from foundation import llm
 from foundation.chat import Message, answer_text, finish_reason, joined
 from foundation.ids import time_of
 
+JUDGE, EXECUTION, REWARD = "judge", "execution", "reward"
 LEAST_GAP: Final = 0.2
 """Between two scores in 0-1, from which one answer is called better."""
 TIMEOUT_S: Final = 120.0
+_PROMPTS_AT_ONCE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Ranked:
     answers: list[tuple[str, float | None]]
     source: str
     """Who answered."""
+    by: str = JUDGE
+    """What ranked: judge, execution, reward, or a name of your own."""
 
 
 Generate: TypeAlias = Callable[[Asked], Sequence[str]]
@@ -64,28 +69,37 @@ Rank: TypeAlias = Callable[[Asked, Sequence[str]], Sequence[float | None]]
 """Returns the score of each answer in 0-1, or None for those it cannot tell."""
 
 
-def open_prompts(session: Session, role: str, recipe: CurationRecipe, count: int) -> list[Asked]:
+def open_prompts(
+    session: Session,
+    role: str,
+    recipe: CurationRecipe,
+    count: int,
+    only: Callable[[Asked], bool] | None = None,
+) -> list[Asked]:
     """Return up to `count` prompts that the role trains on and that have no generated pair yet.
 
-    One prompt of a task, tasks drawn by the recipe's seed.
+    One prompt of a task, tasks drawn by the recipe's seed. With `only`, those that it is true of.
     """
     name_tasks(session, role, recipe, load_templates(session, role))
-    rows = session.execute(
-        _OPEN_PROMPTS,
-        {**parameters(role, recipe), "seed": str(recipe.seed), "count": count},
-    )
-    return [
-        Asked(Task(row.task, row.project), row.prompt, row.task_type, row.interaction_id)
-        for row in rows
-    ]
+    most = count if only is None else None
+    given = {**parameters(role, recipe), "seed": str(recipe.seed), "count": most}
+    streamed = {"yield_per": _PROMPTS_AT_ONCE}
+    with closing(session.execute(_OPEN_PROMPTS, given, execution_options=streamed)) as rows:
+        found = (
+            Asked(Task(row.task, row.project), row.prompt, row.task_type, row.interaction_id)
+            for row in rows
+        )
+        return list(islice(filter(only, found) if only else found, count))
 
 
-def ranked(asked: Iterable[Asked], generate: Generate, rank: Rank, source: str) -> Iterator[Ranked]:
+def ranked(
+    asked: Iterable[Asked], generate: Generate, rank: Rank, source: str, by: str = JUDGE
+) -> Iterator[Ranked]:
     """Yield each prompt with its answers, scrubbed and ranked; those that say the same are one."""
     for one in asked:
         distinct = {comparable_lines(said): said for said in map(_scrubbed, generate(one))}
         answers = [said for key, said in distinct.items() if key.strip()]
-        yield Ranked(one, list(zip(answers, rank(one, answers), strict=True)), source)
+        yield Ranked(one, list(zip(answers, rank(one, answers), strict=True)), source, by)
 
 
 def generated_by(
@@ -165,6 +179,7 @@ def pairs_of_ranked(found: Ranked, recipe: CurationRecipe, least_gap: float) -> 
             gap,
             asked=str(found.asked.interaction_id),
             source=found.source,
+            ranked_by=found.by,
             scores=[scores[winner.interaction_id], scores[loser.interaction_id]],
         )
         for winner, loser in spread(answers[:half], answers[half:][::-1])

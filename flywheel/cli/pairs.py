@@ -1,6 +1,6 @@
 """Commands for preference pairs: look at them, make some on purpose."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,11 @@ from flywheel.cli.output import (
 )
 
 _SHOWN_CHARS = 60
+_JOBS = {
+    "judge": "curation.generate_pairs",
+    "execution": "flywheel.pairs_by_execution",
+    "reward": "flywheel.pairs_by_reward",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +31,8 @@ def register(app: typer.Typer) -> None:
 def list_pairs(
     role: Annotated[str, typer.Option(help="Agent role.")],
     basis: Annotated[
-        str | None, typer.Option(help="outcome, correction, human, rating or generated.")
+        str | None,
+        typer.Option(help="outcome, correction, human, rating, constitution or generated."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Pairs at most.")] = 20,
     as_json: AsJson = False,
@@ -67,28 +73,52 @@ def list_pairs(
 def generate(
     role: Annotated[str, typer.Option(help="Agent role whose training prompts are answered.")],
     model: Annotated[str, typer.Option(help="Model that answers: a litellm name.")],
-    judge: Annotated[str, typer.Option(help="Model that ranks the answers.")],
+    rank: Annotated[
+        str, typer.Option(help="What ranks the answers: judge, execution or reward.")
+    ] = "judge",
+    judge: Annotated[
+        str | None, typer.Option(help="Model that ranks the answers, for --rank judge.")
+    ] = None,
+    reward_model: Annotated[
+        str | None, typer.Option(help="Version of a reward model, for --rank reward.")
+    ] = None,
     prompts: Annotated[int, typer.Option(min=1, help="Prompts at most.")] = 100,
     answers: Annotated[int, typer.Option(min=2, help="Answers to each prompt.")] = 4,
     queue: Annotated[bool, typer.Option(help="Hand it to a worker, do not wait.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Have a model answer prompts several times and a judge rank the answers; keep clear pairs."""
+    """Have a model answer prompts several times, and rank the answers; keep clear pairs."""
     from curation.recipe import CurationRecipe
     from flywheel.schema import require_current
 
+    kind = _require_ranking(rank, judge, reward_model)
     require_current()
     calls = prompts * answers * 2  # each answer is judged from both sides
-    params = {
+    params: dict[str, Any] = {
         "role": role,
         "recipe": CurationRecipe(judge_model=judge, judge_calls=calls).as_json(),
         "model": model,
         "n_prompts": prompts,
         "n_answers": answers,
     }
-    kind = "curation.generate_pairs"
+    if reward_model is not None:
+        params["reward_model"] = reward_model
     result = do_job("making pairs", kind, params, role, queue=queue, quiet=as_json)
     print_json(result) if as_json else print_fields(result)
+
+
+def _require_ranking(rank: str, judge: str | None, reward_model: str | None) -> str:
+    """Return the job that ranks so, after a look at what it needs; raises BadInput."""
+    from foundation.errors import BadInput
+
+    needs = {"judge": (judge, "--judge"), "reward": (reward_model, "--reward-model")}
+    if rank not in _JOBS:
+        raise BadInput("--rank", rank, f"one of {', '.join(_JOBS)}", "Name one of those.")
+    for name, (given, option) in needs.items():
+        if (given is None) == (rank == name):
+            expected = "a name" if rank == name else f"nothing where --rank is {rank}"
+            raise BadInput(option, given, expected, f"--rank {name} needs it, and only that.")
+    return _JOBS[rank]
 
 
 def _beginning(text: str) -> str:
