@@ -11,9 +11,9 @@ BENCH_ARGS ?=
 SCREENS ?=
 TEST_ARGS ?=
 TEST_PROCESSES ?= auto
-EXTRAS := service,oidc,train,semantic,scale,evaluate,codebleu,embedded,dev
+EXTRAS := service,oidc,train,quantize,export,semantic,scale,evaluate,codebleu,embedded,dev
 
-.PHONY: setup demo test test-clients check format clean screens bench-admin bench-capture bench-curation bench-evaluation bench-loss bench-router bench-venv
+.PHONY: setup demo test test-clients check format clean screens bench-admin bench-capture bench-curation bench-evaluation bench-loss bench-router bench-training bench-venv
 
 setup: $(READY)
 
@@ -80,6 +80,9 @@ bench-loss: $(READY)
 
 bench-router: $(READY) .venv-bench-router/.installed
 	$(BIN)/python -m benchmarks.router $(BENCH_ARGS)
+
+bench-training: $(READY)
+	$(BIN)/python -m benchmarks.training $(BENCH_ARGS)
 
 # What our figures are printed beside, apart from this project's requirements.
 bench-venv: .venv-bench/.installed .venv-bench-dedupe/.installed .venv-bench-evaluation/.installed .venv-bench-router/.installed
