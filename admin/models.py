@@ -37,6 +37,7 @@ from trainer.tables import (
     PRODUCTION,
     QUARANTINED,
     RETIRED,
+    ModelExport,
     ModelVersion,
     TrainingRun,
 )
@@ -205,6 +206,8 @@ class DetailPage:
     files_gone: bool
     """Whether it should have files and the store has none."""
     exports: Sequence[File]
+    published: Sequence[ModelExport]
+    """Exports that passed their parity gate."""
     against: Compared | None
     others: Sequence[tuple[UUID, str]]
 
@@ -321,6 +324,11 @@ def detail(session: Session, identifier: UUID, against: UUID | None = None) -> D
         files=files,
         files_gone=gone,
         exports=exports_of(version),
+        published=session.scalars(
+            select(ModelExport)
+            .where(col(ModelExport.model_version_id) == identifier)
+            .order_by(ModelExport.format)
+        ).all(),
         against=_compared(session, version, against) if against else None,
         others=_others(session, version),
     )
@@ -434,7 +442,7 @@ def _compared(session: Session, version: ModelVersion, identifier: UUID) -> Comp
 def _knobs(session: Session, version: ModelVersion) -> Mapping[str, Any]:
     training = _training(session, version)
     dataset = session.get(Dataset, version.dataset_id) if version.dataset_id else None
-    made = config(training, dataset) if training and dataset else {}
+    made = config(training, dataset) if training else {}
     return {
         "kind": version.kind,
         "base": version.base_model,

@@ -405,7 +405,8 @@ def retry(request: Request, by: ByOperator, id: UUID, reason: Reason) -> Respons
 
 def page_of(request: Request, session: Session, run: Run) -> str:
     """Return the address of the page that shows a run: of its training, if it is one."""
-    training = session.scalar(select(col(TrainingRun.id)).where(col(TrainingRun.run_id) == run.id))
+    one_of = select(col(TrainingRun.id)).where(col(TrainingRun.run_id) == run.id)
+    training = session.scalar(one_of.limit(1))
     if training is not None:
         return link_to(request, "trainings.detail", id=training)
     return link_to(request, "runs.detail", id=run.id)
@@ -473,7 +474,9 @@ def _unheard(
 def detail(session: Session, identifier: UUID) -> DetailPage:
     """Return the page of one run; raises NotFound."""
     run = get_run(session, identifier)
-    training = session.scalar(select(TrainingRun).where(col(TrainingRun.run_id) == identifier))
+    training = session.scalar(
+        select(TrainingRun).where(col(TrainingRun.run_id) == identifier).limit(1)
+    )
     points = measured(session, identifier)
     log = newest_lines(session, identifier)
     datasets = session.scalars(select(Dataset).where(col(Dataset.run_id) == identifier)).all()

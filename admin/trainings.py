@@ -45,7 +45,7 @@ class Row(runs.Row):
     """One training: its run, what it learned from, what it made."""
 
     training: TrainingRun
-    dataset: Dataset
+    dataset: Dataset | None
     model: ModelVersion | None
     verdict: Verdict | None
 
@@ -68,8 +68,8 @@ class Row(runs.Row):
 
     @property
     def dataset_name(self) -> str:
-        """Its dataset as people say it."""
-        return named(self.dataset)
+        """What it learned from, as people say it."""
+        return source_of(self.training, self.dataset)
 
     def _progress(self, name: str) -> float | None:
         value = (self.run.progress or {}).get(name)
@@ -181,6 +181,9 @@ class DetailPage:
     against: Compared | None
     others: Sequence[tuple[UUID, str]]
     evaluations: Sequence[Evaluation]
+    went_on_from: ModelVersion | None = None
+    together: Sequence[TrainingRun] = ()
+    """Others of the same run, where several adapters learned jointly."""
     levels: Sequence[str] = runs.LEVELS
 
 
@@ -245,7 +248,18 @@ def detail(session: Session, identifier: UUID, against: UUID | None = None) -> D
         _compared(session, row, other) if other else None,
         _others(session, row.training),
         evaluations,
+        _version(session, row.training.from_version_id),
+        _together(session, row.training),
     )
+
+
+def _version(session: Session, identifier: UUID | None) -> ModelVersion | None:
+    return session.get(ModelVersion, identifier) if identifier else None
+
+
+def _together(session: Session, training: TrainingRun) -> Sequence[TrainingRun]:
+    query = select(TrainingRun).options(*_LIGHT).where(col(TrainingRun.run_id) == training.run_id)
+    return session.scalars(query.where(col(TrainingRun.id) != training.id)).all()
 
 
 def plots(session: Session, training: TrainingRun, other: TrainingRun | None) -> list[Plot]:
@@ -277,16 +291,16 @@ def points_of(session: Session, training: TrainingRun) -> runs.Points:
     return sorted([*steps, *pace], key=lambda point: point[0])
 
 
-def config(training: TrainingRun, dataset: Dataset) -> dict[str, Any]:
+def config(training: TrainingRun, dataset: Dataset | None) -> dict[str, Any]:
     """Return what decides what a training makes, flat, by the name of each knob."""
     manifest = training.manifest
     known = ("code_version", "libraries", "python", "machine", "device", "precision", "threads")
     return {
         "method": training.method,
         "base": training.base_model,
-        "dataset": named(dataset),
-        "dataset rows": dataset.n_train,
-        "validation rows": dataset.n_validation,
+        "dataset": source_of(training, dataset),
+        **(_sizes(dataset) if dataset else {}),
+        **({"going on from": goes_on} if (goes_on := manifest.get("from_version")) else {}),
         "seed": training.seed,
         **{f"recipe.{name}": value for name, value in leaves(training.recipe)},
         **dict(leaves({name: manifest[name] for name in known if name in manifest})),
@@ -302,6 +316,15 @@ def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[Diffe
     ]
 
 
+def _sizes(dataset: Dataset) -> dict[str, Any]:
+    return {"dataset rows": dataset.n_train, "validation rows": dataset.n_validation}
+
+
+def source_of(training: TrainingRun, dataset: Dataset | None) -> str:
+    """Return what a training learned from: a dataset's name, or the suite that it answered."""
+    return named(dataset) if dataset else f"tasks of {training.suite}"
+
+
 def named(dataset: Dataset) -> str:
     """Return how a dataset is called: its number, with its variant where that is another."""
     variant = "" if dataset.variant == "default" else f"{dataset.variant} "
@@ -309,7 +332,7 @@ def named(dataset: Dataset) -> str:
 
 
 def _compared(session: Session, row: Row, other: TrainingRun) -> Compared:
-    dataset = session.get_one(Dataset, other.dataset_id)
+    dataset = session.get(Dataset, other.dataset_id) if other.dataset_id else None
     here, there = config(row.training, row.dataset), config(other, dataset)
     if not (row.training.manifest and other.manifest):
         # One that has not ended does not know its libraries yet: that is no difference.
@@ -359,7 +382,7 @@ def _matching(filters: Filters) -> Select[Any]:
         select(TrainingRun, Run, Dataset)
         .select_from(TrainingRun)
         .join(Run, col(Run.id) == col(TrainingRun.run_id))
-        .join(Dataset, col(Dataset.id) == col(TrainingRun.dataset_id))
+        .outerjoin(Dataset, col(Dataset.id) == col(TrainingRun.dataset_id))
         .options(*_LIGHT, defer(Dataset.card))  # type: ignore[arg-type]
     )
     for column, value in (
@@ -378,7 +401,7 @@ def _row(session: Session, identifier: UUID) -> Row:
         select(TrainingRun, Run, Dataset)
         .select_from(TrainingRun)
         .join(Run, col(Run.id) == col(TrainingRun.run_id))
-        .join(Dataset, col(Dataset.id) == col(TrainingRun.dataset_id))
+        .outerjoin(Dataset, col(Dataset.id) == col(TrainingRun.dataset_id))
         .where(col(TrainingRun.id) == identifier)
     ).all()
     if not found:
