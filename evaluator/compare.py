@@ -23,6 +23,7 @@ from evaluator.forgetting import ForgettingInputs, ForgettingThresholds, share_k
 from evaluator.grading import ERROR
 from evaluator.judge import JudgeReport, is_graded_by_rubric, rubric_flips
 from evaluator.judge.gate import may_rubric_gate
+from evaluator.learned import require_unlearned
 from evaluator.noise import NoiseFloor, noise_of_repeat, noise_of_samples
 from evaluator.slices import note_on, slices_of
 from evaluator.speed import SpeedRatio, speed_basis, speed_ratio
@@ -92,7 +93,8 @@ def compare(
 
     Raises:
         Conflict: the evaluations are of different suites, or of different versions of one, or the
-            suite has changed since, or they are one and the same.
+            suite has changed since, or they are one and the same, or one model learned from its
+            tasks.
         BadInput: no task was answered by both.
     """
     suite = shared_suite(session, baseline, candidate)
@@ -307,6 +309,7 @@ def shared_suite(session: Session, baseline: Evaluation, candidate: Evaluation) 
                 f"the tasks as they are now, of hash {suite.content_hash[:12]}",
                 "The suite has changed since; evaluate it again.",
             )
+    require_unlearned(session, suite, [baseline.model_version_id, candidate.model_version_id])
     return suite
 
 

@@ -15,6 +15,7 @@ from evaluator.answers import AnswersByRequest, ChatServer, Providers, Subject
 from evaluator.cache import AnswerCache, folder_hash
 from evaluator.compare import compare, shared_suite
 from evaluator.identity import probe_identity
+from evaluator.learned import require_unlearned
 from evaluator.run import (
     BATCH_SIZE,
     SAMPLES_PER_TASK,
@@ -98,8 +99,10 @@ def start_evaluation(
     Raises:
         NotFound: no such suite.
         BadInput: no subjects, a name twice, or `against` is none of them.
+        Conflict: a subject learned from tasks of the suite.
     """
     known = load_suite(session, suite)
+    require_unlearned(session, known, [_version(session, name) for name in subjects])
     params = evaluation_params(f"{known.name}@{known.version}", subjects, plan)
     if against is not None:
         if against not in subjects or len(subjects) < 2:

@@ -65,6 +65,10 @@ class Settings(BaseSettings):
         default=None,
         description="GGUF file of the base model (F16, BF16 or Q8_0), for llama.cpp and Ollama.",
     )
+    llama_cpp_python: Path | None = Field(
+        default=None,
+        description="Python that has llama-cpp-python: exports as GGUF are heard through it, too.",
+    )
     engine_device: str = Field(
         default="cpu",
         description="Where the embedded engine computes: cpu, cuda, cuda:1, or auto.",
@@ -130,14 +134,28 @@ class Settings(BaseSettings):
     project: str = Field(
         default="default", description="Project that records without one belong to."
     )
+    recipes: Path | None = Field(
+        default=None,
+        description="Folder of training recipes by role, ROLE.yaml. Unset: the default recipe.",
+    )
     base_model: str | None = Field(
         default=None,
         description="Folder or hub name of the base model to train and serve. Unset: by role.",
+    )
+    trusted_bases: list[str] = Field(
+        default_factory=list,
+        description="Base models whose own code may run while they are trained, as a JSON list of "
+        "folders or hub names. Unset: no such code is run.",
     )
     judge_models: list[str] = Field(
         default_factory=list,
         description="Judges of answers in evaluations, as a JSON list of NAME or NAME=BASE; "
         "several are a panel. Unset: no answer is judged.",
+    )
+    machine_usd_per_hour: float | None = Field(
+        default=None,
+        ge=0,
+        description="What the machine that trains costs, for estimates. Unset: no cost is told.",
     )
     torch_threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: all cores.")
     heartbeat_s: float = Field(

@@ -164,7 +164,7 @@ def files_of(version: ModelVersion) -> Files:
     """
     try:
         folder = registry.version_folder(version)
-    except NotFound as error:
+    except (NotFound, Conflict) as error:
         raise DeployFailed(version.name, f"its files are gone: {error}") from error
     _require_whole(version, folder)
     is_adapter = version.kind == registry.ADAPTER

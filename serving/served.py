@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundation.errors import BadInput, Conflict, NotFound
+from foundation.footprint import peak_rss_mb
 from serving.batching import Batcher
 from serving.fit import Shapes, require_fit, require_model, shapes_of
-from serving.footprint import peak_rss_mb
 
 if TYPE_CHECKING:
     from serving.engine import Engine

@@ -4,7 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from evaluator.report.plots import (
+from evaluator.report.words import points, rows_of, value
+from evaluator.sandbox import Status
+from evaluator.slices import ATTRIBUTES
+from evaluator.speed import BATCH_RATES, TOGETHER
+from foundation.plots import (
     Columns,
     Curves,
     Estimate,
@@ -16,10 +20,6 @@ from evaluator.report.plots import (
     forest,
     parts,
 )
-from evaluator.report.words import points, rows_of, value
-from evaluator.sandbox import Status
-from evaluator.slices import ATTRIBUTES
-from evaluator.speed import BATCH_RATES, TOGETHER
 
 BASELINE, CANDIDATE = "baseline", "candidate"
 SIDES: Final = (BASELINE, CANDIDATE)

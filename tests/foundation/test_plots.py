@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from evaluator.report.plots import (
+from foundation.plots import (
     BOTTOM,
     LEFT,
     MARGIN,
