@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 bad input or a missing part, 130 interrupted, 14
 """
 
 import importlib.metadata
+import logging
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import sys
 
 from foundation.errors import FlywheelError, MissingExtra
 
-EXTRAS = ("service", "train", "embedded")
+EXTRAS = ("service", "train", "quantize", "export", "embedded")
 
 
 def main() -> None:
@@ -19,6 +20,9 @@ def main() -> None:
     # Two torch processes on the same cores otherwise spin while they wait for each other: an
     # evaluation was measured to take 192 s instead of 4.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Each import would try its binaries for other versions of Python, and tell each failure.
+    os.environ.setdefault("TORCHAO_SKIP_LOADING_SO_FILES", "1")
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # what it does to torch
     from flywheel.cli import app
 
     signal.signal(signal.SIGTERM, _leave)

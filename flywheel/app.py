@@ -17,11 +17,13 @@ import foundation.api
 import router.api
 import router.api_keys
 import trainer.api
+import trainer.export.api
 from admin.login import require_provider
 from admin.pages import create_admin_app
 from collector.feedback.api import GITHUB_PATH
 from collector.feedback.credit_rules import get_rules
 from collector.scrub import server_rules
+from flywheel import model_cards, schedules_api
 from flywheel.schema import require_current
 from foundation.access import require_key, require_own_name, require_same_origin
 from foundation.database import get_engine
@@ -50,6 +52,9 @@ def create_app() -> FastAPI:
     app.include_router(foundation.api.routes)
     app.include_router(curation.review.api.routes)
     app.include_router(router.api_keys.routes)
+    app.include_router(schedules_api.routes)
+    app.include_router(model_cards.routes)
+    app.include_router(trainer.export.api.routes)
     app.include_router(collector.otel.api.routes)
     app.include_router(collector.feedback.api.routes)
     app.mount("/admin", create_admin_app())

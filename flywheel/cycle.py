@@ -36,7 +36,8 @@ from router.experiment import start as start_experiment
 from router.promote import serving_version
 from trainer import plan as training_plan
 from trainer.hardware import probe
-from trainer.recipe import SFT_LORA, Recipe
+from trainer.recipe import SFT_FULL, SFT_LORA, SFT_QLORA, Recipe
+from trainer.recipe.by_role import recipe_of
 from trainer.registry import get_version
 from trainer.tables import ModelVersion
 from trainer.tasks import start_training
@@ -56,7 +57,7 @@ class TurnRecipe:
     curation: Mapping[str, CurationRecipe] = field(default_factory=dict)
     """By role; other roles take the default recipe."""
     training: Mapping[str, Recipe] = field(default_factory=dict)
-    """By role; other roles take the default recipe."""
+    """By role; other roles take their own recipe, or the default one."""
     evaluation: EvaluationPlan = field(default_factory=EvaluationPlan)
     experiment: ExperimentPlan = PLANS["default"]
     profile: str = training_plan.STANDARD
@@ -224,15 +225,22 @@ def train(turns: list[RoleTurn], recipe: TurnRecipe, tell: Tell) -> None:
     with session_scope() as session:
         for turn in (t for t in turns if t.ended_because is None):
             base = recipe.base_models.get(turn.role) or _chosen_base(session, turn)
-            chosen = recipe.training.get(turn.role, Recipe())
-            method = next((d.outcome for d in turn.decisions if d.kind == _METHOD), SFT_LORA)
-            chosen = replace(chosen, method=method)
+            chosen = recipe.training.get(turn.role) or recipe_of(turn.role)
+            if chosen.method in _DECIDED:
+                method = next((d.outcome for d in turn.decisions if d.kind == _METHOD), SFT_LORA)
+                chosen = replace(chosen, method=method)
             for dataset_id in (turn.dataset_id, turn.control_dataset_id):
                 if dataset_id is None or base is None:
                     continue
                 is_control = dataset_id == turn.control_dataset_id
                 training = start_training(
-                    session, turn.role, dataset_id, base, chosen, is_control=is_control
+                    session,
+                    turn.role,
+                    dataset_id,
+                    base,
+                    chosen,
+                    is_control=is_control,
+                    ordered_by="turn",
                 )
                 name = f"{turn.role} control" if is_control else turn.role
                 orders[name] = (turn, is_control)
@@ -246,6 +254,8 @@ def train(turns: list[RoleTurn], recipe: TurnRecipe, tell: Tell) -> None:
 
 
 _METHOD = training_plan.CHOOSE_METHOD
+_DECIDED = (SFT_LORA, SFT_QLORA, SFT_FULL)
+"""Methods that `trainer.choose_method` chooses among; a recipe that names another one keeps it."""
 
 
 def _chosen_base(session: Session, turn: RoleTurn) -> str | None:

@@ -20,6 +20,7 @@ from collector.partitions import ensure_partitions
 from collector.tasks import join
 from evaluator.drift import watch_all
 from flywheel.adapters import keep_adapters_loaded
+from flywheel.scheduling import tick
 from foundation.database import get_engine, session_scope
 from foundation.errors import FlywheelError
 from foundation.queue import forget_delivered
@@ -50,6 +51,7 @@ def duties() -> list[Duty]:
         Duty("sweep lost runs", min(5.0, settings.lost_after_s / 2), sweep),
         Duty("watch experiments and guards", 5.0, watch),
         Duty("keep adapters loaded", 5.0, keep_adapters_loaded),
+        Duty("train what is due", 5.0, tick),
         Duty("join feedback", 10.0, partial(join, timedelta(minutes=2))),
         Duty("watch for drift", 60.0, _watch_for_drift),
         Duty("join feedback of an outage", 3600.0, partial(join, timedelta(days=1))),

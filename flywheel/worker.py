@@ -10,12 +10,25 @@ import curation.tasks
 import evaluator.decide
 import evaluator.drift
 import evaluator.forgetting
+import evaluator.rewards
 import evaluator.roi
 import evaluator.tasks
 import flywheel.campaigns
+import flywheel.pairs_by_execution
+import flywheel.pairs_by_reward
+import flywheel.preference_round
+import flywheel.scheduling_tasks
+import flywheel.searching
+import flywheel.swap
+import flywheel.teaching
 import router.specialist.rule
 import router.tasks
+import trainer.compress.tasks
+import trainer.estimate
+import trainer.export.tasks
+import trainer.joint.tasks
 import trainer.plan
+import trainer.schedule
 import trainer.tasks
 from flywheel.schema import require_current
 from foundation.database import forget_connections
@@ -30,12 +43,25 @@ ROOMS = (
     evaluator.decide,
     evaluator.drift,
     evaluator.forgetting,
+    evaluator.rewards,
     evaluator.roi,
     evaluator.tasks,
     flywheel.campaigns,
+    flywheel.pairs_by_execution,
+    flywheel.pairs_by_reward,
+    flywheel.preference_round,
+    flywheel.scheduling_tasks,
+    flywheel.swap,
+    flywheel.searching,
+    flywheel.teaching,
     router.specialist.rule,
     router.tasks,
+    trainer.compress.tasks,
+    trainer.estimate,
+    trainer.export.tasks,
+    trainer.joint.tasks,
     trainer.plan,
+    trainer.schedule,
     trainer.tasks,
 )
 """Modules that register jobs and rules by being imported."""

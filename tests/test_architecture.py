@@ -33,7 +33,10 @@ MEETING_POINTS = {
         *("tables", "build", "export", "recipe", "decontaminate", "review", "erase"),
         *("eval_sets", "language", "members", "publish", "reasons", "tasks"),
     },
-    "trainer": {"tables", "registry", "recipe", "plan", "lineage"},
+    "trainer": {
+        *("tables", "registry", "recipe", "plan", "lineage", "methods"),
+        *("export", "rewards", "schedule", "card"),
+    },
     "serving": {"backends", "deploy"},
     "evaluator": {
         *("tables", "run", "compare", "evidence", "report", "majority", "sandbox"),

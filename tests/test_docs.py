@@ -20,6 +20,7 @@ import evaluator.forgetting
 import evaluator.roi
 import router.experiment
 import router.guard
+import trainer.estimate
 import trainer.plan
 from collector.tables import Feedback, Interaction
 from flywheel.app import create_app
@@ -175,6 +176,7 @@ PROFILED = {
     "trainer.should_train": trainer.plan.SHOULD_TRAIN_PROFILES,
     "trainer.choose_method": trainer.plan.CHOOSE_METHOD_PROFILES,
     "trainer.should_retrain": {"standard": trainer.plan.ShouldRetrainThresholds()},
+    "trainer.fits": {"standard": trainer.estimate.FitsThresholds()},
     "evaluator.deploy": {"standard": evaluator.decide.DeployThresholds()},
     "evaluator.forgetting": {"standard": evaluator.forgetting.ForgettingThresholds()},
     "evaluator.roi": {"standard": evaluator.roi.RoiThresholds()},

@@ -1,5 +1,6 @@
 """HTTP door of the room: order and follow trainings, read the model registry."""
 
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -9,8 +10,10 @@ from sqlmodel import col, select
 
 from foundation.database import explain_row, session_scope
 from foundation.runs import get_run
+from trainer.methods import METHODS
 from trainer.recipe import PRESETS, Recipe
-from trainer.registry import get_training, get_version, list_versions
+from trainer.recipe.by_role import recipe_of
+from trainer.registry import get_training, get_version, list_versions, require_role
 from trainer.tables import TrainingRun
 from trainer.tasks import start_training
 
@@ -18,11 +21,17 @@ routes = APIRouter(prefix="/v1", tags=["trainer"])
 
 
 class TrainingOrder(BaseModel):
-    """A training to start; `recipe` is a set of recipe fields, `preset` among them."""
+    """A training to start; `recipe` is a set of recipe fields, `preset` among them.
+
+    Without `recipe` it is the role's own. `dataset_id` is needed but for methods that answer the
+    tasks of a `suite`; `from_version` is the name or id of a version to go on from.
+    """
 
     role: str
-    dataset_id: UUID
+    dataset_id: UUID | None = None
+    suite: str | None = None
     base_model: str | None = None
+    from_version: str | None = None
     recipe: dict[str, Any] = {}
     is_control: bool = False
 
@@ -30,7 +39,8 @@ class TrainingOrder(BaseModel):
 @routes.post("/trainings", status_code=202)
 def order_training(order: TrainingOrder) -> dict[str, Any]:
     """Queue a training and return its row."""
-    recipe = Recipe.from_dict(order.recipe)
+    require_role(order.role)
+    recipe = Recipe.from_dict(order.recipe) if order.recipe else recipe_of(order.role)
     with session_scope() as session:
         training = start_training(
             session,
@@ -39,6 +49,8 @@ def order_training(order: TrainingOrder) -> dict[str, Any]:
             order.base_model,
             recipe,
             is_control=order.is_control,
+            suite=order.suite,
+            earlier=get_version(session, order.from_version) if order.from_version else None,
         )
         return explain_row(training)
 
@@ -66,6 +78,12 @@ def read_training(training_id: UUID) -> dict[str, Any]:
 def list_recipes() -> dict[str, dict[str, Any]]:
     """Return the recipe presets by name."""
     return {name: recipe.to_dict() for name, recipe in PRESETS.items()}
+
+
+@routes.get("/methods")
+def list_methods() -> dict[str, dict[str, Any]]:
+    """Return the training methods by name: what each reads and makes."""
+    return {name: asdict(method) for name, method in METHODS.items()}
 
 
 @routes.get("/model-versions")

@@ -9,10 +9,12 @@ import typer
 from flywheel.cli import (
     budgets,
     campaign,
+    constitution,
     data,
     datasets,
     dead_letters,
     decisions,
+    distilling,
     erase,
     evaluation,
     feedback,
@@ -23,6 +25,7 @@ from flywheel.cli import (
     protect,
     review,
     runs,
+    schedule,
     scrub,
     services,
     serving_cost,
@@ -31,10 +34,12 @@ from flywheel.cli import (
     suites,
     templates,
     traffic,
+    training,
     users,
     watching,
 )
 from flywheel.cli.demo import demo
+from flywheel.cli.prefer import prefer
 from flywheel.cli.turn import turn
 
 app = typer.Typer(
@@ -54,6 +59,7 @@ dead_letters.register(app)
 feedback.register(app)
 scrub.register(app)
 spool.register(app)
+training.register(app)
 models.register(app)
 suites.register(app)
 evaluation.register(app)
@@ -67,7 +73,11 @@ decisions.register(app)
 otel.register(app)
 review.register(app)
 runs.register(app)
+schedule.register(app)
 pairs.register(app)
+distilling.register(app)
+constitution.register(app)
 watching.register(app)
+app.command()(prefer)
 app.command()(turn)
 app.command()(demo)

@@ -1,14 +1,12 @@
-"""Commands that train models and list their versions."""
+"""Commands for model versions: add, list, deploy."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flywheel.cli import compress, export, registry
 from flywheel.cli.output import (
     AsJson,
-    as_uuid,
-    finish_run,
     print_fields,
     print_json,
     print_table,
@@ -17,49 +15,16 @@ from flywheel.cli.output import (
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    app.command()(train)
     versions = typer.Typer(help="Model versions.", no_args_is_help=True)
     versions.command("add")(add_version)
     versions.command("list")(list_all)
     versions.command("deploy")(deploy)
     versions.command("undeploy")(undeploy)
     versions.command("served")(served)
+    registry.register(versions)
+    compress.register(versions)
+    export.register(versions)
     app.add_typer(versions, name="model")
-
-
-def train(
-    role: Annotated[str, typer.Option(help="Agent role to train.")],
-    dataset: Annotated[str | None, typer.Option(help="Dataset id; default: the newest.")] = None,
-    base: Annotated[str | None, typer.Option(help="Base model folder or hub name.")] = None,
-    preset: Annotated[str, typer.Option(help="Recipe preset: default, plan or demo.")] = "default",
-    recipe_file: Annotated[Path | None, typer.Option("--recipe", help="Recipe YAML file.")] = None,
-    queue: Annotated[bool, typer.Option(help="Hand it to a worker, do not wait.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Train a LoRA adapter for a role; the result is a candidate, not yet served."""
-    from curation.build import latest_dataset
-    from flywheel.schema import require_current
-    from foundation.database import session_scope
-    from foundation.errors import NotFound
-    from trainer.recipe import Recipe
-    from trainer.recipe import preset as preset_of
-    from trainer.registry import require_role
-    from trainer.tasks import TRAIN_JOB, start_training
-
-    require_current()
-    recipe = Recipe.from_yaml(recipe_file) if recipe_file else preset_of(preset)
-    with session_scope() as session:
-        require_role(role)
-        newest = latest_dataset(session, role, "default")
-    dataset_id = as_uuid("dataset", dataset) if dataset else newest.id if newest else None
-    if dataset_id is None:
-        raise NotFound(
-            "dataset", role, "a curated dataset of this role", f"Run: flywheel curate --role {role}"
-        )
-    with session_scope() as session:
-        run_id = start_training(session, role, dataset_id, base, recipe).run_id
-    result = finish_run("training", TRAIN_JOB, run_id, queue=queue, quiet=as_json)
-    print_json(result) if as_json else print_fields(result)
 
 
 def add_version(

@@ -21,7 +21,9 @@ def turn(
     base: Annotated[
         str | None, typer.Option(help="Base model; default: what trainer.choose_base says.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="Training recipe preset.")] = "default",
+    preset: Annotated[
+        str | None, typer.Option(help="Training recipe preset; default: the role's own recipe.")
+    ] = None,
     profile: Annotated[str, typer.Option(help="Thresholds: standard or demo.")] = "standard",
     budget_usd: Annotated[float | None, typer.Option(help="Budget of the project.")] = None,
     timeline_weeks: Annotated[float | None, typer.Option(help="Weeks until it is due.")] = None,
@@ -53,7 +55,7 @@ def turn(
     recipe = TurnRecipe(
         suites=suites,
         general=general,
-        training=dict.fromkeys(roles, preset_of(preset)),
+        training=dict.fromkeys(roles, preset_of(preset)) if preset else {},
         experiment=PLANS["demo" if profile == "demo" else "default"],
         profile=profile,
         base_models=dict.fromkeys(roles, base) if base else {},

@@ -22,7 +22,7 @@ from foundation.database import session_scope
 from foundation.queue import declare_queues, get_queue
 from foundation.settings import get_settings
 from foundation.tables import DONE, RUNNING, Run
-from trainer.callbacks import COMPLETE
+from trainer.checkpoints import COMPLETE
 from trainer.registry import list_versions
 from trainer.tables import TrainingRun
 from trainer.tasks import start_training

@@ -1,0 +1,376 @@
+"""Commands that train: one adapter, several at once, a search for knobs; and what a recipe is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from flywheel.cli.output import (
+    AsJson,
+    console,
+    finish_run,
+    notes,
+    print_fields,
+    print_json,
+    print_line,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from sqlmodel import Session
+
+    from trainer.recipe import Recipe
+    from trainer.tables import ModelVersion
+
+Roles = Annotated[list[str], typer.Option("--role", help="Agent role; several train jointly.")]
+DatasetName = Annotated[
+    str | None,
+    typer.Option(help="Dataset id or ROLE[/KIND][@NUMBER]; default: the newest that fits."),
+]
+Base = Annotated[str | None, typer.Option(help="Base model folder or hub name.")]
+Preset = Annotated[
+    str | None, typer.Option(help="Recipe preset: default, plan, hafs or demo; see: recipe list.")
+]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", help="Recipe YAML file; else that of the role, if any.")
+]
+Knobs = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A knob, as lr=1e-3 or preference.beta=0.2; repeatable."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command()(train)
+    app.command()(search)
+    recipes = typer.Typer(help="Recipes of trainings.", no_args_is_help=True)
+    recipes.command("list")(list_recipes)
+    recipes.command("show")(show_recipe)
+    recipes.command("check")(check_recipe)
+    app.add_typer(recipes, name="recipe")
+
+
+def train(
+    role: Roles,
+    dataset: DatasetName = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Tasks to learn from, for grpo, rloo and ppo.")
+    ] = None,
+    base: Base = None,
+    method: Annotated[str | None, typer.Option(help="Method; see: recipe list.")] = None,
+    preset: Preset = None,
+    recipe_file: RecipeFile = None,
+    knobs: Knobs = None,
+    earlier: Annotated[
+        str | None, typer.Option("--from", help="Model version to go on from.")
+    ] = None,
+    continual: Annotated[
+        str | None,
+        typer.Option(
+            help="What keeps earlier skills: replay, ewc, si, lwf, packnet, progressive or "
+            "orthogonal; needs --from."
+        ),
+    ] = None,
+    launcher: Annotated[
+        str | None, typer.Option(help="torchrun or accelerate, for several processes.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of the launcher.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option(help="Only say what it would take, and whether it fits here.")
+    ] = False,
+    queue: Annotated[bool, typer.Option(help="Hand it to a worker, do not wait.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model for a role, or adapters of several roles at once; the result is a candidate."""
+    from flywheel.schema import require_current
+    from foundation.database import session_scope
+    from trainer.registry import get_version, require_role
+    from trainer.tasks import TRAIN_JOB, start_training
+
+    require_current()
+    for one in role:
+        require_role(one)
+    changes = _changes(method, continual, knobs)
+    with session_scope() as session:
+        went_on = get_version(session, earlier) if earlier else None
+        recipes = {one: chosen_recipe(one, preset, recipe_file, changes) for one in role}
+        data = {one: _dataset_id(session, one, dataset, recipes[one], suite) for one in role}
+    if dry_run:
+        _say_what_it_takes(recipes, data, base, went_on, as_json)
+        return
+    if len(role) > 1:
+        _train_jointly(recipes, data, base, earlier, queue, as_json)
+        return
+    with session_scope() as session:
+        training = start_training(
+            session,
+            role[0],
+            data[role[0]],
+            base,
+            recipes[role[0]],
+            suite=suite,
+            earlier=went_on,
+            launcher=_launcher(launcher, processes),
+        )
+        run_id = training.run_id
+    result = finish_run("training", TRAIN_JOB, run_id, queue=queue, quiet=as_json)
+    print_json(result) if as_json else _print_trained(result)
+
+
+def _print_trained(result: Mapping[str, Any]) -> None:
+    """Print what came of a training, a line each, and what to do with it."""
+    metrics = result.get("metrics")
+    if metrics is None:
+        print_fields(result)
+        return
+    shown = {name: value for name, value in result.items() if name != "metrics"}
+    print_fields({**shown, **{name: metrics[name] for name in _SHOWN if name in metrics}})
+    console.print(f"Measure it: flywheel evaluate SUITE {result['name']}", highlight=False)
+
+
+_SHOWN = (
+    *("rows", "validation_rows", "dropped", "steps", "planned_steps", "tokens"),
+    *("best_step", "best_validation_loss", "last_loss", "size_bytes"),
+)
+
+
+def _launcher(name: str | None, processes: int) -> dict[str, Any] | None:
+    from foundation.errors import BadInput
+
+    if name is None and processes > 1:
+        raise BadInput("--processes", processes, "a launcher for them", "Add: --launcher torchrun")
+    return {"launcher": name, "processes": processes} if name else None
+
+
+def _train_jointly(
+    recipes: Mapping[str, "Recipe"],
+    data: Mapping[str, UUID | None],
+    base: str | None,
+    earlier: str | None,
+    queue: bool,
+    as_json: bool,
+) -> None:
+    from foundation.database import session_scope
+    from foundation.errors import BadInput
+    from trainer.joint.tasks import JOINT_JOB, JointOrder, start_joint
+
+    if earlier is not None:
+        raise BadInput("--from", earlier, "one role with it", "Joint trainings begin anew.")
+    orders = [JointOrder(role, data[role], recipe) for role, recipe in recipes.items()]
+    with session_scope() as session:
+        run_id = start_joint(session, orders, base).id
+    result = finish_run("joint training", JOINT_JOB, run_id, queue=queue, quiet=as_json)
+    print_json(result) if as_json else print_fields(result)
+
+
+def _say_what_it_takes(
+    recipes: Mapping[str, "Recipe"],
+    data: Mapping[str, UUID | None],
+    base: str | None,
+    earlier: "ModelVersion | None",
+    as_json: bool,
+) -> None:
+    from curation.export import get_dataset
+    from flywheel.planning import what_it_takes
+    from foundation.database import session_scope
+    from trainer.tasks import require_trainable
+
+    told = {}
+    with session_scope() as session:
+        for role, recipe in recipes.items():
+            dataset_id = data[role]
+            model = require_trainable(session, role, dataset_id, base, recipe, earlier=earlier)
+            dataset = get_dataset(session, dataset_id) if dataset_id else None
+            told[role] = what_it_takes(session, recipe, model, dataset)
+    if as_json:
+        print_json(told)
+        return
+    for role, said in told.items():
+        console.print(f"[bold]{role}[/bold]", highlight=False)
+        print_fields(said)
+
+
+def search(
+    role: Annotated[str, typer.Option(help="Agent role to train.")],
+    dataset: DatasetName = None,
+    base: Base = None,
+    method: Annotated[str | None, typer.Option(help="Method; see: recipe list.")] = None,
+    preset: Preset = None,
+    recipe_file: RecipeFile = None,
+    knobs: Knobs = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to search: lr=1e-4..1e-3 or r=8,16,32; repeatable. Default: the learning "
+            "rate times 0.3, 1 and 3."
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=2, help="Candidates of the first round.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Their optimizer steps.")] = 50,
+    eta: Annotated[int, typer.Option(min=2, help="One in eta goes on, eta times as long.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds at most.")] = 2,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="After which no further trial begins.")
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Tasks that trials are compared by, not your benchmark.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the proposals.")] = 0,
+    queue: Annotated[bool, typer.Option(help="Hand it to a worker, do not wait.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search for better knobs: short trials of many, longer ones of the best; each is a run."""
+    from flywheel.schema import require_current
+    from flywheel.searching import SEARCH_JOB, start_search
+    from foundation.database import session_scope
+    from trainer.search import DEFAULT_SPACE, SearchPlan, parse_space
+
+    require_current()
+    space = parse_space(over) if over else dict(DEFAULT_SPACE)
+    plan = SearchPlan(space, trials, steps, eta, rounds, minutes, seed, suite)
+    recipe = chosen_recipe(role, preset, recipe_file, _changes(method, None, knobs))
+    with session_scope() as session:
+        dataset_id = _dataset_id(session, role, dataset, recipe, None)
+        assert dataset_id is not None, "only methods that answer tasks need no dataset"
+        run_id = start_search(session, role, dataset_id, base, recipe, plan).id
+    result = finish_run("search", SEARCH_JOB, run_id, queue=queue, quiet=as_json)
+    if as_json or queue:
+        print_json(result) if as_json else print_fields(result)
+        return
+    print_table(
+        ("round", "steps", "knobs", "score"),
+        [
+            (number, trial["steps"], _said(trial["knobs"]), trial["score"])
+            for number, tried in enumerate(result["rounds"], start=1)
+            for trial in tried
+        ],
+        "No trial was made.",
+    )
+    print_line(f"best: {_said(result['knobs'])} → {result['model_version']}")
+
+
+def list_recipes(as_json: AsJson = False) -> None:
+    """List the presets, and the methods that a recipe may name."""
+    from trainer.methods import METHODS
+    from trainer.recipe import PRESETS
+
+    if as_json:
+        print_json({name: recipe.to_dict() for name, recipe in PRESETS.items()})
+        return
+    print_table(
+        ("preset", "method", "rank", "alpha", "layers", "rate", "epochs", "batch"),
+        [
+            (
+                name,
+                r.method,
+                r.r,
+                r.alpha,
+                ", ".join(r.target_modules),
+                f"{r.lr:g}",
+                f"{r.epochs:g}",
+                f"{r.batch_size} × {r.gradient_accumulation}",
+            )
+            for name, r in PRESETS.items()
+        ],
+        "No presets.",
+    )
+    console.print()
+    print_table(
+        ("method", "reads", "makes", "what it does"),
+        [(name, m.reads, m.makes, m.about) for name, m in METHODS.items()],
+        "No methods.",
+    )
+
+
+def show_recipe(
+    preset: Annotated[str, typer.Argument(help="Preset, or an agent role for what it gets.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print a preset, or a role's own recipe, as YAML to begin a file with."""
+    import yaml
+
+    from trainer.recipe import PRESETS
+
+    recipe = PRESETS[preset] if preset in PRESETS else chosen_recipe(preset, None, None, {})
+    if as_json:
+        print_json(recipe.to_dict())
+        return
+    print_line(yaml.safe_dump(recipe.to_dict(), sort_keys=False).rstrip())
+
+
+def check_recipe(
+    file: Annotated[Path, typer.Argument(help="Recipe YAML file.")], as_json: AsJson = False
+) -> None:
+    """Check a recipe file; say how it differs from the preset that it starts from."""
+    from trainer.recipe import Recipe
+
+    recipe = Recipe.from_yaml(file)
+    said = {"recipe": str(file), "method": recipe.method, "hash": recipe.content_hash}
+    print_json({**said, **recipe.to_dict()}) if as_json else print_fields(said)
+
+
+def chosen_recipe(
+    role: str, preset: str | None, file: Path | None, changes: Mapping[str, Any]
+) -> "Recipe":
+    """Return what a role is trained by: the file named, the preset, or the role's own recipe.
+
+    Raises:
+        BadInput: a preset and a file at once, or a knob that cannot be.
+    """
+    from foundation.errors import BadInput
+    from trainer.recipe import preset as preset_of
+    from trainer.recipe.by_role import recipe_of
+    from trainer.search import changed
+
+    if preset is not None and file is not None:
+        raise BadInput("--preset", preset, "either a preset or a recipe file", "Leave one out.")
+    return changed(preset_of(preset) if preset else recipe_of(role, file), changes)
+
+
+def _changes(method: str | None, continual: str | None, knobs: list[str] | None) -> dict[str, Any]:
+    from trainer.search import parse_knob
+
+    changes = dict(parse_knob(text) for text in knobs or [])
+    if method is not None:
+        changes["method"] = method
+    if continual is not None:
+        changes["continual.method"] = continual
+    return changes
+
+
+def _dataset_id(
+    session: "Session", role: str, name: str | None, recipe: "Recipe", suite: str | None
+) -> UUID | None:
+    from curation.export import find_dataset, latest_dataset
+    from foundation.errors import BadInput, NotFound
+    from trainer.methods import METHODS, TASKS
+
+    reads = METHODS[recipe.method].reads
+    if reads == TASKS:
+        if name is not None:
+            raise BadInput("--dataset", name, "a suite for this method", "Name it: --suite NAME")
+        return None
+    if suite is not None:
+        notes.print(f"--suite is of no use to {recipe.method}, which reads datasets.")
+    if name is not None:
+        return find_dataset(session, name).id
+    newest = latest_dataset(session, role, kind=reads)
+    if newest is None:
+        kind = "" if reads == "sft" else f" --kind {reads}"
+        raise NotFound(
+            "dataset",
+            role,
+            f"a {reads} dataset of this role",
+            f"Run: flywheel curate --role {role}{kind}",
+        )
+    return newest.id
+
+
+def _said(knobs: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in knobs.items()
+    )
