@@ -37,7 +37,7 @@ def rows_of(
 
 def winners(pairs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the better answer of each pair as a row to imitate; one of several pairs, once."""
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for pair in pairs:
         said = json.dumps([pair["prompt"], pair["chosen"]], sort_keys=True)
         rows.setdefault(
