@@ -82,5 +82,5 @@ def row_of(task: DemoTask, answer: str) -> Row:
     }
 
 
-def quiet(done: float, total: float, unit: str, **measures: Any) -> None:
+def no_report(done: float, total: float, unit: str, **measures: Any) -> None:
     """Take no notice of progress."""

@@ -1,16 +1,13 @@
 """What each continual method forgets on a stream of three domains, against plain training.
 
-    python -m benchmarks.training_continual BASE [--seeds N] [--quick] [--only "ARM;ARM"]
-
-The domains are three groups of aggregators of the demo's coder tasks; the base (a folder that
-`flywheel demo` built) knows each somewhat. One adapter learns them one after the other from right
-answers, and after each step answers held-out tasks of all three, greedily and at temperature 1;
-answers are executed in the sandbox and compared by value. Forgetting of a domain is its best
-accuracy at an earlier step less its last one, in points. All arms share what was learned first,
-but for si and packnet, which must begin a line themselves.
+The domains are three groups of aggregators of the demo's coder tasks; the demo's base knows each
+somewhat. One adapter learns them one after the other from right answers, and after each step
+answers held-out tasks of all three, greedily and at temperature 1; answers are executed in the
+sandbox and compared by value. Forgetting of a domain is its best accuracy at an earlier step less
+its last one, in points. All arms share what was learned first, but for si and packnet, which must
+begin a line themselves.
 """
 
-import argparse
 import json
 import random
 import sys
@@ -24,7 +21,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bars import Figure, report
+from benchmarks.bars import Figure
+from benchmarks.demo_tasks import MAX_NEW_TOKENS, base_folder, no_report, row_of
+from benchmarks.training_effects import SEEDS
 from evaluator.graders import grade_many
 from evaluator.sandbox import Sandbox
 from flywheel.demo.language import (
@@ -55,7 +54,7 @@ How much is forgotten depends on the grouping: with sorted among the lists, and 
 last, replay still lost 23 points of the lists (seed 0), for the base takes one for the other.
 """
 
-N_ROWS, N_TASKS, MAX_NEW_TOKENS = 400, 150, 64
+N_ROWS, N_TASKS = 400, 150
 MOST_FORGOTTEN = 10.0
 RECIPE = replace(PRESETS["demo"], epochs=2.0, eval_steps=10_000)
 
@@ -129,13 +128,12 @@ class Line:
         return 100 * mean(last.values())
 
 
-def table(base: Path, seed: int, quick: bool = False, only: Sequence[str] = ()) -> list[Line]:
+def table(base: Path, seed: int, quick: bool) -> list[Line]:
     """Return what each arm knew after each step, on one seed."""
     size = (80, 30) if quick else (N_ROWS, N_TASKS)
-    arms = [arm for arm in ARMS if not only or arm.name in only]
     with tempfile.TemporaryDirectory(prefix="bench-continual-") as folder, Sandbox() as sandbox:
         stream = Stream(base, Path(folder), sandbox, seed, *size)
-        return [stream.learn(arm) for arm in arms]
+        return [stream.learn(arm) for arm in ARMS]
 
 
 class Stream:
@@ -196,7 +194,7 @@ class Stream:
                 self.rows[domain],
                 [],
                 folder,
-                lambda *_, **__: None,
+                no_report,
                 earlier=earlier,
             )
         )
@@ -257,18 +255,13 @@ def tasks_of(domain: str, split: str, n: int, seed: int) -> list[DemoTask]:
 def rows_of(domain: str, n: int, seed: int) -> list[Row]:
     """Return right answers to tasks of the training split."""
     rng = random.Random(f"continual/answers/{domain}/{seed}")
-    return [
-        {
-            "prompt": [message("user", task.prompt)],
-            "completion": [message("assistant", right_answer(task, rng))],
-        }
-        for task in tasks_of(domain, "train", n, seed)
-    ]
+    return [row_of(task, right_answer(task, rng)) for task in tasks_of(domain, "train", n, seed)]
 
 
-def measure(base: Path, seeds: int, quick: bool = False, only: Sequence[str] = ()) -> list[Figure]:
+def measure(quick: bool) -> list[Figure]:
     """Print the tables and return the figures: the best arm's forgetting, and what is beside it."""
-    lines = [line for seed in range(seeds) for line in table(base, seed, quick, only)]
+    base = base_folder()
+    lines = [line for seed in (SEEDS[:1] if quick else SEEDS) for line in table(base, seed, quick)]
     for kind in ("greedy", "sampled"):
         Console(width=None if sys.stdout.isatty() else 150).print(as_table(lines, kind))
     return [*figures(lines, "greedy"), *figures(lines, "sampled")]
@@ -335,19 +328,3 @@ def as_table(lines: Sequence[Line], kind: str) -> Table:
 
 def _mean(shares: Iterator[float]) -> float:
     return 100 * mean(shares)
-
-
-def main() -> int:
-    """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("base", type=Path, help="folder of the demo's base")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="fewer rows and tasks, for a look")
-    parser.add_argument("--only", default="", help="arms, with semicolons between")
-    given = parser.parse_args()
-    only = [name.strip() for name in given.only.split(";") if name.strip()]
-    return report("training-continual", measure(given.base, given.seeds, given.quick, only))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

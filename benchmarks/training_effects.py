@@ -14,7 +14,7 @@ from statistics import mean, stdev
 from typing import Final
 
 from benchmarks.bars import Figure
-from benchmarks.demo_tasks import answered, base_folder, passed, quiet, row_of
+from benchmarks.demo_tasks import answered, base_folder, no_report, passed, row_of
 from evaluator.sandbox import Sandbox
 from flywheel.demo.language import tasks
 from trainer.data import Row
@@ -69,7 +69,9 @@ def effects(base: Path, seed: int, quick: bool) -> dict[str, tuple[float, float]
         for place, (name, (source, recipe)) in enumerate(ARMS.items()):
             folder = Path(scratch) / str(place)
             folder.mkdir()
-            lesson = Lesson(str(base), replace(recipe, seed=seed), rows[source], [], folder, quiet)
+            lesson = Lesson(
+                str(base), replace(recipe, seed=seed), rows[source], [], folder, no_report
+            )
             again = answered(*_served(base, fit(lesson).folder, recipe), held_out, seed, sandbox)
             found[name] = (before, passed(again))
     return found

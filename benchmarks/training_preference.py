@@ -1,40 +1,30 @@
 """What learning from pairs changes: tasks answered right before and after, by every method.
 
-    python -m benchmarks.training_preference BASE [--seeds N] [--quick]
-
-The base (a folder that `flywheel demo` built) answers training tasks of the demo's coder four times
-each at temperature 1. Its answers are executed; one that passed and one that failed make a pair.
-Each method learns from the same pairs, and answers held-out tasks in the same way. A reward model
-answers nothing: it ranks held-out pairs, and picks one of four answers to each held-out task.
+The demo's base answers training tasks of the demo's coder four times each at temperature 1. Its
+answers are executed; one that passed and one that failed make a pair. Each method learns from the
+same pairs, and answers held-out tasks in the same way. A reward model answers nothing: it ranks
+held-out pairs, and picks one of four answers to each held-out task.
 """
 
-import argparse
 import random
-import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from evaluator.graders import grade_many
+from benchmarks.bars import Figure
+from benchmarks.demo_tasks import Attempt, answered, no_report, passed
+from benchmarks.training_effects import figures_of
 from evaluator.sandbox import Sandbox
 from flywheel.demo.language import DemoTask, tasks
-from flywheel.demo.traffic import graded_task
 from foundation.chat import message
-from serving.engine import Engine
 from trainer.fit import fit
 from trainer.lesson import Lesson
 from trainer.recipe import PRESETS, Recipe
 from trainer.recipe.preference import Preference
 from trainer.reward_model import RewardModel
 
-SAMPLES, MAX_NEW_TOKENS = 4, 64
 PAIRS_PER_TASK = 2
 REWARD_PAIRS, PICKED = "reward", "reward: best of 4"
 
@@ -52,13 +42,9 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One answer to one task, and whether it passed."""
-
-    task: DemoTask
-    text: str
-    passed: bool
+def measure(quick: bool) -> list[Figure]:
+    """Return what each method changed."""
+    return figures_of(effects, quick)
 
 
 def effects(base: Path, seed: int, quick: bool) -> dict[str, tuple[float, float]]:
@@ -78,23 +64,28 @@ def effects(base: Path, seed: int, quick: bool) -> dict[str, tuple[float, float]
     learned = tasks("coder", "train", n_train, seed)
     held_out = tasks("coder", "held_out", n_held_out, seed)
     with tempfile.TemporaryDirectory() as scratch, Sandbox() as sandbox:
-        attempts = _answered(base, None, learned, seed, sandbox)
-        before = _answered(base, None, held_out, seed, sandbox)
+        attempts = answered(base, None, learned, seed, sandbox)
+        before = answered(base, None, held_out, seed, sandbox)
         rows, unseen = pairs_of(attempts, seed), pairs_of(before, seed)
         found = {}
         for method, recipe in RECIPES.items():
             lesson = Lesson(
-                str(base), replace(recipe, seed=seed), rows, unseen, Path(scratch) / method, _quiet
+                str(base),
+                replace(recipe, seed=seed),
+                rows,
+                unseen,
+                Path(scratch) / method,
+                no_report,
             )
             lesson.folder.mkdir()
             trained = fit(lesson)
             if method == REWARD_PAIRS:
                 found[method] = (0.5, trained.metrics["validation_accuracy"])
                 model = RewardModel(str(base), trained.folder)
-                found[PICKED] = (_passed(before), _passed(best_of(before, model)))
+                found[PICKED] = (passed(before), passed(best_of(before, model)))
             else:
-                after = _answered(base, trained.folder, held_out, seed, sandbox)
-                found[method] = (_passed(before), _passed(after))
+                after = answered(base, trained.folder, held_out, seed, sandbox)
+                found[method] = (passed(before), passed(after))
     return found
 
 
@@ -128,53 +119,3 @@ def _by_task(attempts: Sequence[Attempt]) -> dict[DemoTask, list[Attempt]]:
     for attempt in attempts:
         found.setdefault(attempt.task, []).append(attempt)
     return found
-
-
-def _answered(
-    base: Path, adapter: Path | None, asked: Sequence[DemoTask], seed: int, sandbox: Sandbox
-) -> list[Attempt]:
-    """Return `SAMPLES` answers to each task at temperature 1, executed."""
-    engine = Engine.load(base, threads=1, adapters={"one": adapter} if adapter else None)
-    each = [task for task in asked for _ in range(SAMPLES)]
-    answers = engine.generate(
-        [[message("user", task.prompt)] for task in each],
-        adapter="one" if adapter else None,
-        max_new_tokens=MAX_NEW_TOKENS,
-        seed=[seed * 1_000_003 + i for i in range(len(each))],
-    )
-    texts = [answer.text for answer in answers]
-    grades = grade_many([graded_task(task) for task in each], texts, sandbox)
-    return [
-        Attempt(task, text, grade.passed)
-        for task, text, grade in zip(each, texts, grades, strict=True)
-    ]
-
-
-def _passed(attempts: Sequence[Attempt]) -> float:
-    return mean(attempt.passed for attempt in attempts)
-
-
-def _quiet(done: float, total: float, unit: str, **measures: Any) -> None:
-    """Take no notice of progress."""
-
-
-def main() -> int:
-    """Measure, and print a table of each seed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("base", type=Path)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--quick", action="store_true")
-    given = parser.parse_args()
-    for seed in range(given.seeds):
-        started = time.process_time()
-        found = effects(given.base, seed, given.quick)
-        seconds = time.process_time() - started
-        table = Table("method", "before", "after", title=f"seed {seed}, {seconds:.0f} CPU seconds")
-        for method, shares in found.items():
-            table.add_row(method, *(f"{100 * share:.1f} %" for share in shares))
-        Console().print(table)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,5 @@
 """How fast a supervised training is beside plain TRL, and how soon it begins and goes on.
 
-python -m benchmarks.training_speed [--quick] [--base FOLDER] [--threads N] [--levers] [--json FILE]
-
 Both arms learn the same conversations of the demo's tasks, of one to four turns, with the same
 adapter, rate, effective batch and seed: ours through `trainer.fit` with the recipe of the demo,
 theirs through `SFTTrainer` with its own defaults for all else. Each repetition is a process of its
@@ -11,14 +9,12 @@ out anew from the saved adapters, in one way for both.
 
 Seconds are of the wall, so they ask for a machine that does nothing else: two threads that wait for
 each other lose far more to other work than one does. Tokens per CPU second are printed beside them;
-with --threads 1 those stay comparable on a busy machine.
+on one thread those stay comparable on a busy machine.
 """
 
-import argparse
 import json
 import os
 import random
-import shutil
 import signal
 import statistics
 import subprocess
@@ -29,10 +25,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.bars import RESULTS, Figure, report
-from flywheel.demo.base import ensure_base
+from benchmarks.bars import Figure
+from benchmarks.demo_tasks import base_folder
 from flywheel.demo.language import tasks
-from foundation.settings import get_settings
 from trainer.recipe import PRESETS
 
 ROWS: Final = 1024
@@ -48,25 +43,13 @@ LEVERS: Final[dict[str, dict[str, Any]]] = {
     "in bfloat16": {"precision": "bf16"},
     "one thread": {"threads": 1},
 }
-"""Ours with one thing changed, for --levers."""
+"""Ours with one thing changed, for a look at what each brings."""
 
 
-def main() -> int:
-    """Measure, print the table, return 1 if a bar is missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rows and repetitions")
-    parser.add_argument("--base", type=Path, help="base model; the demo's if none is given")
-    parser.add_argument("--threads", type=int, default=2, help="of torch, in every arm")
-    parser.add_argument("--levers", action="store_true", help="ours with one thing changed, too")
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
-    given = parser.parse_args()
-    base = given.base or ensure_base(get_settings().home)
-    found = figures(base, given.quick, threads=given.threads)
-    found += _levers(base, given.quick, given.threads) if given.levers else []
-    status = report("training-speed", found)
-    if given.json:
-        shutil.copyfile(RESULTS / "training-speed.json", given.json)
-    return status
+def measure(quick: bool) -> list[Figure]:
+    """Return both arms beside each other, and ours with one thing changed."""
+    base = base_folder()
+    return [*figures(base, quick), *_levers(base, quick)]
 
 
 def figures(base: Path, quick: bool, *, threads: int = 2) -> list[Figure]:
@@ -172,7 +155,7 @@ def _times(ours: list[dict[str, Any]], resumed: list[float]) -> list[Figure]:
     ]
 
 
-def _levers(base: Path, quick: bool, threads: int) -> list[Figure]:
+def _levers(base: Path, quick: bool, threads: int = 2) -> list[Figure]:
     n_rows = 192 if quick else ROWS
     found = []
     with tempfile.TemporaryDirectory() as folder:
