@@ -1,17 +1,15 @@
 """How long a correction takes to reach who answers: `learning_delay`, with real processes.
 
-Run it with `python -m benchmarks.training_online [CORRECTIONS]`. It needs the demo's base model,
-and builds it where it is missing (a few minutes). A home of its own is used, and a database of
-nobody's; worker, scheduler, engine, gateway and service run as in production.
+On the demo's base, with a home and an embedded database of its own, whatever the environment says;
+worker, scheduler, engine, gateway and service run as in production.
 
 Agents work, a first adapter is trained by the role's schedule and serves. Then a wrong answer is
-corrected by `POST /v1/feedback`, as the review page does, and the prompt is asked again and again
+corrected by `POST /v1/feedback`, as by the page of a call, and the prompt is asked again and again
 through the gateway until a new version answers, and until it answers as it was corrected.
 """
 
 import os
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +20,8 @@ from typing import Any, Final
 
 import httpx
 
-from benchmarks.bars import Figure, report
+from benchmarks.bars import Figure
+from benchmarks.demo_tasks import base_folder
 from collector.client import Flywheel
 from curation.recipe import CurationRecipe
 from curation.split import split_of, task_split_key
@@ -30,14 +29,13 @@ from curation.tables import TRAIN
 from evaluator.sandbox import Sandbox
 from evaluator.suites import add_suite
 from flywheel import scheduling
-from flywheel.demo.base import ensure_base
 from flywheel.demo.home import PROJECT, prepare_home
 from flywheel.demo.language import DemoTask, tasks
 from flywheel.demo.traffic import Agents, Request, graded_task
 from flywheel.processes import Processes, free_port
 from flywheel.scheduling_tasks import SWAPPED
 from foundation.chat import message
-from foundation.database import database_url, session_scope
+from foundation.database import database_url, forget_connections, session_scope
 from foundation.errors import FlywheelError
 from foundation.settings import get_settings
 from router.promote import initial, serving_version
@@ -46,10 +44,12 @@ from trainer.schedule import GUARDED, Orders, Triggers
 
 ROLE: Final = "coder"
 BAR_S: Final = 300.0
+CORRECTIONS: Final = 5
 TRAFFIC: Final = 150
 SAMPLES: Final = 4
 SUITE_TASKS: Final = 100
 MAX_TOKENS: Final = 80
+_PLACES: Final = ("FLYWHEEL_HOME", "FLYWHEEL_DATABASE_URL", "FLYWHEEL_BROKER_URL")
 
 
 @dataclass
@@ -78,18 +78,35 @@ class House:
             raise FlywheelError(f"records did not arrive: {self.client.counts()}")
 
 
-def main() -> int:
-    """Measure, print the table, return 1 if the bar is missed."""
-    n_corrections = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    base = ensure_base(get_settings().home)
-    with tempfile.TemporaryDirectory(prefix="flywheel-online-") as folder:
+def measure(quick: bool) -> list[Figure]:
+    """Return how long corrections took, in whole and in parts; quick: one correction."""
+    base = base_folder().absolute()
+    with _own_home() as home, _house(home, base) as house:
+        first = _first_iteration(house)
+        wrong = _wrong_answers(house, 1 if quick else CORRECTIONS)
+        delays = [_correct(house, task) for task in wrong]
+    return [*_figures(delays), _whole(first)]
+
+
+@contextmanager
+def _own_home() -> Iterator[Path]:
+    """Let the settings mean a new home with an empty embedded database, for as long as it lasts."""
+    before = {name: os.environ.pop(name, None) for name in _PLACES}
+    with tempfile.TemporaryDirectory(prefix="bench-online-", ignore_cleanup_errors=True) as folder:
         os.environ["FLYWHEEL_HOME"] = folder
-        get_settings.cache_clear()
-        with _house(Path(folder), base) as house:
-            first = _first_iteration(house)
-            wrong = _wrong_answers(house, n_corrections)
-            delays = [_correct(house, task) for task in wrong]
-    return report("training_online", [*_figures(delays), _whole(first)])
+        try:
+            _read_settings_anew()
+            yield Path(folder)
+        finally:
+            os.environ.update({name: value for name, value in before.items() if value is not None})
+            if before["FLYWHEEL_HOME"] is None:
+                del os.environ["FLYWHEEL_HOME"]
+            _read_settings_anew()
+
+
+def _read_settings_anew() -> None:
+    get_settings.cache_clear()
+    forget_connections()
 
 
 @contextmanager
@@ -249,7 +266,3 @@ def _whole(first: dict[str, Any]) -> Figure:
         at_most=86_400.0,
         detail=first["parts_s"],
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
