@@ -90,6 +90,20 @@ def listed(uri: str, root: str | None = None) -> list[tuple[str, int]]:
     return sorted((name.lstrip("/")[prefix:], int(about["size"])) for name, about in found.items())
 
 
+def beginnings(uri: str, n_bytes: int, root: str | None = None) -> dict[str, bytes]:
+    """Return the first bytes of each file of an artifact, by name.
+
+    Raises:
+        NotFound: the store has no artifact of that URI.
+    """
+    filesystem, base = fsspec.core.url_to_fs(root or get_settings().artifacts_root)
+    return {
+        name: filesystem.read_block(f"{base}/{uri}/{name}", 0, n_bytes)
+        for name, size in listed(uri, root)
+        if size
+    }
+
+
 def delete(uri: str, root: str | None = None) -> None:
     """Remove an artifact and this machine's copy of it; nothing happens where there is none.
 

@@ -48,8 +48,10 @@ FILES_LOCK: Final = {"key": "model_version/files"}
 """Key of the lock that keeps files from being collected while they are registered."""
 
 _WEIGHTS: Final = ".safetensors"
-_PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-"""Endings of files that run code when they are read."""
+_PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
+"""Endings of files that may run code when they are read."""
+_PICKLED: Final = (*(bytes((0x80, protocol)) for protocol in range(2, 6)), b"PK\x03\x04")
+"""What such files begin with, whatever they are called: a pickle, or the zip that torch saves."""
 
 _LIST_VERSIONS = "List them with: flywheel model list"
 
@@ -325,6 +327,7 @@ def pin(session: Session, version: ModelVersion, because: str | None) -> ModelVe
     """
     if because is not None and not because.strip():
         raise BadInput("reason", because, "why the files are to stay", "Say it in a few words.")
+    session.refresh(version, with_for_update=True)  # a collection may be about to remove them
     if because is not None:
         require_files(version)
     version.pinned_because = because
@@ -382,12 +385,16 @@ def lock_files(session: Session) -> None:
 def _require_safe(session: Session, artifact: Artifact) -> None:
     """Check that files are there and run no code when they are read."""
     lock_files(session)
-    names = [name for name, _ in artifacts.listed(artifact.uri)]
-    pickles = [name for name in names if PurePosixPath(name).suffix in _PICKLES]
-    if pickles or not any(name.endswith(_WEIGHTS) for name in names):
+    begin = artifacts.beginnings(artifact.uri, 4)
+    pickles = [
+        name
+        for name, first in begin.items()
+        if PurePosixPath(name).suffix.lower() in _PICKLES or first.startswith(_PICKLED)
+    ]
+    if pickles or not any(name.endswith(_WEIGHTS) for name in begin):
         raise BadInput(
             "files of a model version",
-            ", ".join(pickles or names) or "none",
+            ", ".join(pickles or begin) or "none",
             "weights as safetensors, and no pickle",
             "Save them with save_pretrained(..., safe_serialization=True).",
         )

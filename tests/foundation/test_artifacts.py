@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.artifacts import delete, exists, fetch, hash_tree, put
+from foundation.artifacts import beginnings, delete, exists, fetch, hash_tree, put
 from foundation.errors import NotFound
 
 
@@ -19,6 +19,14 @@ def test_a_folder_comes_back_as_it_was(settings: object, tmp_path: Path) -> None
     stored = put(folder(tmp_path / "a", x="1", y="2"))
     assert {p.name: p.read_text() for p in fetch(stored.uri).iterdir()} == {"x": "1", "y": "2"}
     assert stored.size_bytes == 2
+
+
+@pytest.mark.parametrize("root", [None, "memory://beginnings"])
+def test_files_can_be_known_by_how_they_begin(
+    settings: object, tmp_path: Path, root: str | None
+) -> None:
+    stored = put(folder(tmp_path / "a", x="12345", y="1", z=""), root)
+    assert beginnings(stored.uri, 4, root) == {"x": b"1234", "y": b"1"}
 
 
 def test_the_same_content_is_one_artifact(settings: object, tmp_path: Path) -> None:

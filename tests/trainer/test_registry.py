@@ -1,6 +1,8 @@
+import pickle
 from itertools import product
 
 import pytest
+import torch
 from adapters_on_disk import stored
 from sqlmodel import Session
 
@@ -170,7 +172,7 @@ def test_a_version_s_parent_is_what_its_training_went_on_from(session):
         (["adapter_model.bin"], "adapter_model.bin"),
         (["adapter_model.safetensors", "more/training_args.bin"], "more/training_args.bin"),
         (["model.safetensors", "optimizer.pt"], "optimizer.pt"),
-        (["model.safetensors", "scaler.pkl"], "scaler.pkl"),
+        (["model.safetensors", "SCALER.PKL"], "SCALER.PKL"),
         (["adapter_config.json"], "adapter_config.json"),
     ],
 )
@@ -185,6 +187,16 @@ def test_files_that_run_code_when_read_are_not_registered(session, tmp_path, nam
     with pytest.raises(BadInput, match=told):
         register_made(session, base, "merged", artifact, made_by={}, metrics={})
     assert [v.name for v in list_versions(session)] == ["coder-base"]
+
+
+@pytest.mark.parametrize("save", [pickle.dump, torch.save], ids=["pickle", "torch"])
+def test_a_pickle_under_another_name_is_not_registered(session, tmp_path, save):
+    (tmp_path / "adapter_model.safetensors").write_text("weights")
+    with (tmp_path / "state").open("wb") as file:
+        save({"a": 1}, file)
+    with pytest.raises(BadInput, match="state"):
+        register_adapter(session, add_training(session), artifacts.put(tmp_path), {})
+    assert list_versions(session) == []
 
 
 def test_files_that_the_store_has_not_are_not_registered(session):
