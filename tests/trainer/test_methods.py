@@ -4,58 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from each_method import SHORT, lesson_of, recipe_of, rows_for
 from fitting import train
 from safetensors.torch import load_file
-from tiny_base import QUICK, make_rows
+from tiny_base import make_rows
 
-from foundation.chat import message
 from trainer.lesson import Earlier
-from trainer.methods import ADAPTER, METHODS, TASKS, method_module
-from trainer.recipe import CONTINUAL, PRESETS, Recipe
+from trainer.methods import ADAPTER, METHODS, method_module
+from trainer.recipe import CONTINUAL, PRESETS
 from trainer.recipe import METHODS as NAMES
-from trainer.recipe.reinforcement import Reinforcement
-
-SHORT = replace(QUICK, max_steps=2, eval_steps=2, batch_size=8, lr=1e-3, dropout=0.0)
-
 
 BEGIN_THE_LINE = ("si", "packnet")
 """Ways to learn on whose first training keeps something for the next one."""
-
-
-def rows_for(method: str) -> list[dict]:
-    rows = make_rows(24)
-    if METHODS[method].reads == "preference":
-        return [
-            {
-                "prompt": row["prompt"],
-                "chosen": row["completion"],
-                "rejected": [message("assistant", "no idea at all")],
-            }
-            for row in rows
-        ]
-    if METHODS[method].reads == TASKS:
-        return [{"prompt": row["prompt"], "task_id": row["example_id"]} for row in rows]
-    return rows
-
-
-def reward(rows, answers):
-    """By the letters of an answer: no two answers of a group are worth the same for long."""
-    return [sum(map(ord, answer)) % 7 / 6 for answer in answers]
-
-
-def lesson_of(method: str, tiny_base, teacher) -> dict:
-    if METHODS[method].reads == TASKS:
-        return {"reward": reward}
-    return {"teacher": (str(tiny_base), teacher)} if method in ("distill", "gkd") else {}
-
-
-def recipe_of(method: str) -> Recipe:
-    answers = Reinforcement(n_answers=8, max_new_tokens=48)  # shorter ones never end
-    recipe = replace(SHORT, method=method, reinforcement=answers)
-    if method in ("distill", "gkd"):
-        distillation = replace(recipe.distillation, teacher="base", max_new_tokens=8)
-        return replace(recipe, distillation=distillation)
-    return recipe
 
 
 def test_the_registry_names_what_recipes_may():

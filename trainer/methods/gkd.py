@@ -63,11 +63,19 @@ class OnPolicyDistiller(Distiller):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
-        """Return the micro-batches of one step with own answers in them, and its tokens."""
+        """Return the micro-batches of one step with own answers in them, and its tokens.
+
+        The dice follow from seed, place and process alone: a resumed start gives transformers'
+        random state back only after the first step's batches are collected.
+        """
 
         def answered() -> Iterator[Any]:
-            for batch in epoch_iterator:
-                yield self._with_own_answers(batch)
+            for number, batch in enumerate(epoch_iterator):
+                place = (self.args.seed, self.state.global_step, number, self.args.process_index)
+                with torch.random.fork_rng():
+                    torch.manual_seed(hash(place))
+                    own = self._with_own_answers(batch)
+                yield own
 
         return super().get_batch_samples(answered(), num_batches, device)  # type: ignore[no-any-return]
 
