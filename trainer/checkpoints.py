@@ -74,7 +74,7 @@ def mark_complete(folder: Path, facts: Callable[[], dict[str, Any]]) -> None:
         folder: of the checkpoint, all of it written.
         facts: what else the mark says; asked once the files are hashed, which takes time too.
     """
-    files = {file.name: _print_of(file) for file in sorted(folder.iterdir()) if file.is_file()}
+    files = {str(file.relative_to(folder)): _print_of(file) for file in _files_of(folder)}
     unfinished = folder / f"{COMPLETE}.part"
     unfinished.write_text(json.dumps({"files": files, **facts()}))
     os.replace(unfinished, folder / COMPLETE)
@@ -122,7 +122,12 @@ def remove_half_written(folder: Path) -> None:
 
 def size_of(folder: Path) -> int:
     """Return the bytes of a checkpoint's files."""
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return sum(file.stat().st_size for file in _files_of(folder))
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Return its files, and those of folders in it: a continual method keeps its state there."""
+    return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def _step(path: Path) -> int:

@@ -25,6 +25,8 @@ def write_checkpoint(folder, step, best=None):
     }
     (path / "trainer_state.json").write_text(json.dumps(state))
     (path / "optimizer.pt").write_bytes(bytes(1000))
+    (path / "continual").mkdir()
+    (path / "continual" / "path.safetensors").write_bytes(bytes(1000))
     mark_complete(path, lambda: NOTES)
     return path
 
@@ -51,10 +53,14 @@ def flip_a_bit(file):
     [
         (lambda path: (path / "optimizer.pt").write_bytes(bytes(10)), "has 10 bytes, exp"),
         (lambda path: flip_a_bit(path / "optimizer.pt"), "not what was written"),
+        (
+            lambda path: flip_a_bit(path / "continual" / "path.safetensors"),
+            "continual/path.safetensors is not what was written",
+        ),
         (lambda path: (path / "trainer_state.json").unlink(), "trainer_state.json is missing"),
         (lambda path: (path / COMPLETE).write_text("{"), "complete.json is missing or damaged"),
     ],
-    ids=["truncated", "damaged", "missing", "unmarked"],
+    ids=["truncated", "damaged", "damaged within", "missing", "unmarked"],
 )
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, break_it, said):
     write_checkpoint(tmp_path, 3)
