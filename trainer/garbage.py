@@ -1,4 +1,4 @@
-"""Garbage: files of versions nobody needs, artifacts without a row, folders of ended trainings.
+"""Garbage: files of versions nobody needs, artifacts without a row, folders of ended runs.
 
 What serves, what a Decision names, what such versions were made of or learned from, and what is
 young is never removed; a version's row and card stay. Who registers files and who collects garbage
@@ -191,8 +191,14 @@ _MENTIONS: Final = {
         WHERE r.status IN ('queued', 'running')
           AND (t.from_version_id = :id OR t.recipe::text ~ :pattern)""",
     "a schedule names it": "SELECT 1 FROM training_schedule WHERE training::text ~ :pattern",
+    "its files are the base of another": """
+        SELECT 1 FROM model_version WHERE id <> :id AND files_removed_at IS NULL
+            AND base_model LIKE :folder
+        UNION ALL
+        SELECT 1 FROM training_run t JOIN run r ON r.id = t.run_id
+        WHERE r.status IN ('queued', 'running') AND t.base_model LIKE :folder""",
 }
-"""Where else a version may be named: by its name or id, as a word of its own."""
+"""Where else a version may be named: by its name or id, as a word of its own; or by its folder."""
 
 
 def _mentioned(session: Session, version: ModelVersion) -> str | None:
@@ -201,6 +207,7 @@ def _mentioned(session: Session, version: ModelVersion) -> str | None:
     name = "".join(c if c.isalnum() or c in "-_" else f"\\{c}" for c in version.name)
     values = {
         "id": version.id,
+        "folder": f"%{version.artifact_uri}%",
         "pattern": f"(^|[^A-Za-z0-9_-])({name}|{version.id})($|[^A-Za-z0-9_-])",
     }
     for where, query in _MENTIONS.items():
@@ -353,6 +360,8 @@ _TOLD = text(
     SELECT 1 WHERE EXISTS (
         SELECT 1 FROM decision WHERE inputs::text LIKE :like OR reasons::text LIKE :like
     ) OR EXISTS (
+        SELECT 1 FROM model_version WHERE base_model LIKE :like AND files_removed_at IS NULL
+    ) OR EXISTS (
         SELECT 1 FROM run WHERE status IN ('queued', 'running')
           AND (params::text LIKE :like OR coalesce(progress::text, '') LIKE :like)
     )
@@ -361,31 +370,33 @@ _TOLD = text(
 
 
 def _told_of(session: Session, one: Stored) -> bool:
-    """Return whether a Decision or a run under way tells of an artifact, by its URI or hash."""
+    """Return whether a Decision, a base or a run under way tells of an artifact, by its hash."""
     like = {"like": f"%{one.uri.rsplit('/', 1)[-1]}%"}
     return session.execute(_TOLD, like).first() is not None
 
 
 def _work_folders(session: Session, days: int, moment: datetime) -> Iterator[Piece]:
-    """Yield this machine's folders of trainings that have ended and are not to be taken up."""
-    place = work_root()
-    if not place.is_dir():
-        return
-    for folder in sorted(place.iterdir()):
+    """Yield this machine's folders of runs that have ended and are not to be taken up."""
+    for folder in sorted(work_root().glob("*/*")):
         touched = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-        training = session.get(TrainingRun, UUID(folder.name)) if _is_id(folder.name) else None
-        run = session.get(Run, training.run_id) if training else None
+        run = _run_of(session, folder.name) if _is_id(folder.name) else None
         age = timedelta(days=days) if run else ORPHAN_AGE
         if (run and run.status in (QUEUED, RUNNING)) or touched > moment - age:
             continue
-        why = f"its training is {run.status}" if run else "no training has it"
+        why = f"its {run.kind} is {run.status}" if run else "no run has it"
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        yield Piece(WORK, folder.name, why, size)
+        yield Piece(WORK, f"{folder.parent.name}/{folder.name}", why, size)
+
+
+def _run_of(session: Session, name: str) -> Run | None:
+    """Return the run that a folder is of: named by its training, or by the run itself."""
+    training = session.get(TrainingRun, UUID(name))
+    return session.get(Run, training.run_id if training else UUID(name))
 
 
 def work_root() -> Path:
-    """Return this machine's folder of trainings under way."""
-    return get_settings().home.absolute() / "work" / "training"
+    """Return this machine's folder of work under way: a folder of each kind, in it one a run."""
+    return get_settings().home.absolute() / "work"
 
 
 def _remove(piece: Piece, moment: datetime) -> bool:

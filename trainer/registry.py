@@ -327,6 +327,7 @@ def pin(session: Session, version: ModelVersion, because: str | None) -> ModelVe
     """
     if because is not None and not because.strip():
         raise BadInput("reason", because, "why the files are to stay", "Say it in a few words.")
+    session.flush()
     session.refresh(version, with_for_update=True)  # a collection may be about to remove them
     if because is not None:
         require_files(version)

@@ -208,11 +208,23 @@ def _by_schedule(session, version):
     session.add(TrainingSchedule(role="coder", training={"recipe": {"distillation": version.name}}))
 
 
+def _by_base(session, version):
+    folder = str(version_folder(version))
+    add(session, 54, stage="production", base_model=folder, artifact_uri=None, kind="base")
+
+
+def _by_training_on_its_files(session, version):
+    other = add(session, 55, stage="production")
+    trained(session, other, QUEUED).base_model = str(version_folder(version))
+    other.training_run_id = None
+
+
 @pytest.mark.parametrize(
     "name",
     [
         *(_by_inputs, _by_id, _by_subject, _by_reason, _by_training, _by_teaching, _by_run),
         *(_by_export, _by_child, _by_combination, _by_schedule),
+        *(_by_base, _by_training_on_its_files),
     ],
     ids=lambda function: function.__name__[4:],
 )
@@ -374,11 +386,14 @@ def test_registering_waits_for_a_collection_and_never_gets_a_row_without_files(s
     assert merged.artifact_uri == old.artifact_uri
 
 
-def test_folders_of_ended_trainings_go_once_nobody_will_take_them_up(session):
+@pytest.mark.parametrize("kind", ["training", "export"])
+def test_folders_of_ended_runs_go_once_nobody_will_take_them_up(session, kind):
     def folder(status: str | None, days_ago: float) -> str:
-        name = str(new_id())
+        made = new_id()
         if status is not None:
-            name = str(trained(session, add(session, new_id().int % 10**6, "w"), status).id)
+            training = trained(session, add(session, new_id().int % 10**6, "w"), status)
+            made = training.id if kind == "training" else training.run_id
+        name = f"{kind}/{made}"
         (work_root() / name).mkdir(parents=True)
         (work_root() / name / "checkpoint").write_text("x")
         moment = (now() - timedelta(days=days_ago)).timestamp()
@@ -390,7 +405,7 @@ def test_folders_of_ended_trainings_go_once_nobody_will_take_them_up(session):
     session.commit()
     pieces = collect({}, remove=True).pieces
     assert {p.name for p in pieces if p.kind == "work folder"} == going
-    assert {place.name for place in work_root().iterdir()} == staying
+    assert {f"{kind}/{place.name}" for place in (work_root() / kind).iterdir()} == staying
 
 
 def test_a_pin_needs_a_reason_and_files(session):
