@@ -43,10 +43,11 @@ def export(
     from trainer.registry import get_version
 
     require_current()
+    _require_target(to, queue)
     with session_scope() as session:
         run_id = start_export(session, get_version(session, version), format, suite).id
     result = finish_run("exporting", EXPORT_JOB, run_id, queue=queue, quiet=as_json)
-    if to is not None and not queue:
+    if to is not None:
         with session_scope() as session:
             found = find_export(session, get_version(session, version), format)
             result["folder"] = str(write_out(found, to))
@@ -148,6 +149,18 @@ def combine(
         print_json(result)
     else:
         print_line(f"made {result.get('name', result['run_id'])} by {how}")
+
+
+def _require_target(to: Path | None, queue: bool) -> None:
+    """Check before the work that its files can be copied afterwards."""
+    from foundation.errors import BadInput
+    from trainer.export.tasks import require_free
+
+    if to is None:
+        return
+    if queue:
+        raise BadInput("--to", str(to), "no --queue", "Wait for the files, or leave out --to.")
+    require_free(to)
 
 
 def _weighted(parts: Sequence[str]) -> tuple[list[str], list[float]]:

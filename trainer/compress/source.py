@@ -1,13 +1,12 @@
 """The whole model of a version, in a folder: as it is, or merged of its base and its adapter."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from trainer.compress.ways import require_whole
 from trainer.export.merge import merged_folder
+from trainer.export.prompts import Messages
 from trainer.registry import ADAPTER, BASE, version_folder
 from trainer.tables import ModelVersion
 
@@ -35,15 +34,12 @@ def source_of(version: ModelVersion) -> Source:
     return Source(str(version_folder(version)))
 
 
-@contextmanager
-def whole_folder(source: Source) -> Iterator[str]:
-    """Yield the folder or hub name of the whole model; a merged one is removed afterwards.
+def whole_folder(source: Source, target: Path, prompts: Sequence[Messages]) -> str:
+    """Return the folder or hub name of the whole model; an adapter is merged into `target` for it.
 
     Raises:
         ParityFailed: merged is not adapter.
     """
     if source.adapter is None:
-        yield source.base_model
-        return
-    with TemporaryDirectory(prefix="flywheel-merged-") as folder:
-        yield str(merged_folder(source.base_model, source.adapter, Path(folder) / "m").folder)
+        return source.base_model
+    return str(merged_folder(source.base_model, source.adapter, target, prompts).folder)

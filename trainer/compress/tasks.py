@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from sqlmodel import Session
@@ -16,10 +15,10 @@ from foundation import artifacts
 from foundation.database import session_scope
 from foundation.errors import BadInput
 from foundation.runs import RunHandle, enqueue, job
-from foundation.settings import get_settings
 from foundation.tables import Run
 from trainer.compress.ways import require_share, require_way, require_whole
 from trainer.data import Row
+from trainer.export.prompts import PLAIN, Messages
 from trainer.recipe import SFT_FULL, Recipe
 from trainer.registry import PRUNED, QUANTIZED, get_version, register_made
 from trainer.tables import ModelVersion
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from trainer.compress.source import Source
 
 QUANTIZE_JOB, PRUNE_JOB = "trainer.quantize", "trainer.prune"
+MOST_PROMPTS: Final = 60
+"""Looked at; some may be too long to ask."""
 
 
 def start_quantize(session: Session, version: ModelVersion, way: str) -> Run:
@@ -94,7 +95,7 @@ def quantize_version(run: RunHandle, version_id: str, way: str) -> dict[str, Any
 
     order = _read(version_id, None)
     with _working(run, order) as (whole, folder):
-        made = quantized(whole, way, folder / "quantized", *order.prompts)
+        made = quantized(whole, way, folder / "quantized", order.prompts)
         return _register(order, QUANTIZED, made.folder, {"way": way}, made.as_json(), way)
 
 
@@ -139,10 +140,9 @@ class _Order:
     validation: Sequence[Row]
 
     @property
-    def prompts(self) -> tuple[Sequence[Any], ...]:
-        """What the two are compared by, as arguments; none: the plain ones."""
-        asked = [row["prompt"] for row in self.rows[:64]]
-        return (asked,) if asked else ()
+    def prompts(self) -> Sequence[Messages]:
+        """What the two are compared by."""
+        return [row["prompt"] for row in self.rows[:MOST_PROMPTS]] or PLAIN
 
 
 def _read(version_id: str, dataset_id: UUID | None) -> _Order:
@@ -161,19 +161,14 @@ def _read(version_id: str, dataset_id: UUID | None) -> _Order:
 
 @contextmanager
 def _working(run: RunHandle, order: _Order) -> Iterator[tuple[str, Path]]:
-    """Yield the whole model, and a folder that is removed afterwards."""
+    """Yield the whole model, and a folder that is removed afterwards; raises NoRoom."""
     from trainer.compress.source import whole_folder
+    from trainer.export.workplace import workplace
     from trainer.fit import torch_threads
 
-    work = get_settings().home.absolute() / "work" / "compress"
-    work.mkdir(parents=True, exist_ok=True)
-    with (
-        TemporaryDirectory(dir=work) as folder,
-        torch_threads(0),
-        whole_folder(order.source) as whole,
-    ):
+    with workplace("compress", run.id, order.source.base_model) as folder, torch_threads(0):
         run.lines.say("INFO", f"making {order.name} smaller")
-        yield whole, Path(folder)
+        yield whole_folder(order.source, folder / "whole", order.prompts), folder
 
 
 def _recovered(

@@ -6,6 +6,7 @@ PEFT; both by llama.cpp itself, where an interpreter with llama-cpp-python is at
 
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Final
 
 import torch
@@ -96,7 +97,7 @@ def check_lora(original: Original, path: Path, kind: str) -> Parity:
     """Read the file by the `gguf` library, put it over the base with PEFT, and compare."""
     _require_gguf()
     assert original.adapter is not None, "formats of adapters are for adapters"
-    folder = original.work / f"read-{path.stem}-{kind}"
+    folder = Path(mkdtemp(dir=original.work)) / "read"
     adapter_of_gguf(path, original.adapter, shape_of_folder(original.base_folder), folder)
     model = over(load_model(original.base_model), folder)
     parity = original.judge(original.hear_model(model), TOLERANCES[kind])

@@ -13,14 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
+from foundation.errors import BadSetting
 from foundation.settings import get_settings
 from trainer.export.parity import ANSWER_TOKENS, HEARD_TOKENS, Ids, ParityFailed, Said
 
 LIMIT_S: Final = 1800.0
+NOT_INSTALLED: Final = 3
+"""How the script ends where its Python lacks what it needs."""
 _CHILD: Final = Path(__file__).with_name("llama_cpp_child.py")
 
 
@@ -53,7 +56,8 @@ def hear(
     """Return what llama.cpp answers to the prompts, and its logits along given answers.
 
     Raises:
-        ParityFailed: it cannot read the file.
+        ParityFailed: it cannot read the file, or takes too long.
+        BadSetting: there is no such interpreter, or it lacks llama-cpp-python.
     """
     heard = [list(answer[: HEARD_TOKENS - 1]) for answer in along]
     with tempfile.TemporaryDirectory() as folder:
@@ -70,6 +74,17 @@ def hear(
             "threads": get_settings().torch_threads or _cores(),
             "out": str(out),
         }
+        _run(python, job, model.name)
+        if not out.exists():
+            raise ParityFailed(model.name, ["llama.cpp ended without a word"])
+        with np.load(out) as found:  # allow_pickle is off by default
+            answers = tuple(tuple(map(int, found[f"answer{i}"])) for i in range(len(prompts)))
+            logits = tuple(found[f"logits{i}"] for i in range(len(prompts)))
+            return Heard(Said(answers, logits), int(found["same_ids"]))
+
+
+def _run(python: str, job: dict[str, Any], name: str) -> None:
+    try:
         done = subprocess.run(
             [python, "-I", str(_CHILD)],
             input=json.dumps(job),
@@ -77,13 +92,24 @@ def hear(
             text=True,
             timeout=LIMIT_S,
         )
-        if done.returncode != 0 or not out.exists():
-            last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
-            raise ParityFailed(model.name, [f"llama.cpp cannot read it: {last}"])
-        with np.load(out) as found:  # allow_pickle is off by default
-            answers = tuple(tuple(map(int, found[f"answer{i}"])) for i in range(len(prompts)))
-            logits = tuple(found[f"logits{i}"] for i in range(len(prompts)))
-            return Heard(Said(answers, logits), int(found["same_ids"]))
+    except OSError as error:
+        raise _no_interpreter(python, str(error)) from error
+    except subprocess.TimeoutExpired as error:
+        raise ParityFailed(name, [f"llama.cpp took longer than {LIMIT_S:g} s"]) from error
+    if done.returncode == NOT_INSTALLED:
+        raise _no_interpreter(python, done.stderr.strip())
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+        raise ParityFailed(name, [f"llama.cpp cannot read it: {last}"])
+
+
+def _no_interpreter(python: str, said: str) -> BadSetting:
+    return BadSetting(
+        "FLYWHEEL_LLAMA_CPP_PYTHON",
+        python,
+        "a Python that has llama-cpp-python and numpy",
+        f"Install them there, or unset it. It said: {said}",
+    )
 
 
 def _cores() -> int:

@@ -8,8 +8,12 @@ import json
 import sys
 from typing import Any
 
-import numpy as np
-from llama_cpp import Llama, llama_cpp
+try:
+    import numpy as np
+    from llama_cpp import Llama, llama_cpp
+except ImportError as error:
+    sys.stderr.write(f"{error}\n")
+    sys.exit(3)  # told apart from a file that cannot be read
 
 _defaults = llama_cpp.llama_model_default_params
 

@@ -17,7 +17,7 @@ from foundation.errors import MissingExtra
 from trainer.base import load_model
 from trainer.export.hf import with_tokens
 from trainer.export.original import Original
-from trainer.export.parity import Ids, Matrix, Parity, Tolerance
+from trainer.export.parity import Ids, Matrix, Parity, ParityFailed, Tolerance
 
 FILE: Final = "model.onnx"
 TOLERANCE: Final = Tolerance(1e-3, 1.0)
@@ -94,6 +94,12 @@ def write(original: Original, folder: Path, variant: str) -> None:
 
 
 def check(original: Original, folder: Path, variant: str) -> Parity:
-    """Hear the file through ONNX Runtime and compare."""
-    copy = original.hear(OnnxSpeaker(folder / FILE, original.ends))
+    """Hear the file through ONNX Runtime and compare; raises ParityFailed if it cannot read it."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
+
+    try:
+        speaker = OnnxSpeaker(folder / FILE, original.ends)
+    except (Fail, InvalidGraph, InvalidProtobuf) as error:
+        raise ParityFailed(FILE, [f"ONNX Runtime cannot read it: {error}"]) from error
+    copy = original.hear(speaker)
     return with_tokens(original, folder, original.judge(copy, TOLERANCE))

@@ -80,8 +80,7 @@ class Original:
     @cached_property
     def asked(self) -> list[Asked]:
         """The prompts that are not too long, as its chat template shows them."""
-        config = AutoConfig.from_pretrained(self.base_model)
-        longest = longest_prompt(config, self.n_tokens)
+        longest = longest_prompt(self.config, self.n_tokens)
         return asked(self.tokenizer, self.prompts, longest, MOST_GRADED if self.graded else MOST)
 
     @property
@@ -89,10 +88,16 @@ class Original:
         """The same as ids."""
         return [one.ids for one in self.asked]
 
+    @cached_property
+    def config(self) -> Any:
+        """The base's, or the whole model's."""
+        return AutoConfig.from_pretrained(self.base_model)
+
     @property
     def n_tokens(self) -> int:
-        """Greedy tokens of each answer."""
-        return GRADED_TOKENS if self.graded else ANSWER_TOKENS
+        """Greedy tokens of each answer; of a short context at most half."""
+        wanted = GRADED_TOKENS if self.graded else ANSWER_TOKENS
+        return min(wanted, int(self.config.max_position_embeddings) // 2)
 
     @property
     def said(self) -> Said:

@@ -4,10 +4,9 @@ Everything is made in a folder of the run's own, which is removed however it end
 taken up again begins anew, and finds what was published before.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -20,18 +19,23 @@ from curation.tables import TRAIN, VALIDATION
 from foundation import artifacts
 from foundation.artifacts import Artifact
 from foundation.database import session_scope
-from foundation.errors import BadInput, FlywheelError
+from foundation.errors import BadInput
 from foundation.runs import RunHandle
-from foundation.settings import get_settings
-from trainer.base import is_folder
 from trainer.export import FORMATS, format_module
-from trainer.export.combine import combine, errors, read_parts, write_combination
+from trainer.export.combine import (
+    Combination,
+    combine,
+    errors,
+    read_parts,
+    relative_error,
+    write_combination,
+)
 from trainer.export.merge import merged_folder
 from trainer.export.original import MOST_GRADED, Graded, Original
 from trainer.export.parity import Parity, ParityFailed
 from trainer.export.prompts import PLAIN, Messages
+from trainer.export.workplace import workplace
 from trainer.fit import torch_threads
-from trainer.guards import is_disk_full
 from trainer.registry import ADAPTER, BASE, MERGED, get_version, register_made, version_folder
 from trainer.rewards import graded_tasks
 from trainer.tables import ModelExport, ModelVersion
@@ -39,20 +43,11 @@ from trainer.tables import ModelExport, ModelVersion
 MOST_PROMPTS: Final = 60
 """Looked at; some may be too long to ask."""
 
-_ROOM: Final = 3
-"""Times the size of the model: a merge in 32 bits, what is written, its copy in the store."""
+AS_STORED: Final = 1e-5
+"""How far the files of a combination may be off: it is computed in 64 bits and stored in 32."""
 
-
-class NoRoom(FlywheelError):
-    """The disk is full, or would be; nothing is left of what was begun."""
-
-    def __init__(self, root: Path, needed: int | None = None) -> None:
-        free = shutil.disk_usage(root).free
-        expected = f", expected {needed / 2**20:,.0f} MiB" if needed else ""
-        super().__init__(
-            f"disk of {root}: {free / 2**20:,.0f} MiB free{expected}. Make room, or set "
-            "FLYWHEEL_HOME to a larger disk, then retry the run."
-        )
+SUITE: Final = "suite"
+"""Measure of a verdict: the suite whose tasks were asked."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +64,32 @@ class _Order:
 def export(run: RunHandle, version_id: UUID, format: str, suite: str | None) -> dict[str, Any]:
     """Publish a version in a format, once it was read again and found the same.
 
+    What was published before is not made twice, unless a suite is named that it was not compared
+    by; if it loses too much there, it is published no longer.
+
     Raises:
         ParityFailed: it is not the same; nothing is kept of it.
         BadInput: this version cannot be written so.
         NoRoom: there is no room.
     """
-    known = _published(version_id, format)
+    known = _published(version_id, format, suite)
     if known is not None:
         return known
     order = _read(version_id)
+    try:
+        artifact, parity = _made(run, order, format, suite)
+    except ParityFailed:
+        _withdraw(version_id, format)
+        raise
+    return _publish(run, version_id, format, artifact, parity)
+
+
+def _made(run: RunHandle, order: _Order, format: str, suite: str | None) -> tuple[Artifact, Parity]:
+    """Write a version, read it again and store it; raises ParityFailed if it is not the same."""
     way, module = FORMATS[format], format_module(format)
-    with _working(run, order) as work, torch_threads(0), _graded(suite) as graded:
-        original = Original(
-            order.name, order.base_model, order.adapter, work, _prompts(order, graded), graded
-        )
+    with _working(run, order) as work, _graded(suite) as graded:
+        prompts = order.prompts if graded is None else [row["prompt"] for row in graded.rows]
+        original = Original(order.name, order.base_model, order.adapter, work, prompts, graded)
         target = work / "export"
         target.mkdir()
         run.progress(0, 3, "steps")
@@ -93,8 +100,9 @@ def export(run: RunHandle, version_id: UUID, format: str, suite: str | None) -> 
         run.lines.say("INFO", _said(parity))
         if not parity.passed:
             raise ParityFailed(f"{order.name} as {format}", parity.reasons)
-        artifact = artifacts.put(target)
-    return _publish(run, version_id, format, artifact, parity)
+        if suite is not None:
+            parity = replace(parity, measures={**parity.measures, SUITE: suite})
+        return artifacts.put(target), parity
 
 
 def _publish(
@@ -117,6 +125,13 @@ def _publish(
         return _told(row)
 
 
+def _withdraw(version_id: UUID, format: str) -> None:
+    with session_scope() as session:
+        row = _row(session, version_id, format)
+        if row is not None:
+            session.delete(row)  # its files are garbage now
+
+
 def merge(run: RunHandle, version_id: UUID) -> dict[str, Any]:
     """Register an adapter merged into its base, once it was found equal to both.
 
@@ -126,7 +141,7 @@ def merge(run: RunHandle, version_id: UUID) -> dict[str, Any]:
     """
     order = _read(version_id)
     assert order.adapter is not None, "only an adapter is ordered to be merged"
-    with _working(run, order) as work, torch_threads(0):
+    with _working(run, order) as work:
         merged = merged_folder(order.base_model, order.adapter, work / "merged", order.prompts)
         run.lines.say("INFO", _said(merged.parity))
         artifact = artifacts.put(merged.folder)
@@ -154,6 +169,8 @@ def combined(
 
     Raises:
         BadInput: they cannot be combined so.
+        ParityFailed: what was written is not what was computed.
+        NoRoom: there is no room.
     """
     orders = [_read(one) for one in version_ids]
     parts = read_parts([order.adapter for order in orders if order.adapter is not None])
@@ -163,6 +180,7 @@ def combined(
     with _working(run, orders[0]) as work:
         assert orders[0].adapter is not None, "only adapters are ordered to be combined"
         write_combination(made, orders[0].adapter, work / "combined")
+        _require_as_made(made, work / "combined")
         artifact = artifacts.put(work / "combined")
     told = {"how": how, "rank": made.rank, "error": made.error, "errors": table}
     names = [order.name for order in orders]
@@ -204,33 +222,16 @@ def _read(version_id: UUID) -> _Order:
         )
 
 
+def _require_as_made(made: Combination, folder: Path) -> None:
+    off = relative_error(read_parts([folder])[0], made.factors)
+    if not off <= AS_STORED:
+        raise ParityFailed("combination", [f"its files are off by {off:.2g}, allowed {AS_STORED}"])
+
+
 @contextmanager
 def _working(run: RunHandle, order: _Order) -> Iterator[Path]:
-    """Yield an empty folder of the run's own, and remove it however the block ends.
-
-    Raises:
-        NoRoom: there is less room than it will take, or there was none in the end.
-    """
-    root = get_settings().home.absolute() / "work" / "export"
-    work = root / str(run.id)
-    shutil.rmtree(work, ignore_errors=True)  # of a worker that was killed
-    work.mkdir(parents=True)
-    try:
-        if is_folder(order.base_model):
-            _require_room(root, Path(order.base_model))
+    with workplace("export", run.id, order.base_model) as work, torch_threads(0):
         yield work
-    except Exception as error:
-        if is_disk_full(error):
-            raise NoRoom(root) from error
-        raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _require_room(root: Path, base: Path) -> None:
-    weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    if shutil.disk_usage(root).free < _ROOM * weights:
-        raise NoRoom(root, _ROOM * weights)
 
 
 @contextmanager
@@ -246,14 +247,13 @@ def _graded(suite: str | None) -> Iterator[Graded | None]:
         yield Graded(rows, tasks.reward)
 
 
-def _prompts(order: _Order, graded: Graded | None) -> Sequence[Messages]:
-    return order.prompts if graded is None else [row["prompt"] for row in graded.rows]
-
-
-def _published(version_id: UUID, format: str) -> dict[str, Any] | None:
+def _published(version_id: UUID, format: str, suite: str | None) -> dict[str, Any] | None:
     with session_scope() as session:
         row = _row(session, version_id, format)
-        return _told(row) if row is not None and artifacts.exists(row.artifact_uri) else None
+        if row is None or not artifacts.exists(row.artifact_uri):
+            return None
+        was_asked = suite is None or row.parity["measures"].get(SUITE) == suite
+        return _told(row) if was_asked else None
 
 
 def _row(session: Session, version_id: UUID, format: str) -> ModelExport | None:

@@ -84,13 +84,7 @@ def start_combine(
     """
     require_role(role)
     require_way(how, weights, len(versions), rank)
-    for version in versions:
-        _require_adapter(version)
-    bases = {version.base_model for version in versions}
-    if len(bases) > 1:
-        raise Conflict(
-            "adapters", ", ".join(sorted(bases)), "one base under all", "Train them on one base."
-        )
+    _require_over_one_base(versions)
     params = {
         "version_ids": [str(version.id) for version in versions],
         "weights": list(weights),
@@ -141,11 +135,11 @@ def combine_errors(
 
     Raises:
         BadInput: a version is no plain adapter, or the weights are none.
+        Conflict: adapters over different bases, or files were removed.
     """
     from trainer.export.combine import errors, read_parts
 
-    for version in versions:
-        _require_adapter(version)
+    _require_over_one_base(versions)
     require_way("cat", weights, len(versions), rank)
     return errors(read_parts([version_folder(one) for one in versions]), weights, rank)
 
@@ -179,8 +173,7 @@ def write_out(export: ModelExport, folder: Path) -> Path:
         Conflict: something is there already.
         NotFound: the store lost the files.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Conflict("folder", str(folder), "a new one, or an empty one", "Name another folder.")
+    require_free(folder)
     source = artifacts.fetch(export.artifact_uri)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.unfinished")
@@ -192,6 +185,22 @@ def write_out(export: ModelExport, folder: Path) -> Path:
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def require_free(folder: Path) -> None:
+    """Check that files can be written out to a folder; raises Conflict where something is."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Conflict("folder", str(folder), "a new one, or an empty one", "Name another folder.")
+
+
+def _require_over_one_base(versions: Sequence[ModelVersion]) -> None:
+    for version in versions:
+        _require_adapter(version)
+    bases = {version.base_model for version in versions}
+    if len(bases) > 1:
+        raise Conflict(
+            "adapters", ", ".join(sorted(bases)), "one base under all", "Train them on one base."
+        )
 
 
 def _require_adapter(version: ModelVersion) -> None:

@@ -24,6 +24,7 @@ CONFIG, SCRIPT, COMPOSE = "vllm.yaml", "serve.sh", "compose.yaml"
 TEMPLATE: Final = "chat_template.jinja"
 ADAPTER, MODEL = "adapter", "model"
 PORT: Final = 8000
+_GPUS: Final = {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
 
 
 def write(original: Original, folder: Path, variant: str) -> None:
@@ -99,20 +100,21 @@ def _compose(original: Original) -> dict[str, Any]:
     arguments = ["--config", f"/export/{CONFIG}", "--chat-template", f"/export/{TEMPLATE}"]
     volumes = ["./:/export:ro"]
     if original.adapter is None:
-        arguments = ["--model", f"/export/{MODEL}", *arguments]
+        arguments = [f"/export/{MODEL}", *arguments]
     else:
         arguments += ["--lora-modules", f"{original.name}=/export/{ADAPTER}"]
         if is_folder(original.base_model):
             volumes.append("${BASE_MODEL:?set it to the folder of the base}:/base:ro")
-            arguments = ["--model", "/base", *arguments]
+            arguments = ["/base", *arguments]
         else:
-            arguments = ["--model", original.base_model, *arguments]
+            arguments = [original.base_model, *arguments]
     service = {
         "image": "${VLLM_IMAGE:-vllm/vllm-openai:latest}",
         "command": arguments,
         "ports": [f"{PORT}:{PORT}"],
         "volumes": volumes,
         "ipc": "host",
+        "deploy": {"resources": {"reservations": {"devices": [_GPUS]}}},
     }
     return {"services": {"vllm": service}}
 
