@@ -177,10 +177,15 @@ def _attempt(
             raise
         refused = str(error).strip().split("\n")[0][:200] or type(error).__name__
     trainer = None  # the model lives until nothing of the attempt is referred to
+    give_memory_back()
+    return refused
+
+
+def give_memory_back() -> None:
+    """Let go of what nothing refers to any more, the GPU's memory too."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return refused
 
 
 def _built(lesson: Lesson, module: MethodModule, prepared: Prepared, clock: Clock) -> Any:

@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from peft import get_peft_model
 from safetensors.torch import load_file
 from tiny_base import QUICK, make_rows
 
+import trainer.joint.training as training
 from foundation.errors import BadInput
 from trainer.adapters import lora_config
 from trainer.base import load_model
@@ -263,23 +266,52 @@ def test_each_stops_for_itself_and_keeps_its_best(tiny_base, tmp_path):
         assert torch.allclose(weight, weights(alone)[name], atol=1e-3)
 
 
-@pytest.mark.slow
-def test_out_of_memory_makes_the_passes_of_all_smaller(tiny_base, tmp_path, monkeypatch):
-    import trainer.joint.training as training
-
-    honest = training.Training.losses
+@contextmanager
+def little_memory(monkeypatch):
+    """Refuse passes of more than four rows; before that, see that the former model is gone."""
+    honest, built = training.Training.losses, training.Training.__init__
+    alive = []
 
     def greedy(self, mix, parts, number):
         if max(len(rows) for _, rows in parts) > 4:
             torch.empty(1 << 50)
         return honest(self, mix, parts, number)
 
+    def counted(self, *given):
+        assert not [one for one in alive if one() is not None], "two models at once"
+        built(self, *given)
+        alive.append(weakref.ref(self.model))
+
+    with monkeypatch.context() as tight:
+        tight.setattr(training.Training, "losses", greedy)
+        tight.setattr(training.Training, "__init__", counted)
+        yield alive
+
+
+@pytest.mark.slow
+def test_out_of_memory_makes_the_passes_of_all_smaller(tiny_base, tmp_path, monkeypatch):
     whole = fit_joint(lessons_of(tiny_base, tmp_path), tmp_path / "a", quiet, names=NAMES)
-    monkeypatch.setattr(training.Training, "losses", greedy)
-    cut = fit_joint(lessons_of(tiny_base, tmp_path), tmp_path / "b", quiet, names=NAMES)
+    with little_memory(monkeypatch) as built:
+        cut = fit_joint(lessons_of(tiny_base, tmp_path), tmp_path / "b", quiet, names=NAMES)
+    assert len(built) == 2
     assert [one.metrics["micro_batch"] for one in cut] == [4, 4, 4]
     for one, other in zip(whole, cut, strict=True):
         assert losses(one) == pytest.approx(losses(other), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_start_after_a_kill_remembers_how_much_fits(tiny_base, tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def stop(done, *_, **__):
+        if done == 5:
+            raise Stop
+
+    with little_memory(monkeypatch), pytest.raises(Stop):
+        fit_joint(lessons_of(tiny_base, tmp_path), tmp_path / "cut", stop, names=NAMES)
+    again = fit_joint(lessons_of(tiny_base, tmp_path), tmp_path / "cut", quiet, names=NAMES)
+    assert [one.metrics["micro_batch"] for one in again] == [4, 4, 4]
 
 
 @pytest.mark.parametrize(

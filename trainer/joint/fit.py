@@ -13,7 +13,14 @@ from pathlib import Path
 from foundation.errors import BadInput
 from trainer.arguments import device, precision_of, recomputes
 from trainer.callbacks import Clock, Pace, peak_memory_mb
-from trainer.fit import named_if_full, quiet_libraries, torch_threads, weights_sha256
+from trainer.checkpoints import latest
+from trainer.fit import (
+    give_memory_back,
+    named_if_full,
+    quiet_libraries,
+    torch_threads,
+    weights_sha256,
+)
 from trainer.guards import OutOfMemory, is_out_of_memory, smaller
 from trainer.joint.checkpoint import go_on, keep, save
 from trainer.joint.learner import Learner
@@ -104,6 +111,9 @@ def _within_memory(
     again: str | None,
 ) -> Training:
     """Train to the end, with smaller forward passes wherever memory does not suffice."""
+    start = latest(folder)
+    while start is not None and _longest_pass(lessons) > start.micro_batch:
+        lessons = _in_smaller_passes(lessons)  # as a start before this one came to need
     while True:
         try:
             training = Training(lessons, names, data, again)
@@ -113,20 +123,26 @@ def _within_memory(
             if not is_out_of_memory(error):
                 raise
             refused = str(error).split("\n")[0][:200]
+        training = None  # type: ignore[assignment]  # else the next one is built beside it
+        give_memory_back()
         lessons = _in_smaller_passes(lessons, refused)
+        shown = ", ".join(str(lesson.recipe.batch_size) for lesson in lessons)
+        lessons[0].say("WARNING", f"out of memory ({refused}): {shown} rows a pass, as many a step")
 
 
-def _in_smaller_passes(lessons: Sequence[Lesson], refused: str) -> list[Lesson]:
+def _longest_pass(lessons: Sequence[Lesson]) -> int:
+    return max(lesson.recipe.batch_size for lesson in lessons)
+
+
+def _in_smaller_passes(lessons: Sequence[Lesson], refused: str = "") -> list[Lesson]:
     """Return the lessons with their longest passes cut, and the same rows per step."""
-    most = max(lesson.recipe.batch_size for lesson in lessons)
+    most = _longest_pass(lessons)
     cut_down = []
     for lesson in lessons:
         recipe = smaller(lesson.recipe) if lesson.recipe.batch_size == most else lesson.recipe
         if recipe is None:
             raise OutOfMemory(len(lessons), refused)
         cut_down.append(replace(lesson, recipe=recipe))
-    shown = ", ".join(str(lesson.recipe.batch_size) for lesson in cut_down)
-    lessons[0].say("WARNING", f"out of memory ({refused}): {shown} rows a pass, as many a step")
     return cut_down
 
 
