@@ -8,7 +8,7 @@ left out, since the rest of it would teach the model not to call.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,17 +195,20 @@ def _with_arguments(call: Any) -> Any:
     return {**call, "function": {**function, "arguments": arguments}}
 
 
-def require_labels(labels: Sequence[Sequence[int]], what: str) -> None:
+def require_labels(
+    labels: Sequence[Sequence[int]], what: str, dropped: Mapping[str, int] | None = None
+) -> None:
     """Check that there are rows and that each has at least one token to learn.
 
     Raises:
-        BadInput: naming `what`, the rows and those without a label.
+        BadInput: naming `what`, the rows, those without a label, and what was left out before.
     """
     empty = sum(all(label == IGNORED for label in row) for row in labels)
     if not labels or empty:
+        left_out = [f"{n_rows} left out: {reason}" for reason, n_rows in (dropped or {}).items()]
         raise BadInput(
             what,
-            f"{len(labels)} rows, {empty} of them with every label masked",
+            ", ".join([f"{len(labels)} rows, {empty} of them with every label masked", *left_out]),
             "rows with at least one token to learn in each",
             "Check the dataset's answers, the chat template and recipe.max_length.",
         )

@@ -174,6 +174,8 @@ def test_training_on_nothing_is_an_error():
     for labels in ([], [[IGNORED, 5], [IGNORED, IGNORED]], [[]]):
         with pytest.raises(BadInput, match="masked"):
             require_labels(labels, "rows")
+    with pytest.raises(BadInput, match="7 left out: too long"):
+        require_labels([], "rows", {"too long": 7})
 
 
 def test_a_template_that_rewrites_the_prompt_is_refused(tiny_base):

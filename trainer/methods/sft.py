@@ -31,7 +31,7 @@ def prepare(lesson: Lesson) -> Prepared:
     """Tokenise the rows; raises BadInput where no row is left to learn from."""
     learned = _encoded(lesson, lesson.rows, "training")
     held_out = _encoded(lesson, lesson.validation, "validation")
-    require_labels(learned.labels, "training rows")
+    require_labels(learned.labels, "training rows", learned.dropped)
     learned, held_out = mixed(lesson, learned, held_out)
     return Prepared(
         train=_dataset(learned),
