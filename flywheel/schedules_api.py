@@ -52,6 +52,13 @@ def delete_schedule(role: str) -> dict[str, Any]:
         return scheduling.explain(session, schedule.turn_off(session, role, "api"))
 
 
+@routes.post("/{role}/on")
+def turn_schedule_on(role: str) -> dict[str, Any]:
+    """Turn it on again, as it was set."""
+    with session_scope() as session:
+        return scheduling.explain(session, schedule.turn_on(session, role, "api"))
+
+
 @routes.post("/{role}/run", status_code=202)
 def run_schedule(role: str) -> dict[str, Any]:
     """Order what the schedule says now, whatever its triggers say."""

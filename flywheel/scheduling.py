@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlmodel import Session, select
 
 from evaluator.drift import reports
+from evaluator.suites import load_suite
 from flywheel.scheduling_tasks import SCHEDULED_TURN
 from foundation.database import session_scope
 from foundation.decisions import as_json, decide
@@ -22,6 +23,7 @@ from foundation.errors import Conflict
 from foundation.runs import enqueue, get_run
 from foundation.snapshots import NOW, last_look, watermark
 from foundation.tables import CANCELLED, DONE, FAILED, Decision, Run, now
+from router.experiment import plan_from
 from trainer import schedule
 from trainer.schedule import (
     RULE,
@@ -66,7 +68,15 @@ def _tick_role(role: str) -> bool:
 def set_schedule(
     session: Session, role: str, triggers: Triggers, orders: Orders, *, actor: str = "flywheel"
 ) -> TrainingSchedule:
-    """Store a schedule; what happens from now on counts. Raises as `trainer.schedule`."""
+    """Store a schedule; what happens from now on counts.
+
+    Raises:
+        BadInput: as `trainer.schedule`.
+        NotFound: no such suite or experiment plan: better now than after a training.
+    """
+    for suite in filter(None, (orders.suite, orders.general)):
+        load_suite(session, suite)
+    plan_from(orders.experiment)
     row = schedule.set_schedule(session, role, triggers, orders, actor=actor)
     look(session, row, now())
     return row

@@ -34,7 +34,7 @@ from router.promote import promote, serving_version
 from serving.deploy import DeployFailed, prepare
 from trainer.lineage import ancestors
 from trainer.registry import ADAPTER, get_version
-from trainer.schedule import GUARDED, OFF, Orders, get_schedule, orders_of
+from trainer.schedule import GUARDED, OFF, Orders, get_schedule, orders_of, with_recipe_of
 from trainer.tables import ModelVersion
 from trainer.tasks import start_training
 
@@ -86,13 +86,7 @@ class _Turn:
 def scheduled_turn(run: RunHandle, *, role: str, trigger: str) -> dict[str, Any]:
     """Do one iteration of a role's schedule; taken up again, it goes on where it was."""
     turn = _begin(run, role, trigger)
-    with session_scope() as session:
-        serving = serving_version(session, role)
-    if serving is None:
-        raise FlywheelError(
-            f"role {role!r}: nobody serves it, expected a version to go on from. "
-            "Let one serve: flywheel promote VERSION --reason …"
-        )
+    serving = _goes_on_with(turn)
     with _timed(turn, "curate"):
         dataset_id = _curate(turn, serving)
     if dataset_id is None:
@@ -114,7 +108,26 @@ def _begin(run: RunHandle, role: str, trigger: str) -> _Turn:
             notes = {}
             row.seen = {**row.seen, "iteration": notes}
             session.add(row)
-        return _Turn(run, role, trigger, orders_of(row), notes)
+        return _Turn(run, role, trigger, with_recipe_of(role, orders_of(row)), notes)
+
+
+def _goes_on_with(turn: _Turn) -> ModelVersion:
+    """Return who served when the iteration began: by now it may be what was trained then.
+
+    Raises:
+        FlywheelError: nobody does.
+    """
+    with session_scope() as session:
+        if "serving" in turn.notes:
+            return get_version(session, turn.notes["serving"])
+        serving = serving_version(session, turn.role)
+        if serving is None:
+            raise FlywheelError(
+                f"role {turn.role!r}: nobody serves it, expected a version to go on from. "
+                "Let one serve: flywheel promote VERSION --reason …"
+            )
+        turn.note_in(session, serving=str(serving.id))
+        return serving
 
 
 @contextmanager

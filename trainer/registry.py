@@ -63,6 +63,12 @@ def require_role(role: str) -> None:
         raise BadInput("role", role, f"one of {', '.join(roles)}", "Add it to FLYWHEEL_ROLES.")
 
 
+def require_stage(stage: str) -> None:
+    """Check that there is such a stage; raises BadInput."""
+    if stage not in STAGES:
+        raise BadInput("stage", stage, f"one of {', '.join(STAGES)}", "Name one of those.")
+
+
 def ensure_base_version(
     session: Session, role: str, base_model: str, name: str | None = None, kind: str = BASE
 ) -> ModelVersion:
@@ -276,8 +282,7 @@ def set_stage(session: Session, version: ModelVersion, stage: str) -> ModelVersi
         Conflict: the stage may not follow, or the version may never serve: a control, a reward
             model, or one whose files were collected.
     """
-    if stage not in STAGES:
-        raise BadInput("stage", stage, f"one of {', '.join(STAGES)}", "Name one of those.")
+    require_stage(stage)
     session.refresh(version, with_for_update=True)
     if stage == version.stage:
         return version

@@ -5,7 +5,7 @@ What is due is told by a calendar (UTC) or by what happened since: new examples,
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -15,6 +15,8 @@ from foundation.decisions import Ruling, load, rule
 from foundation.errors import BadInput, NotFound
 from foundation.tables import now
 from trainer.recipe import METHODS, Recipe
+from trainer.recipe.by_role import recipe_of
+from trainer.recipe.continual import Continual
 from trainer.registry import require_role
 from trainer.tables import TrainingSchedule
 
@@ -128,12 +130,17 @@ def _fired(seen: ScheduleInputs, limits: Triggers) -> list[tuple[str, str]]:
     if limits.new_examples is not None and seen.n_new_examples >= limits.new_examples:
         counted = f"{seen.n_new_examples:,} new examples since the last one"
         found.append((NEW_EXAMPLES, f"{counted}, {limits.new_examples:,} are enough."))
-    if limits.every is not None and seen.due_at is not None and seen.due_at <= seen.moment:
+    if limits.every is not None and _is_past(seen.due_at, seen.moment):
         found.append((TIME, f"It is trained {limits.every}, and was due at {seen.due_at}."))
     if limits.corrections is not None and seen.n_corrections >= limits.corrections:
         counted = f"{seen.n_corrections:,} corrections since the last one"
         found.append((CORRECTIONS, f"{counted}, {limits.corrections:,} are enough."))
     return found
+
+
+def _is_past(due_at: str | None, moment: str) -> bool:
+    # Compared as times: a database may tell its own in a zone of its own.
+    return due_at is not None and datetime.fromisoformat(due_at) <= datetime.fromisoformat(moment)
 
 
 def retry_at(seen: ScheduleInputs, limits: Triggers) -> datetime | None:
@@ -175,7 +182,8 @@ class Orders:
     """What a schedule orders when it fires.
 
     Attributes:
-        recipe: fields of a recipe, `preset` among them; it rides on replay unless it says else.
+        recipe: fields of a recipe, `preset` among them; it goes with replay unless it says else.
+            Empty: the role's own recipe, as it is when the schedule fires.
         micro: changes of the recipe where corrections fired: few rows, hence few steps.
         base_model: folder or hub name; None: that of who serves.
         suite: the role's benchmark, NAME or NAME@VERSION; None: there is none.
@@ -215,6 +223,15 @@ class Orders:
             raise BadInput(
                 "margin_points of a schedule", self.margin_points, "above 0, up to 100", "Use 10."
             )
+        if self.suite is None and (
+            self.promote == EXPERIMENT or self.promote == GUARDED and not self.without_suite
+        ):
+            raise BadInput(
+                "suite of a schedule",
+                None,
+                f"the role's benchmark, which promote {self.promote} goes by",
+                "Say --suite NAME; or --promote guarded --without-suite, to leave it to the guard.",
+            )
         for trigger in (TIME, CORRECTIONS):
             for goes_on in (False, True):
                 self.recipe_for(trigger, goes_on=goes_on)
@@ -236,8 +253,7 @@ class Orders:
         if is_micro:
             values |= {"lr": Recipe.from_dict(values).lr / 2, **micro}
         replay = {**(_MICRO_REPLAY if is_micro else _REPLAY)}
-        for given in (self.recipe, micro):
-            replay |= given.get("continual", {})
+        replay |= _said_of_forgetting(self.recipe) | micro.get("continual", {})
         if goes_on:
             values["continual"] = replay
         else:
@@ -248,6 +264,22 @@ class Orders:
                 "method of a schedule", recipe.method, f"one of {', '.join(_GOES_ON)}", "Name one."
             )
         return recipe
+
+
+def _said_of_forgetting(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a recipe says of earlier skills; a whole one names every default, too."""
+    defaults = asdict(Continual())
+    said = recipe.get("continual", {})
+    return {name: value for name, value in said.items() if value != defaults.get(name)}
+
+
+def with_recipe_of(role: str, orders: Orders) -> Orders:
+    """Return orders that name a recipe: the role's own where they name none.
+
+    Raises:
+        BadInput: the role's own recipe is not one that a schedule can order.
+    """
+    return orders if orders.recipe else replace(orders, recipe=recipe_of(role).to_dict())
 
 
 def set_schedule(
@@ -261,6 +293,8 @@ def set_schedule(
 ) -> TrainingSchedule:
     """Store when and how a role is trained by itself; what it has counted stays.
 
+    What failed before is tried again at once: what was wrong may be set right by this.
+
     Raises:
         BadInput: an unknown role, or no trigger at all.
     """
@@ -270,13 +304,28 @@ def set_schedule(
             "triggers of a schedule", None, "a cadence, or something that happens",
             "Say --every, --on-new-examples, --on-corrections or --on-drift.",
         )  # fmt: skip
+    with_recipe_of(role, orders)
     moment = moment or now()
     row = held(session, role) or TrainingSchedule(role=role)
     said = asdict(triggers)
     row.every, row.triggers = said.pop("every"), said
     row.training, row.is_on = asdict(orders), True
     row.due_at = next_time(triggers.every, moment)
+    row.seen = {**row.seen, "failures": 0, "failed_at": None}
     row.changed_by, row.changed_at = actor, moment
+    session.add(row)
+    session.flush()
+    return row
+
+
+def turn_on(session: Session, role: str, actor: str = "flywheel") -> TrainingSchedule:
+    """Let a role's schedule hold again, as it was set; a missed time stays missed.
+
+    Raises NotFound.
+    """
+    row, moment = get_schedule(session, role), now()
+    row.is_on, row.changed_by, row.changed_at = True, actor, moment
+    row.due_at = next_time(row.every, moment)
     session.add(row)
     session.flush()
     return row
@@ -296,7 +345,10 @@ def get_schedule(session: Session, role: str) -> TrainingSchedule:
     row = held(session, role)
     if row is None:
         raise NotFound(
-            "schedule", role, "a role that has one", "Make it: flywheel schedule set ROLE"
+            "schedule",
+            role,
+            "a role that has one",
+            f"Make it: flywheel schedule set {role} --every daily",
         )
     return row
 

@@ -1,6 +1,6 @@
 """Commands for model versions: add, list, deploy."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from flywheel.cli.output import (
     print_json,
     print_table,
 )
+
+if TYPE_CHECKING:
+    from trainer.tables import ModelVersion
 
 
 def register(app: typer.Typer) -> None:
@@ -50,24 +53,41 @@ def add_version(
 
 def list_all(
     role: Annotated[str | None, typer.Option(help="Only of this role.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Only of this stage.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the model versions, newest first."""
     from flywheel.schema import require_current
     from foundation.database import session_scope
-    from trainer.registry import list_versions
+    from trainer.registry import list_versions, require_role, require_stage
 
+    if role is not None:
+        require_role(role)
+    if stage is not None:
+        require_stage(stage)
     require_current()
     with session_scope() as session:
-        found = list_versions(session, role)
+        found = list_versions(session, role, stage)
     if as_json:
         print_json([version.model_dump(mode="json") for version in found])
         return
     print_table(
-        ("version", "role", "kind", "stage", "base", "made"),
-        [(v.name, v.role, v.kind, v.stage, v.base_model, v.created_at) for v in found],
-        "No model versions yet: flywheel model add ROLE MODEL",
+        ("version", "role", "kind", "stage", "base", "made", "files"),
+        [
+            (v.name, v.role, v.kind, v.stage, v.base_model, v.created_at, _files_of(v))
+            for v in found
+        ],
+        "No such model version."
+        if role or stage
+        else "No model versions yet: flywheel model add ROLE MODEL",
     )
+
+
+def _files_of(version: "ModelVersion") -> str | None:
+    """Return what is unusual about a version's files."""
+    if version.files_removed_at is not None:
+        return "removed"
+    return None if version.pinned_because is None else "pinned"
 
 
 def deploy(

@@ -7,6 +7,11 @@ import typer
 
 from flywheel.cli.output import AsJson, console, print_fields, print_json, print_table
 
+_OWN = (
+    *("name", "id", "role", "number", "kind", "stage", "base_model", "is_control", "created_at"),
+    "use",
+)
+
 Version = Annotated[str, typer.Argument(help="Name or id of the model version.")]
 
 
@@ -23,10 +28,9 @@ def register(versions: typer.Typer) -> None:
 def show(version: Version, as_json: AsJson = False) -> None:
     """Show what a version is: its row, where it comes from, its files."""
     shown = _card(version)
-    row = {name: value for name, value in shown.items() if not isinstance(value, dict | list)}
     lineage, files = shown["lineage"], shown["files"]
     fields = {
-        **row,
+        **{name: shown[name] for name in _OWN},
         "parent": lineage["parent"],
         "went on from": ", ".join(lineage["went_on_from"]) or None,
         "children": ", ".join(lineage["children"]) or None,
@@ -57,7 +61,8 @@ def card(
         print_json(shown)
     else:
         training = {**(shown["training"] or {}), "history": None}
-        print_fields(dict(rows_of({**shown, "training": training})))
+        rows = rows_of({**shown, "training": training})
+        print_fields({name: value for name, value in rows if value not in (None, "")})
 
 
 def diff(
@@ -121,6 +126,8 @@ def collect(
     if found.pieces:
         done = "removed" if found.is_done else "would be removed; do it with: --yes"
         console.print(f"{len(found.pieces)} pieces, {found.size_bytes:,} bytes {done}")
+    if found.kept:
+        console.print(f"{len(found.kept)} versions keep their files; why each does: --json")
 
 
 def pin(

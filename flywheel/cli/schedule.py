@@ -16,7 +16,9 @@ def register(app: typer.Typer) -> None:
     schedules = typer.Typer(help="Training that starts by itself.", no_args_is_help=True)
     schedules.command("set")(set_schedule)
     schedules.command("list")(list_schedules)
+    schedules.command("show")(show)
     schedules.command("off")(turn_off)
+    schedules.command("on")(turn_on)
     schedules.command("run-now")(run_now)
     app.add_typer(schedules, name="schedule")
 
@@ -46,7 +48,9 @@ def set_schedule(
     margin: Annotated[
         float, typer.Option(help="Points on the suite that a guarded swap may cost, by the bound.")
     ] = 10.0,
-    preset: Annotated[str, typer.Option(help="Recipe preset.")] = "default",
+    preset: Annotated[
+        str | None, typer.Option(help="Recipe preset; default: the role's own recipe.")
+    ] = None,
     recipe: Annotated[Path | None, typer.Option(help="Recipe YAML file, instead.")] = None,
     base: Annotated[str | None, typer.Option(help="Base model; default: of who serves.")] = None,
     as_json: AsJson = False,
@@ -55,12 +59,11 @@ def set_schedule(
     from flywheel import scheduling
     from flywheel.schema import require_current
     from foundation.database import session_scope
-    from trainer.recipe import Recipe
     from trainer.schedule import Orders, Triggers
 
     require_current()
     orders = Orders(
-        recipe=Recipe.from_yaml(recipe).to_dict() if recipe else {"preset": preset},
+        recipe=_recipe(preset, recipe),
         base_model=base,
         suite=suite,
         general=general,
@@ -73,6 +76,18 @@ def set_schedule(
         row = scheduling.set_schedule(session, role, triggers, orders, actor=_actor())
         found = scheduling.explain(session, row)
     _print(found, as_json)
+
+
+def _recipe(preset: str | None, file: Path | None) -> dict[str, Any]:
+    """Return the fields of a recipe; none for the role's own."""
+    from foundation.errors import BadInput
+    from trainer.recipe import Recipe
+
+    if preset is not None and file is not None:
+        raise BadInput("--preset", preset, "either a preset or a recipe file", "Leave one out.")
+    if file is not None:
+        return Recipe.from_yaml(file).to_dict()
+    return {"preset": preset} if preset is not None else {}
 
 
 def list_schedules(as_json: AsJson = False) -> None:
@@ -94,8 +109,34 @@ def list_schedules(as_json: AsJson = False) -> None:
     )
 
 
+def show(role: Role, as_json: AsJson = False) -> None:
+    """Show a role's schedule: what it orders, what has come since, how the last one went."""
+    from flywheel import scheduling
+    from flywheel.schema import require_current
+    from foundation.database import session_scope
+    from trainer.schedule import get_schedule
+
+    require_current()
+    with session_scope() as session:
+        found = scheduling.explain(session, get_schedule(session, role))
+    _print(found, as_json)
+
+
+def turn_on(role: Role, as_json: AsJson = False) -> None:
+    """Let a role's schedule hold again, as it was set; what came meanwhile counts."""
+    from flywheel import scheduling
+    from flywheel.schema import require_current
+    from foundation.database import session_scope
+    from trainer.schedule import turn_on as turn_schedule_on
+
+    require_current()
+    with session_scope() as session:
+        found = scheduling.explain(session, turn_schedule_on(session, role, _actor()))
+    _print(found, as_json)
+
+
 def turn_off(role: Role, as_json: AsJson = False) -> None:
-    """Train a role by hand alone from now on; a run under way goes on."""
+    """Train a role by hand alone from now on; a run under way goes on. Undo it with: on."""
     from flywheel import scheduling
     from flywheel.schema import require_current
     from foundation.database import session_scope
@@ -127,7 +168,14 @@ def _actor() -> str:
 
 
 def _print(found: Mapping[str, Any], as_json: bool) -> None:
-    print_json(found) if as_json else print_fields(found)
+    from trainer.card import rows_of
+
+    if as_json:
+        print_json(found)
+        return
+    last = found["last"] or {}
+    shown = {**found, "last": {**last, "reasons": " ".join(last.get("reasons", []))}}
+    print_fields({name: value for name, value in rows_of(shown) if value not in (None, "")})
 
 
 def _cells(one: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ import flywheel.worker  # noqa: F401  registers every room's jobs and rules
 from collector.tables import Feedback, Interaction
 from curation.tables import ReviewItem, ReviewLabel
 from evaluator.tables import DriftWatch
-from flywheel import scheduling
+from flywheel import scheduling, scheduling_tasks
 from flywheel.app import create_app
 from flywheel.scheduling import run_now, set_schedule, tick
 from flywheel.scheduling_tasks import SCHEDULED_TURN
@@ -26,8 +26,9 @@ from foundation.decisions import as_json, record, replay
 from foundation.errors import Conflict, NotFound
 from foundation.ids import new_id
 from foundation.queue import declare_queues
-from foundation.runs import cancel, get_run
+from foundation.runs import RunHandle, cancel, get_run
 from foundation.tables import CANCELLED, DONE, FAILED, Decision, Run, now
+from router import promote
 from trainer.registry import ensure_base_version
 from trainer.schedule import Orders, Triggers, get_schedule
 from trainer.tables import PRODUCTION, TrainingSchedule
@@ -71,6 +72,14 @@ def counts(session: Session) -> tuple[int, int]:
 def ordered(session: Session) -> list[Run]:
     session.expire_all()
     return list(session.exec(select(Run).where(Run.kind == SCHEDULED_TURN).order_by(Run.id)).all())
+
+
+def run_of(session: Session) -> RunHandle:
+    """A handle of a run that a schedule could have ordered."""
+    run = Run(kind=SCHEDULED_TURN, role="coder")
+    session.add(run)
+    session.commit()
+    return RunHandle(run, "test")
 
 
 def ended(session: Session, run: Run, status: str, **columns: Any) -> None:
@@ -237,6 +246,32 @@ def test_what_failed_is_due_again_after_a_wait_and_says_why(session, status):
     assert scheduling.explain(session, get_schedule(session, "coder"))["failures"] == 0
 
 
+def test_one_that_failed_is_due_at_once_when_it_is_set_anew(session):
+    scheduled(session, corrections=1)
+    say(session, call(session))
+    session.commit()
+    tick()
+    ended(session, ordered(session)[0], FAILED, error="the preset was wrong")
+    assert tick() == []
+    scheduled(session, corrections=1)
+    assert tick() == ["coder"]
+
+
+def test_one_taken_up_again_goes_on_with_who_served_when_it_began(session):
+    """Killed after the swap: its own candidate serves by now, and is not what it goes on from."""
+    before, after = (ensure_base_version(session, "coder", base) for base in ("/a", "/b"))
+    promote.initial(session, "coder", before, reason="first", actor="test")
+    scheduled(session, every="daily")
+    turn = scheduling_tasks._begin(run_of(session), "coder", "time")
+    assert scheduling_tasks._goes_on_with(turn).name == before.name
+    promote.promote(session, "coder", after, reason="swapped", actor="test")
+    session.commit()
+    again = scheduling_tasks._begin(turn.run, "coder", "time")
+    assert scheduling_tasks._goes_on_with(again).name == before.name
+    other = scheduling_tasks._begin(run_of(session), "coder", "time")
+    assert scheduling_tasks._goes_on_with(other).name == after.name
+
+
 def test_a_time_that_was_missed_fires_once(session):
     scheduled(session, every="daily")
     assert tick() == []
@@ -308,13 +343,16 @@ def test_the_command_line_and_the_service_say_the_same(
 ) -> None:
     said = command(
         "schedule", "set", "coder", "--every", "weekly", "--on-corrections", "2", "--on-drift",
-        "--promote", "guarded", "--preset", "demo", "--json",
+        "--promote", "guarded", "--without-suite", "--preset", "demo", "--json",
     )  # fmt: skip
     assert said.code == 0, said
     assert said.json["triggers"]["corrections"] == 2
     assert command("schedule", "list").out.count("coder") == 1
+    assert command("schedule", "show", "coder", "--json").json["every"] == "weekly"
     refused = command("schedule", "set", "coder")
     assert (refused.code, "--every" in refused.err) == (2, True)
+    lost = command("schedule", "set", "coder", "--every", "daily", "--suite", "sums")
+    assert (lost.code, "'sums'" in lost.err) == (2, True)
 
     async def talk() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app=create_app())
@@ -327,16 +365,19 @@ def test_the_command_line_and_the_service_say_the_same(
                 await client.get("/v1/schedules"),
                 await client.post("/v1/schedules/tester/run"),
                 await client.delete("/v1/schedules/tester"),
+                await client.post("/v1/schedules/tester/on"),
                 await client.get("/v1/schedules/reviewer"),
             ]
 
-    one, made, refused, all_, order, off, absent = asyncio.run(talk())
+    one, made, refused, all_, order, off, on, absent = asyncio.run(talk())
     assert one.json()["every"] == "weekly"
     assert (made.json()["is_on"], refused.status_code) == (True, 400)
     assert [row["role"] for row in all_.json()] == ["coder", "tester"]
     assert (order.status_code, order.json()["under_way"] is not None) == (202, True)
-    assert (off.json()["is_on"], absent.status_code) == (False, 404)
+    assert (off.json()["is_on"], on.json()["is_on"], absent.status_code) == (False, True, 404)
     assert command("schedule", "off", "coder", "--json").json["is_on"] is False
+    assert command("schedule", "on", "coder", "--json").json["is_on"] is True
+    assert command("schedule", "off", "coder").code == 0
     assert command("schedule", "run-now", "coder", "--json").json["under_way"] is not None
 
 

@@ -8,6 +8,7 @@ import pytest
 from foundation.decisions import as_json, decide, replay
 from foundation.errors import BadInput, NotFound
 from foundation.settings import get_settings
+from trainer.recipe import PRESETS
 from trainer.schedule import (
     EVERY,
     MICRO_ROWS,
@@ -22,6 +23,8 @@ from trainer.schedule import (
     set_schedule,
     triggers_of,
     turn_off,
+    turn_on,
+    with_recipe_of,
 )
 
 MOMENT = datetime(2026, 3, 4, 10, 30, tzinfo=UTC)
@@ -139,6 +142,31 @@ def test_what_a_schedule_says_of_forgetting_is_heard():
     assert orders.recipe_for("time", goes_on=True).continual.replay_share == 0.3
 
 
+def test_a_recipe_that_names_every_default_still_replays():
+    """A file's recipe is whole: that it says `none` of forgetting is no wish to forget."""
+    for trigger, share in (("time", 0.5), ("corrections", 0.875)):
+        made = Orders(PRESETS["demo"].to_dict()).recipe_for(trigger, goes_on=True)
+        assert (made.continual.method, made.continual.replay_share) == ("replay", share)
+
+
+def test_orders_without_a_recipe_mean_the_role_s_own(settings, monkeypatch, tmp_path):
+    (tmp_path / "coder.yaml").write_text("preset: demo\nr: 32\n")
+    monkeypatch.setenv("FLYWHEEL_RECIPES", str(tmp_path))
+    get_settings.cache_clear()
+    assert with_recipe_of("coder", Orders()).recipe_for("time", goes_on=True).r == 32
+    assert with_recipe_of("tester", Orders()).recipe_for("time", goes_on=True).r == 16
+    told = Orders({"preset": "demo"})
+    assert with_recipe_of("coder", told) == told
+    (tmp_path / "coder.yaml").write_text("method: grpo\n")
+    with pytest.raises(BadInput, match="method of a schedule"):
+        with_recipe_of("coder", Orders())
+
+
+def test_a_time_is_one_in_whatever_zone_it_is_told():
+    assert outcome(Triggers(every="daily"), due_at="2026-03-04T11:30:00+01:00") == "time"
+    assert outcome(Triggers(every="daily"), due_at="2026-03-04T09:31:00-01:00") == "wait"
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
@@ -148,6 +176,8 @@ def test_what_a_schedule_says_of_forgetting_is_heard():
         (lambda: Triggers(drift=True, backoff_s=0), "backoff_s"),
         (lambda: Orders(promote="always"), "promote"),
         (lambda: Orders(margin_points=0), "margin_points"),
+        (lambda: Orders(promote="guarded"), "suite"),
+        (lambda: Orders(promote="experiment", without_suite=True), "suite"),
         (lambda: Orders({"preset": "huge"}), "preset"),
         (lambda: Orders({"lr": 2}), "lr"),
         (lambda: Orders(micro={"steps": 2}), "steps"),
@@ -163,7 +193,7 @@ def test_what_cannot_be_ordered_is_refused_at_once(wrong, told):
 def test_a_schedule_is_stored_changed_and_turned_off(session):
     triggers, orders = (
         Triggers("daily", corrections=2),
-        Orders({"preset": "demo"}, promote="guarded"),
+        Orders({"preset": "demo"}, suite="s", promote="guarded"),
     )
     row = set_schedule(session, "coder", triggers, orders, actor="ada", moment=MOMENT)
     assert (triggers_of(row), orders_of(row)) == (triggers, orders)
@@ -172,6 +202,7 @@ def test_a_schedule_is_stored_changed_and_turned_off(session):
     (row,) = list_schedules(session)
     assert (row.every, row.due_at, row.changed_by) == (None, None, "bob")
     assert not turn_off(session, "coder").is_on
+    assert turn_on(session, "coder").is_on
     with pytest.raises(NotFound, match="schedule set"):
         get_schedule(session, "tester")
     with pytest.raises(BadInput, match="triggers"):
