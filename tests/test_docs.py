@@ -11,6 +11,7 @@ import pytest
 import typer.main
 from fastapi.routing import APIRoute
 from sqlmodel import Session, select
+from typer.testing import CliRunner
 from upstream_app import Server, create_upstream_app
 
 import collector.client
@@ -18,10 +19,12 @@ import evaluator.decide
 import evaluator.drift
 import evaluator.forgetting
 import evaluator.roi
+import flywheel.swap
 import router.experiment
 import router.guard
 import trainer.estimate
 import trainer.plan
+import trainer.schedule
 from collector.tables import Feedback, Interaction
 from flywheel.app import create_app
 from flywheel.cli import app as command_line
@@ -126,6 +129,21 @@ def test_every_command_is_documented_with_options_that_exist() -> None:
         assert documented[command] == options - {"--json"}, command
 
 
+def test_every_command_shows_its_help_whole() -> None:
+    def walk(command: Any, words: list[str]) -> Iterator[tuple[list[str], Any]]:
+        yield words, command
+        for name, child in getattr(command, "commands", {}).items():
+            yield from walk(child, [*words, name])
+
+    for words, command in walk(typer.main.get_command(command_line), []):
+        said = CliRunner().invoke(command_line, [*words, "--help"], env={"COLUMNS": "5000"})
+        assert said.exit_code == 0, (words, said.exception)
+        shown = re.sub(r"\W", "", said.output)
+        for option in command.params:
+            told = getattr(option, "help", None) or ""
+            assert re.sub(r"\W", "", told) in shown, (words, told)
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_commands_in_examples_exist(path: Path) -> None:
     text = path.read_text()
@@ -177,6 +195,8 @@ PROFILED = {
     "trainer.choose_method": trainer.plan.CHOOSE_METHOD_PROFILES,
     "trainer.should_retrain": {"standard": trainer.plan.ShouldRetrainThresholds()},
     "trainer.fits": {"standard": trainer.estimate.FitsThresholds()},
+    "trainer.schedule": {"standard": trainer.schedule.Triggers()},
+    "flywheel.swap": {"standard": flywheel.swap.SwapThresholds()},
     "evaluator.deploy": {"standard": evaluator.decide.DeployThresholds()},
     "evaluator.forgetting": {"standard": evaluator.forgetting.ForgettingThresholds()},
     "evaluator.roi": {"standard": evaluator.roi.RoiThresholds()},

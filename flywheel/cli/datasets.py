@@ -17,7 +17,7 @@ from flywheel.cli.output import (
     printable,
 )
 
-Name = Annotated[str, typer.Argument(help="Id, or ROLE[/KIND][@NUMBER].")]
+Name = Annotated[str, typer.Argument(help="Id, or ROLE\\[/KIND]\\[@NUMBER].")]
 
 _SHOWN_IDS = 10
 

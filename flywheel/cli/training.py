@@ -21,13 +21,14 @@ from flywheel.cli.output import (
 if TYPE_CHECKING:
     from sqlmodel import Session
 
+    from trainer.launch import Launch
     from trainer.recipe import Recipe
     from trainer.tables import ModelVersion
 
 Roles = Annotated[list[str], typer.Option("--role", help="Agent role; several train jointly.")]
 DatasetName = Annotated[
     str | None,
-    typer.Option(help="Dataset id or ROLE[/KIND][@NUMBER]; default: the newest that fits."),
+    typer.Option(help="Dataset id or ROLE\\[/KIND]\\[@NUMBER]; default: the newest that fits."),
 ]
 Base = Annotated[str | None, typer.Option(help="Base model folder or hub name.")]
 Preset = Annotated[
@@ -77,7 +78,16 @@ def train(
     launcher: Annotated[
         str | None, typer.Option(help="torchrun or accelerate, for several processes.")
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Processes of the launcher.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes of the launcher on each machine.")
+    ] = 1,
+    nodes: Annotated[
+        int, typer.Option(min=1, help="Machines; MASTER_ADDR and MASTER_PORT name the first.")
+    ] = 1,
+    sharding: Annotated[
+        str | None,
+        typer.Option(help="fsdp2 or zero3: the base's weights are spread over the processes."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option(help="Only say what it would take, and whether it fits here.")
     ] = False,
@@ -93,6 +103,7 @@ def train(
     require_current()
     for one in role:
         require_role(one)
+    launch = _launch(role, launcher, processes, nodes, sharding)
     changes = _changes(method, continual, knobs)
     with session_scope() as session:
         went_on = get_version(session, earlier) if earlier else None
@@ -113,7 +124,7 @@ def train(
             recipes[role[0]],
             suite=suite,
             earlier=went_on,
-            launcher=_launcher(launcher, processes),
+            launch=launch,
         )
         run_id = training.run_id
     result = finish_run("training", TRAIN_JOB, run_id, queue=queue, quiet=as_json)
@@ -137,12 +148,21 @@ _SHOWN = (
 )
 
 
-def _launcher(name: str | None, processes: int) -> dict[str, Any] | None:
+def _launch(
+    roles: list[str], launcher: str | None, processes: int, nodes: int, sharding: str | None
+) -> "Launch | None":
     from foundation.errors import BadInput
+    from trainer.launch import Launch
 
-    if name is None and processes > 1:
-        raise BadInput("--processes", processes, "a launcher for them", "Add: --launcher torchrun")
-    return {"launcher": name, "processes": processes} if name else None
+    asked = {"--processes": processes > 1, "--nodes": nodes > 1, "--sharding": sharding is not None}
+    if launcher is None:
+        for name in (name for name, is_asked in asked.items() if is_asked):
+            raise BadInput(name, "no launcher", "one to start them", "Add: --launcher torchrun")
+        return None
+    if len(roles) > 1:
+        shown = "one role with it"
+        raise BadInput("--launcher", launcher, shown, "Joint trainings are done in one process.")
+    return Launch(launcher, processes, nodes, sharding)
 
 
 def _train_jointly(
