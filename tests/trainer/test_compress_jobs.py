@@ -2,19 +2,22 @@
 
 from dataclasses import replace
 
+import fitting
 import pytest
 from stored_datasets import add_dataset
+from stored_versions import add_adapter
 from tiny_base import QUICK, make_rows
 from typer.testing import CliRunner
 
 import trainer.compress.tasks as compress
-from foundation import artifacts, runs
+from foundation import runs
 from foundation.errors import BadInput
-from foundation.ids import new_id
-from foundation.tables import DONE, Run
+from foundation.settings import get_settings
+from foundation.tables import DONE, FAILED
 from trainer.base import load_model
-from trainer.registry import ensure_base_version, get_version, register_adapter, version_folder
-from trainer.tables import TrainingRun
+from trainer.compress import quantize
+from trainer.export.parity import Tolerance
+from trainer.registry import ensure_base_version, get_version, list_versions, version_folder
 
 ROWS = make_rows(24)
 
@@ -24,29 +27,16 @@ def dataset(session, tmp_path):
     return add_dataset(session, tmp_path / "dataset", ROWS[:16], ROWS[16:])
 
 
-@pytest.fixture
-def adapter(session, dataset, tiny_base, tmp_path):
-    """A trained adapter's version."""
-    import fitting
-
+@pytest.fixture(scope="module")
+def trained(tiny_base, tmp_path_factory):
+    """The folder of an adapter of four steps."""
     recipe = replace(QUICK, max_steps=4, eval_steps=4)
-    trained = fitting.train(tiny_base, tmp_path / "work", recipe, ROWS)
-    run = Run(kind="trainer.train")
-    session.add(run)
-    session.flush()
-    training = TrainingRun(
-        id=new_id(),
-        run_id=run.id,
-        role="coder",
-        dataset_id=dataset.id,
-        base_model=str(tiny_base),
-        method="sft-lora",
-    )
-    session.add(training)
-    session.flush()
-    version = register_adapter(session, training, artifacts.put(trained.folder), {})
-    session.commit()
-    return version
+    return fitting.train(tiny_base, tmp_path_factory.mktemp("adapter"), recipe, ROWS).folder
+
+
+@pytest.fixture
+def adapter(session, dataset, tiny_base, trained):
+    return add_adapter(session, dataset, tiny_base, trained)
 
 
 def test_an_adapter_is_merged_quantised_and_registered(session, adapter):
@@ -63,6 +53,17 @@ def test_an_adapter_is_merged_quantised_and_registered(session, adapter):
     assert load_model(str(version_folder(made))).config.quantization_config is not None
     with pytest.raises(BadInput, match="quantized"):
         compress.start_quantize(session, made, "int8")
+
+
+def test_what_lost_too_much_is_no_version_and_leaves_nothing(session, adapter, monkeypatch):
+    monkeypatch.setitem(quantize.TOLERANCES, "int8", Tolerance(1e-6, 1.0))
+    order = compress.start_quantize(session, adapter, "int8")
+    session.commit()
+    done = runs.execute(order.id)
+    assert done.status == FAILED
+    assert "logits are off" in done.error
+    assert [version.name for version in list_versions(session)] == ["coder-v1"]
+    assert list((get_settings().home / "work" / "compress").iterdir()) == []
 
 
 @pytest.mark.slow
