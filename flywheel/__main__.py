@@ -20,9 +20,9 @@ def main() -> None:
     # Two torch processes on the same cores otherwise spin while they wait for each other: an
     # evaluation was measured to take 192 s instead of 4.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Each import would try its binaries for other versions of Python, and tell each failure.
-    os.environ.setdefault("TORCHAO_SKIP_LOADING_SO_FILES", "1")
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # what it does to torch
+    # Each import tries its binaries for other versions of Python, and tells each failure.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     from flywheel.cli import app
 
     signal.signal(signal.SIGTERM, _leave)
