@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from foundation.errors import BadInput, NotFound
@@ -100,7 +101,7 @@ def _keep_trainable(model: Any) -> None:
 def _read(kind: Any, base_model: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(base_model, trust_remote_code=is_trusted(base_model), **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         if "trust_remote_code" in str(error):
             raise BadInput(
                 "base model",

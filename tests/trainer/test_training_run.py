@@ -1,11 +1,14 @@
 """A training from its order to its version, on a real database, its worker killed or not."""
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -143,6 +146,61 @@ def test_a_failed_training_names_its_reason(session, dataset, tmp_path):
     assert "no-base" in done.error
     assert "Traceback" not in done.error
     assert list_versions(session) == []
+
+
+def without_template(base):
+    (base / "chat_template.jinja").unlink()
+
+
+def with_more_words(base):
+    file = base / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    last = tokenizer["added_tokens"][-1]
+    tokenizer["added_tokens"].append({**last, "id": 4_000, "content": "<|tool|>"})
+    file.write_text(json.dumps(tokenizer))
+
+
+def with_own_code(base):
+    file = base / "config.json"
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    (base / "own.py").write_text("raise SystemExit('this was run')")
+
+
+def with_half_its_weights(base):
+    file = base / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    ("change", "break_it", "reason"),
+    [
+        ({"max_length": 8}, None, "48 left out: too long"),
+        ({"target_modules": ("q_proj", "nope")}, None, "linear layers of the base: down_proj"),
+        ({}, without_template, "expected a chat template"),
+        ({}, with_more_words, "ids below "),
+        ({}, with_own_code, "FLYWHEEL_TRUSTED_BASES"),
+        ({}, with_half_its_weights, "expected a readable model folder"),
+    ],
+    ids=["too long", "target", "template", "tokenizer", "own code", "half"],
+)
+def test_bad_input_fails_with_its_reason_and_leaves_nothing(
+    session, dataset, tiny_base, tmp_path, change, break_it, reason
+):
+    base = Path(shutil.copytree(tiny_base, tmp_path / "a-base"))
+    if break_it is not None:
+        break_it(base)
+    stored = sorted((get_settings().home / "artifacts").rglob("*"))
+    training = order(session, dataset, base, replace(QUICK, **change))
+    done = runs.execute(training.run_id)
+    assert done.status == FAILED
+    assert reason in done.error
+    assert "Traceback" not in done.error
+    assert list_versions(session) == []
+    assert sorted((get_settings().home / "artifacts").rglob("*")) == stored
+    session.expire_all()
+    training = session.get(TrainingRun, training.id)
+    assert (training.metrics, training.history, training.manifest) == ({}, [], {})
 
 
 def test_what_cannot_be_ordered(session, dataset, tmp_path):
