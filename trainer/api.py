@@ -10,6 +10,7 @@ from sqlmodel import col, select
 
 from foundation.database import explain_row, session_scope
 from foundation.runs import get_run
+from trainer.launch import Launch
 from trainer.methods import METHODS
 from trainer.recipe import PRESETS, Recipe
 from trainer.recipe.by_role import recipe_of
@@ -24,7 +25,8 @@ class TrainingOrder(BaseModel):
     """A training to start; `recipe` is a set of recipe fields, `preset` among them.
 
     Without `recipe` it is the role's own. `dataset_id` is needed but for methods that answer the
-    tasks of a `suite`; `from_version` is the name or id of a version to go on from.
+    tasks of a `suite`; `from_version` is the name or id of a version to go on from. `launch`
+    spreads it over several processes.
     """
 
     role: str
@@ -34,6 +36,7 @@ class TrainingOrder(BaseModel):
     from_version: str | None = None
     recipe: dict[str, Any] = {}
     is_control: bool = False
+    launch: Launch | None = None
 
 
 @routes.post("/trainings", status_code=202)
@@ -51,6 +54,7 @@ def order_training(order: TrainingOrder) -> dict[str, Any]:
             is_control=order.is_control,
             suite=order.suite,
             earlier=get_version(session, order.from_version) if order.from_version else None,
+            launch=order.launch,
         )
         return explain_row(training)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.distributed import DistributedConfig
 
 from foundation.errors import BadInput, NotFound
 from foundation.settings import get_settings
@@ -58,6 +59,7 @@ def load_model(
     held_as: str = "none",
     precision: str = "fp32",
     kind: Any = AutoModelForCausalLM,
+    shards: int = 1,
 ) -> Any:
     """Return a freshly loaded model for training.
 
@@ -69,6 +71,8 @@ def load_model(
         held_as: of `Recipe.held_as`: none, nf4, int8, ao-int8 or ao-fp8.
         precision: of the weights and the arithmetic: bf16, fp16 (weights in 32 bits) or fp32.
         kind: transformers' class; a reward model is another one.
+        shards: processes that its weights are spread over (see `trainer.sharded`): all that
+            there are, or 1.
 
     Raises:
         NotFound: as `load_tokenizer`.
@@ -81,6 +85,8 @@ def load_model(
     if held_as != "none":
         compute = torch.float16 if precision == FP16 else dtype
         options["quantization_config"] = _few_bits(held_as, compute)
+    if shards > 1:
+        options["distributed_config"] = DistributedConfig(fsdp_size=shards)
     model = _read(kind, base_model, **options)
     if held_as == NF4:
         _keep_trainable(model)

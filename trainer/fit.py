@@ -135,7 +135,7 @@ def train_to_end(lesson: Lesson, prepared: Prepared, clock: Clock) -> None:
         if start.is_last:
             return
         clock.go_on_from(start.clock)
-        lesson = _in_passes_of(lesson, start.micro_batch)
+        lesson = _in_passes_of(lesson, min(start.micro_batch, lesson.recipe.batch_size))
     module = method_module(lesson.recipe.method)
     while (refused := _attempt(lesson, module, prepared, start, clock)) is not None:
         recipe = smaller(lesson.recipe)

@@ -103,6 +103,7 @@ def past_of(session: Session, recipe: Recipe, base_model: str, device: str) -> P
             TrainingRun.method == recipe.method,
             Run.status == DONE,
             col(TrainingRun.manifest)["device"].astext == device,
+            col(TrainingRun.manifest)["processes"].astext.is_(None),  # several are of another pace
         )
         .order_by(col(TrainingRun.id).desc())
         .limit(1)

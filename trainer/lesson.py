@@ -55,6 +55,7 @@ class Lesson:
         reward: of reinforcement.
         say: writes a line into the log of the run: (level, text).
         check: asked after each pass; may raise to stop the training there.
+        shards: processes that the weights of the base are spread over; 1: each holds them all.
     """
 
     base_model: str
@@ -68,6 +69,7 @@ class Lesson:
     reward: Reward | None = None
     say: Callable[[str, str], None] = lambda level, text: None
     check: Callable[[], None] = lambda: None
+    shards: int = 1
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -221,12 +221,13 @@ def register(order: Order, trained: Trained, attempts: int, is_control: bool) ->
     """Store what was trained as a version, with where it comes from; return its id."""
     artifact = artifacts.put(trained.folder)
     manifest = _manifest(order, trained, artifact.content_hash, attempts)
+    memory_mb = None if "processes" in trained.environment else peak_memory_mb()
     with session_scope() as session:
         training = get_training(session, order.training.id)
         training.metrics, training.history = trained.metrics, trained.history
         training.manifest = manifest
         training.estimate = compared(
-            training.estimate, trained.metrics, trained.environment["wall_s"], peak_memory_mb()
+            training.estimate, trained.metrics, trained.environment["wall_s"], memory_mb
         )
         session.add(training)
         version = register_adapter(

@@ -1,5 +1,7 @@
 """The training job, and how to order one. No torch until a worker takes the job up."""
 
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +13,7 @@ from foundation.errors import BadInput, Conflict
 from foundation.ids import new_id
 from foundation.runs import RunHandle, enqueue, job
 from foundation.settings import get_settings
+from trainer.launch import Launch, shared_out
 from trainer.methods import METHODS, TASKS
 from trainer.recipe import CONTINUAL, Recipe
 from trainer.registry import ADAPTER, get_version, require_role
@@ -25,13 +28,18 @@ def train_model(
     run: RunHandle,
     training_run_id: str,
     is_control: bool = False,
-    launcher: str | None = None,
-    processes: int = 1,
+    launch: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Do one training; resumes from its checkpoints when it was started before."""
+    """Do one training; resumes from its checkpoints when it was started before.
+
+    `launch` has the fields of a `Launch`, for several processes; None: it is done in this one.
+    """
+    from trainer.fit import fit
+    from trainer.launcher import launched
     from trainer.run import train
 
-    version_id = train(run, UUID(training_run_id), is_control=is_control)
+    teach = partial(launched, launch=Launch(**launch)) if launch else fit
+    version_id = train(run, UUID(training_run_id), is_control=is_control, teach=teach)
     with session_scope() as session:
         version = get_version(session, version_id)
         return {
@@ -53,7 +61,7 @@ def start_training(
     earlier: ModelVersion | None = None,
     ordered_by: str = "person",
     search_run_id: UUID | None = None,
-    launcher: dict[str, Any] | None = None,
+    launch: Launch | None = None,
 ) -> TrainingRun:
     """Order a training: its row and its queued run; the message leaves with the commit.
 
@@ -68,21 +76,28 @@ def start_training(
         earlier: the version to go on from; None: from the base.
         ordered_by: person, turn, schedule, search, or the trigger that fired.
         search_run_id: the search that it is a trial of.
-        launcher: `{"launcher", "processes"}` for several processes; None: in the worker's own.
+        launch: how it is spread over several processes; None: it is done in the worker's own.
 
     Raises:
-        BadInput: unknown role, no base model, a dataset of another role or kind or without rows.
+        BadInput: unknown role, no base model, a dataset of another role or kind or without rows;
+            a recipe that cannot be shared out to the processes.
         Conflict: the earlier version is of another role or base, or is no adapter.
         NotFound: no such dataset.
     """
     base_model = require_trainable(
         session, role, dataset_id, base_model, recipe, suite=suite, earlier=earlier
     )
+    if launch is not None:
+        shared_out(recipe, launch.world)
     training_id = new_id()
     run = enqueue(
         session,
         TRAIN_JOB,
-        {"training_run_id": str(training_id), "is_control": is_control, **(launcher or {})},
+        {
+            "training_run_id": str(training_id),
+            "is_control": is_control,
+            "launch": asdict(launch) if launch else None,
+        },
         role=role,
     )
     training = TrainingRun(

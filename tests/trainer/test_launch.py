@@ -11,18 +11,43 @@ from pathlib import Path
 import psutil
 import pytest
 from fitting import lesson, train
+from sqlmodel import select
+from stored_datasets import add_dataset, order
 from tiny_base import QUICK, make_rows
 
+from foundation import runs
 from foundation.errors import BadInput
+from foundation.tables import DONE, Run
 from trainer.fit import fit
-from trainer.launch import Launch, LaunchFailed, launched, shared_out
+from trainer.launch import Launch, shared_out
+from trainer.launcher import LaunchFailed, command, join, launched
+from trainer.tables import TrainingRun
 
 CALM = replace(QUICK, dropout=0.0, lr=3e-3, epochs=1, eval_steps=3)
+WHOLE = replace(CALM, method="sft-full", epochs=4)
 ROWS, VALIDATION = make_rows(64)[:48], make_rows(64)[48:]
 
 
-def losses(trained, name="loss"):
-    return [line[name] for line in trained.history if name in line]
+def losses(history, name="loss"):
+    return [line[name] for line in history if name in line]
+
+
+def require_same(history, alone):
+    assert losses(history) == pytest.approx(losses(alone.history), rel=1e-5)
+    assert losses(history, "lr") == losses(alone.history, "lr")
+    # A mean over batches, which are cut otherwise: not the same to the last digit.
+    looks = losses(alone.history, "validation_loss")
+    assert losses(history, "validation_loss") == pytest.approx(looks, rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_base, tmp_path_factory):
+    return train(tiny_base, tmp_path_factory.mktemp("alone"), CALM, ROWS, VALIDATION)
+
+
+@pytest.fixture(scope="module")
+def whole_alone(tiny_base, tmp_path_factory):
+    return train(tiny_base, tmp_path_factory.mktemp("whole"), WHOLE, ROWS, VALIDATION)
 
 
 @pytest.mark.parametrize(
@@ -35,70 +60,78 @@ def test_the_rows_of_a_step_stay_the_same(batch, passes, world, then):
     assert recipe.effective_batch_size * world == batch * passes
 
 
-def test_what_cannot_be_shared_out_is_refused():
+def test_what_cannot_be_shared_out_is_refused_before_there_is_a_row(session, tmp_path):
+    dataset = add_dataset(session, tmp_path / "dataset", ROWS)
+    for recipe, processes, reason in (
+        (QUICK, 3, "divisor of the 8 rows"),
+        (replace(QUICK, method="distill"), 2, "in several processes"),
+        (replace(QUICK, continual=replace(QUICK.continual, method="ewc")), 2, "ewc"),
+    ):
+        with pytest.raises(BadInput, match=reason):
+            shared_out(recipe, processes)
     with pytest.raises(BadInput, match="divisor of the 8 rows"):
-        shared_out(QUICK, 3)
-    with pytest.raises(BadInput, match="in several processes"):
-        shared_out(replace(QUICK, method="dpo"), 2)
+        order(session, dataset, "/base", launch=Launch(processes=3))
+    assert session.exec(select(Run)).all() == session.exec(select(TrainingRun)).all() == []
+
+
+def test_a_launch_that_cannot_be(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="torchrun, accelerate"):
         Launch("mpirun", 2)
-    with pytest.raises(BadInput, match="without a GPU"):
-        Launch("accelerate", 2, sharding="fsdp2")
+    with pytest.raises(BadInput, match="fsdp2, zero3"):
+        Launch(sharding="fsdp1")
     with pytest.raises(BadInput, match="at least one"):
         Launch(processes=0)
+    with pytest.raises(BadInput, match="accelerate for zero3"):
+        Launch(sharding="zero3")
+    with pytest.raises(BadInput, match="DeepSpeed"):
+        launched(lesson("/base", tmp_path, CALM, ROWS), Launch("accelerate", 2, sharding="zero3"))
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(BadInput, match="MASTER_ADDR"):
+        launched(lesson("/base", tmp_path, CALM, ROWS), Launch(nodes=2))
 
 
-def share(base, folder, launcher="torchrun"):
-    reports = []
-    one = lesson(
-        base, folder, CALM, ROWS, VALIDATION, lambda done, *_, **m: reports.append((done, m))
-    )
-    return one, launched(one, Launch(launcher, 2)), reports
-
-
-@pytest.fixture(scope="module")
-def alone(tiny_base, tmp_path_factory):
-    return train(tiny_base, tmp_path_factory.mktemp("alone"), CALM, ROWS, VALIDATION)
-
-
-@pytest.fixture(scope="module")
-def shared(tiny_base, tmp_path_factory):
-    """A training in two processes: the lesson, what it came to, and what was reported."""
-    return share(tiny_base, tmp_path_factory.mktemp("shared"))
-
-
-def require_same(shared, alone):
-    assert losses(shared) == pytest.approx(losses(alone), rel=1e-5)
-    assert losses(shared, "lr") == losses(alone, "lr")
-    # A mean over batches, which are cut otherwise: not the same to the last digit.
-    looks = losses(shared, "validation_loss"), losses(alone, "validation_loss")
-    assert looks[0] == pytest.approx(looks[1], rel=1e-3)
-    assert shared.environment["processes"] == 2
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_another_machine_is_told_which_one_it_is(launcher, tmp_path, monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "first")
+    monkeypatch.setenv("MASTER_PORT", "29400")
+    asked = " ".join(command(Launch(launcher, 4, nodes=2), tmp_path / "lesson.json"))
+    assert "rank=0" in asked
+    assert "first" in asked
+    monkeypatch.setenv("NODE_RANK", "1")
+    asked = " ".join(command(Launch(launcher, 4, nodes=2), tmp_path / "lesson.json"))
+    assert "rank=1" in asked
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(shared, alone):
-    one, trained, reports = shared
-    require_same(trained, alone)
-    assert trained.metrics["steps"] == 6
-    assert trained.metrics["micro_batch"] == 4
-    assert {done for done, _ in reports} == set(range(1, 7))
-    assert reports[-1][1]["loss"] > 0
+def test_two_processes_learn_what_one_does(session, alone, tiny_base, tmp_path):
+    dataset = add_dataset(session, tmp_path / "dataset", ROWS, VALIDATION)
+    training = order(session, dataset, tiny_base, CALM, launch=Launch(processes=2))
+    done = runs.execute(training.run_id)
+    assert done.status == DONE, done.error
+    assert done.progress["done"] == done.progress["total"] == 6
+    assert done.progress["loss"] > 0
+    session.expire_all()
+    training = session.get(TrainingRun, training.id)
+    require_same(training.history, alone)
+    assert training.metrics["micro_batch"] == 4
+    manifest = training.manifest
+    assert (manifest["launcher"], manifest["processes"], manifest["threads"]) == ("torchrun", 2, 1)
+
+
+@pytest.mark.slow
+def test_accelerate_launches_them_too(whole_alone, tiny_base, tmp_path):
+    one = lesson(tiny_base, tmp_path, WHOLE, ROWS, VALIDATION)
+    trained = launched(one, Launch("accelerate", 2))
+    require_same(trained.history, whole_alone)
     assert fit(one).weights_sha256 == trained.weights_sha256, "a folder like any other"
-
-
-@pytest.mark.slow
-def test_accelerate_launches_the_same(shared, alone, tiny_base, tmp_path):
-    _, trained, _ = share(tiny_base, tmp_path, "accelerate")
-    require_same(trained, alone)
-    assert trained.weights_sha256 == shared[1].weights_sha256
 
 
 @pytest.mark.slow
 def test_a_process_that_fails_tells_why(tiny_base, tmp_path):
     recipe = replace(CALM, target_modules=("warp_proj",))
     with pytest.raises(LaunchFailed, match="warp_proj"):
-        launched(lesson(tiny_base, tmp_path, recipe, ROWS, []), Launch(processes=2))
+        launched(lesson(tiny_base, tmp_path, recipe, ROWS), Launch(processes=2))
+    assert processes_of(tmp_path) == set()
 
 
 def processes_of(folder):
@@ -117,41 +150,47 @@ def wait_until(condition, what):
 
 
 @pytest.mark.slow
-def test_a_cancelled_launch_leaves_no_process(tiny_base, tmp_path):
+def test_a_sharded_base_gives_the_same_loss_and_a_cancelled_launch_leaves_no_process(
+    alone, tiny_base, tmp_path
+):
     class Cancelled(Exception):
         pass
 
-    def report(done, *_, **__):
-        if done >= 2:
+    found = []
+
+    def report(done, total, unit, **measures):
+        if done > len(found):
+            found.append(measures["loss"])
+        if done == 5:
             assert len(processes_of(tmp_path)) >= 3
             raise Cancelled
 
+    one = lesson(tiny_base, tmp_path, CALM, ROWS, VALIDATION, report)
     with pytest.raises(Cancelled):
-        launched(
-            lesson(tiny_base, tmp_path, replace(CALM, epochs=50), ROWS, [], report),
-            Launch(processes=2),
-        )
+        launched(one, Launch(processes=2, sharding="fsdp2"))
     assert processes_of(tmp_path) == set()
+    assert found == pytest.approx(losses(alone.history)[:5], rel=1e-5)
 
 
 WATCHED = """
-import json, os, signal, sys
+import os, signal, sys
 from pathlib import Path
 from fitting import lesson
-from test_launch import CALM, ROWS, VALIDATION
-from trainer.launch import Launch, launched
+from test_launch import ROWS, VALIDATION, WHOLE
+from trainer.launch import Launch
+from trainer.launcher import launched
 
 def report(done, total, unit, **measures):
-    if done == 4:
+    if done >= 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
-one = lesson(sys.argv[1], Path(sys.argv[2]), CALM, ROWS, VALIDATION, report)
-launched(one, Launch(processes=2))
+one = lesson(sys.argv[1], Path(sys.argv[2]), WHOLE, ROWS, VALIDATION, report)
+launched(one, Launch(processes=2, sharding="fsdp2"))
 """
 
 
 @pytest.mark.slow
-def test_processes_die_with_the_one_that_watches_and_others_go_on(shared, tiny_base, tmp_path):
+def test_processes_die_with_the_one_that_watches_and_others_go_on(whole_alone, tiny_base, tmp_path):
     places = [str(Path(__file__).parent), *sys.path]
     folder = tmp_path / "shared"
     killed = subprocess.run(
@@ -162,69 +201,18 @@ def test_processes_die_with_the_one_that_watches_and_others_go_on(shared, tiny_b
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     wait_until(lambda: processes_of(folder) == set(), "the processes to end")
-    again = launched(lesson(tiny_base, folder, CALM, ROWS, VALIDATION), Launch(processes=2))
-    assert again.weights_sha256 == shared[1].weights_sha256
-    assert again.history == shared[1].history
-
-
-SHARDED = """
-import sys, torch
-from dataclasses import replace
-from torch.distributed import init_process_group, destroy_process_group
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from tiny_base import QUICK
-from trainer.adapters import lora_config
-from trainer.base import load_model
-from peft import get_peft_model
-
-def losses(shard):
-    torch.manual_seed(0)
-    model = load_model(sys.argv[1])
-    model = get_peft_model(model, lora_config(replace(QUICK, dropout=0.0), model))
-    if shard:
-        mesh = init_device_mesh("cpu", (2,))
-        for layer in model.get_base_model().model.layers:
-            fully_shard(layer, mesh=mesh)
-        fully_shard(model, mesh=mesh)
-        rank = torch.distributed.get_rank()
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    found = []
-    chance = torch.Generator().manual_seed(1)
-    for _ in range(4):
-        ids = torch.randint(5, 250, (4, 16), generator=chance)
-        mine = ids[2 * rank : 2 * rank + 2] if shard else ids
-        loss = model(input_ids=mine, labels=mine).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        whole = loss.detach().clone()
-        if shard:
-            torch.distributed.all_reduce(whole)
-            whole /= 2
-        found.append(whole.item())
-    return found
-
-init_process_group("gloo")
-sharded = losses(True)
-alone = losses(False)
-torch.testing.assert_close(torch.tensor(sharded), torch.tensor(alone), rtol=1e-5, atol=1e-5)
-assert alone[-1] < alone[0]
-destroy_process_group()
-"""
-
-
-@pytest.mark.slow
-def test_a_sharded_base_gives_the_loss_of_a_whole_one(tiny_base, tmp_path):
-    script = tmp_path / "sharded.py"
-    script.write_text(SHARDED)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node=2", str(script), str(tiny_base)),
-        ],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
+    told = []
+    one = lesson(
+        tiny_base, folder, WHOLE, ROWS, VALIDATION, lambda done, *_, **__: told.append(done)
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    again = launched(one, Launch(processes=2, sharding="fsdp2"))
+    assert 3 < min(told) <= max(told) == 24, "it went on from a checkpoint"
+    require_same(again.history, whole_alone)
+
+
+def test_who_joins_says_which_machine_it_is(tmp_path, monkeypatch):
+    monkeypatch.delenv("NODE_RANK", raising=False)
+    file = tmp_path / "lesson.json"
+    file.write_text('{"launch": {"nodes": 2}, "recipe": {}}')
+    with pytest.raises(BadInput, match="NODE_RANK"):
+        join(file)

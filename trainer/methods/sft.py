@@ -20,6 +20,7 @@ from trainer.continual import mixed, protected, starting_point
 from trainer.data import IGNORED, Encoded, Row, encode, require_labels
 from trainer.lesson import Lesson, Prepared
 from trainer.recipe import AUTO, BFD, NO_PACKING, PADDING_FREE
+from trainer.sharded import Sharded, give_back_after_looks
 
 __all__ = ["AnswerTrainer", "arguments", "build", "keep", "prepare"]
 
@@ -52,9 +53,14 @@ def prepare(lesson: Lesson) -> Prepared:
 def build(lesson: Lesson, prepared: Prepared) -> "AnswerTrainer":
     """Return TRL's trainer over the base with its adapter."""
     recipe = lesson.recipe
-    model = load_model(lesson.base_model, recipe.held_as, weights_precision(recipe))
+    model = load_model(
+        lesson.base_model, recipe.held_as, weights_precision(recipe), shards=lesson.shards
+    )
+    if lesson.shards > 1:
+        give_back_after_looks(model)
     packing = packing_on(model, lesson)
-    trainer = AnswerTrainer(
+    kind = AnswerTrainer if lesson.shards == 1 else ShardedAnswerTrainer
+    trainer = kind(
         model=with_adapter(model, starting_point(lesson)),
         args=arguments(lesson, prepared, packing),
         train_dataset=prepared.train,
@@ -176,6 +182,10 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
             n_tokens = self.accelerator.reduce(n_tokens.to(self.accelerator.device))
         self._total_train_tokens += int(n_tokens)
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+
+
+class ShardedAnswerTrainer(Sharded, AnswerTrainer):
+    """The same over a base that is spread over several processes."""
 
 
 def _encoded(lesson: Lesson, rows: Sequence[Row], kind: str) -> Encoded:
