@@ -10,6 +10,7 @@ from uuid import UUID
 from foundation.errors import FlywheelError
 from foundation.settings import get_settings
 from trainer.base import is_folder
+from trainer.fit import quiet_libraries
 from trainer.guards import is_disk_full
 
 _ROOM: Final = 3
@@ -49,7 +50,8 @@ def workplace(kind: str, run_id: UUID, base_model: str) -> Iterator[Path]:
     try:
         if is_folder(base_model):
             _require_room(root, Path(base_model))
-        yield work
+        with quiet_libraries():
+            yield work
     except Exception as error:
         if is_disk_full(error):
             raise NoRoom(root) from error
