@@ -29,8 +29,12 @@ from foundation.database import explain_row
 from foundation.errors import BadInput, Conflict, NotFound
 from foundation.settings import get_settings
 from foundation.tables import Decision, Run
+from router.service_record import record_of
 from router.tables import RUNNING, TREATMENT, Experiment, Promotion, RoleServing
-from trainer.registry import ADAPTER, BASE, EXTERNAL, FULL, TRANSITIONS, set_stage
+from trainer.card import CONTENT_POLICY, card
+from trainer.card import page as card_page
+from trainer.diff import diff
+from trainer.registry import BASE, EXTERNAL, MADE, REWARD, TRANSITIONS, set_stage
 from trainer.tables import (
     CANDIDATE,
     EXPERIMENTAL,
@@ -155,7 +159,7 @@ class ListPage:
     table: Table[Row]
     roles: Sequence[str]
     stages: Sequence[str] = (CANDIDATE, EXPERIMENTAL, PRODUCTION, RETIRED, QUARANTINED)
-    kinds: Sequence[str] = (ADAPTER, FULL, BASE, EXTERNAL)
+    kinds: Sequence[str] = (*MADE, REWARD, BASE, EXTERNAL)
 
 
 @dataclass(frozen=True)
@@ -246,6 +250,20 @@ def show_detail(
 ) -> HTMLResponse:
     """Show one version, and what differs from another one."""
     return render(request, "models/detail.html", detail(session, id, against))
+
+
+@routes.get("/{id}/card", name="models.card")
+def show_card(session: Reading, id: UUID) -> HTMLResponse:
+    """Show the card of a version as a page of its own, under its own content policy."""
+    version = _get(session, id)
+    shown = card_page(card(session, version, record_of(session, version)))
+    return HTMLResponse(shown, headers={"Content-Security-Policy": CONTENT_POLICY})
+
+
+@routes.get("/{id}/diff/{other}.json", name="models.diff")
+def download_difference(session: Reading, id: UUID, other: UUID) -> JSONResponse:
+    """Answer all that differs from another version: datasets and weights, too."""
+    return JSONResponse(diff(session, _get(session, other), _get(session, id)).as_json())
 
 
 @routes.get("/{id}/manifest.json", name="models.manifest")
@@ -393,7 +411,7 @@ def happenings(session: Session, identifier: UUID) -> list[Happening]:
 
 def files_of(version: ModelVersion) -> tuple[Sequence[File], bool]:
     """Return a version's files, and whether it should have some and the store has none."""
-    if version.artifact_uri is None:
+    if version.artifact_uri is None or version.files_removed_at is not None:
         return (), False
     try:
         return _files(version.artifact_uri, get_settings().artifacts_root), False

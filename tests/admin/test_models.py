@@ -22,7 +22,7 @@ from admin.tables import AuditEntry
 from curation.tables import Dataset
 from foundation import artifacts
 from foundation.settings import get_settings
-from foundation.tables import DONE, Decision, Run
+from foundation.tables import DONE, Decision, Run, now
 from router.tables import STOPPED, Experiment, Promotion, RoleServing
 from trainer.tables import CANDIDATE, PRODUCTION, QUARANTINED, RETIRED, ModelVersion, TrainingRun
 
@@ -131,6 +131,9 @@ def test_files_that_are_gone_are_said_to_be(session: Session, get: Get) -> None:
     one = version(session, artifact_uri=f"sha256/{'0' * 64}")
     assert models.detail(session, one.id).files_gone
     assert "not in the artifact store" in get(f"/admin/models/{one.id}").text
+    one.files_removed_at = now()
+    session.commit()
+    assert "Collected as garbage" in get(f"/admin/models/{one.id}").text
 
 
 def test_exports_on_this_machine_are_known(session: Session) -> None:
@@ -158,6 +161,19 @@ def test_what_differs_from_another_version(session: Session, get: Get) -> None:
     assert get(f"/admin/models/{two.id}?against={one.id}").status_code == 200
     assert get(f"/admin/models/{two.id}?against={two.id}").status_code == 400
     assert get(f"/admin/models/{two.id}?against={UUID(int=7)}").status_code == 400
+
+
+def test_its_page_leads_to_its_card_and_to_all_that_differs(session: Session, get: Get) -> None:
+    one, two = (trained(session, n, {"r": 8 * n}, metrics={"rows": n}) for n in (1, 2))
+    shown = get(f"/admin/models/{two.id}?against={one.id}").text
+    for path in (f"/admin/models/{two.id}/card", f"/admin/models/{two.id}/diff/{one.id}.json"):
+        assert f'{path}"' in shown
+        assert get(path).status_code == 200
+    card = get(f"/admin/models/{two.id}/card")
+    assert card.headers["content-security-policy"].startswith("default-src 'none'")
+    found = get(f"/admin/models/{two.id}/diff/{one.id}.json").json()
+    assert (found["versions"], found["recipe"]["r"]) == (["coder-v1", "coder-v2"], [8, 16])
+    assert get(f"/admin/models/{UUID(int=7)}/card").status_code == 404
 
 
 def test_what_happened_to_a_version_stands_newest_first(session: Session) -> None:
