@@ -45,10 +45,10 @@ def measure(quick: bool) -> list[Figure]:
 def figures(rounds: Sequence[Measured]) -> list[Figure]:
     """Return the figures of some rounds: each a median, with every round's value beside it."""
 
-    def figure(name: str, unit: str, key: str, **bar: float) -> Figure:
+    def figure(name: str, unit: str, key: str, at_most: float | None = None) -> Figure:
         each = [one[key] for one in rounds]
         spread = {"each": each, "least": min(each), "most": max(each)}
-        return Figure(name, statistics.median(each), unit, detail=spread, **bar)
+        return Figure(name, statistics.median(each), unit, at_most=at_most, detail=spread)
 
     return [
         figure("three trainings one by one, over jointly: seconds", "x", "faster"),
@@ -63,7 +63,10 @@ def figures(rounds: Sequence[Measured]) -> list[Figure]:
 
 
 def _round(base: Path, folder: Path, n_rows: int, turn: int) -> Measured:
-    arms = {"joint": [ROLES], "alone": [(role,) for role in ROLES]}
+    arms: dict[str, list[tuple[str, ...]]] = {
+        "joint": [ROLES],
+        "alone": [(role,) for role in ROLES],
+    }
     found: dict[str, list[Measured]] = {}
     for arm in sorted(arms, reverse=bool(turn % 2)):
         found[arm] = [

@@ -25,6 +25,7 @@ from trainer.adapters import lora_config
 from trainer.base import load_model
 from trainer.joint.fit import fit_joint
 from trainer.joint.mixed import Part, mixing, weights_of
+from trainer.methods import sft
 
 NAMES = ["coder", "tester", "reviewer"]
 CALM = replace(QUICK, dropout=0.0, epochs=2, lr=3e-3)
@@ -174,6 +175,35 @@ def test_company_changes_no_bit_where_rows_are_of_one_length(tiny_base, tmp_path
         (alone,) = fit_joint([one], tmp_path / f"alone{i}", quiet)
         assert together[i].weights_sha256 == alone.weights_sha256
         assert together[i].history == alone.history
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["padded", "tiles", "padded tiles"])
+def test_a_layout_changes_no_loss(change, tiny_base, tmp_path, monkeypatch):
+    lessons = [
+        replace(one, recipe=replace(one.recipe, max_steps=3))
+        for one in lessons_of(tiny_base, tmp_path)
+    ]
+    whole = fit_joint(lessons, tmp_path / "a", quiet, names=NAMES)
+    if "padded" in change:
+        lessons = [replace(one, recipe=replace(one.recipe, packing="none")) for one in lessons]
+    if "tiles" in change:
+        monkeypatch.setattr(training, "MOST_LOGITS", 0)
+    again = fit_joint(lessons, tmp_path / "b", quiet, names=NAMES)
+    for one, other in zip(whole, again, strict=True):
+        assert losses(one) == pytest.approx(losses(other), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_rows_lie_end_to_end_where_the_base_keeps_them_apart(tiny_base, tmp_path):
+    lessons = lessons_of(tiny_base, tmp_path)
+    data = [sft.prepare(one) for one in lessons]
+    one = training.Training(lessons, NAMES, data, None)
+    assert one.end_to_end
+    rows = [row for learner in one.learners for row in learner.rows[:2]]
+    batch = one._batch(rows)
+    assert batch["input_ids"].shape == (1, sum(len(row["input_ids"]) for row in rows))
+    assert one.n_tokens == batch["input_ids"].numel()
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from trainer.joint.mixed import mixing
 from trainer.joint.training import PLAIN_AGAIN, Training
 from trainer.lesson import Lesson, Prepared, Report, Trained
 from trainer.methods import sft
-from trainer.recipe import AUTO, FP16, NO_PACKING, PLAIN, SFT_LORA
+from trainer.recipe import BFD, FP16, NO_PACKING, PLAIN, SFT_LORA
 
 
 def fit_joint(
@@ -84,7 +84,7 @@ def require_joint(lessons: Sequence[Lesson]) -> None:
             ("method", recipe.method, SFT_LORA),
             ("quantization", recipe.held_as, "none"),
             ("dora", recipe.dora, False),
-            ("packing", NO_PACKING if recipe.packing == AUTO else recipe.packing, NO_PACKING),
+            ("packing", recipe.packing if recipe.packing == BFD else NO_PACKING, NO_PACKING),
             ("neftune", recipe.neftune, 0),
             ("report_to", recipe.report_to, ()),
             ("continual.method", recipe.continual.method, PLAIN),
@@ -150,7 +150,7 @@ def _to_the_end(training: Training, folder: Path, clock: Clock, report: Report) 
     go_on(training, folder, clock)
     pace, check = Pace(), training.learners[0].lesson.check
     every = min(learner.lesson.recipe.eval_steps for learner in training.learners)
-    with mixing(training.model) as mix:
+    with mixing(training.model, end_to_end=training.end_to_end) as mix:
         while not training.is_done:
             clock.started()
             pace.begin_step()

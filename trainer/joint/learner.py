@@ -97,11 +97,16 @@ class Learner:
         mine = [self.rows[i] for i in order[begin : begin + recipe.effective_batch_size]]
         return cut(mine, recipe.batch_size)
 
-    def part_of(self, rows: Sequence[dict[str, list[int]]], number: int) -> Part:
+    def part_of(
+        self, rows: Sequence[dict[str, list[int]]], number: int, *, end_to_end: bool
+    ) -> Part:
         """Return these rows as a part of the pass `number` of the next step."""
-        seed = (self.lesson.recipe.seed << 20) + self.progress.step
-        width = max(len(row["input_ids"]) for row in rows)
-        return Part(self.adapter, len(rows), width, seed * _SEED_SPACE % (1 << 62) + (number << 20))
+        step = (self.lesson.recipe.seed << 20) + self.progress.step
+        seed = step * _SEED_SPACE % (1 << 62) + (number << 20)
+        lengths = [len(row["input_ids"]) for row in rows]
+        if end_to_end:
+            return Part(self.adapter, sum(lengths), sum(lengths), seed)
+        return Part(self.adapter, len(rows), max(lengths), seed)
 
     def step(self, loss: float) -> str | None:
         """Clip, step and log; return what is wrong if the training diverges."""

@@ -22,13 +22,14 @@ class Part:
 
     Attributes:
         adapter: its name in the model.
-        n_rows: how many, one behind the other.
-        width: tokens of the longest of them, without what only other parts' rows need.
+        size: rows, one below the other; of rows that lie end to end, their tokens.
+        width: tokens of the longest of them, without what only other parts' rows need; of rows
+            that lie end to end, all of them.
         seed: of the dropout in this pass; the same part drops the same in any company.
     """
 
     adapter: str
-    n_rows: int
+    size: int
     width: int
     seed: int
 
@@ -36,19 +37,20 @@ class Part:
 class Mix:
     """Where the rows of the present batch go."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, end_to_end: bool = False) -> None:
         self.parts: Sequence[Part] = ()
+        self._along = 1 if end_to_end else 0
 
     def forward(self, layer: Any, number: int, x: Tensor) -> Tensor:  # rows x tokens x features
         """Compute one layer with adapters: the base on all rows, each adapter on its own."""
         result: Tensor = layer.base_layer(x)
-        sizes = [part.n_rows for part in self.parts]
-        assert sum(sizes) == len(x), "every row belongs to a part"
+        sizes = [part.size for part in self.parts]
+        assert sum(sizes) == x.shape[self._along], "every row belongs to a part"
         deltas = [
             self._delta(layer, number, part, rows, result)
-            for part, rows in zip(self.parts, torch.split(x, sizes), strict=True)
+            for part, rows in zip(self.parts, torch.split(x, sizes, self._along), strict=True)
         ]
-        return result + (deltas[0] if len(deltas) == 1 else torch.cat(deltas))
+        return result + (deltas[0] if len(deltas) == 1 else torch.cat(deltas, self._along))
 
     def _delta(self, layer: Any, number: int, part: Part, x: Tensor, result: Tensor) -> Tensor:
         name = part.adapter
@@ -72,9 +74,14 @@ def _dropped(x: Tensor, p: float, width: int, seed: int) -> Tensor:
 
 
 @contextmanager
-def mixing(model: Any) -> Iterator[Mix]:
-    """Let the model's adapter layers take mixed batches for as long as the block runs."""
-    mix = Mix()
+def mixing(model: Any, *, end_to_end: bool = False) -> Iterator[Mix]:
+    """Let the model's adapter layers take mixed batches for as long as the block runs.
+
+    Args:
+        model: with all adapters.
+        end_to_end: whether a batch is one line of all rows, or rows below each other.
+    """
+    mix = Mix(end_to_end=end_to_end)
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     for number, layer in enumerate(layers):
         layer.forward = _forward_of(mix, layer, number)

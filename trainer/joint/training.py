@@ -12,6 +12,7 @@ from transformers import set_seed
 from trl.trainer.utils import add_fused_lm_head
 
 from trainer.adapters import lora_config, require_targets
+from trainer.apart import keep_rows_apart
 from trainer.arguments import precision_of
 from trainer.base import load_model
 from trainer.data import IGNORED
@@ -19,7 +20,7 @@ from trainer.guards import Diverged
 from trainer.joint.learner import Learner, cut, n_learned
 from trainer.joint.mixed import Mix, weights_of
 from trainer.lesson import Lesson, Prepared
-from trainer.recipe import BF16
+from trainer.recipe import BF16, NO_PACKING
 
 MOST_LOGITS = 64 * 2**20
 """Logits that are held at once on a CPU; for more, TRL's loss works in tiles."""
@@ -36,7 +37,7 @@ class Training:
         data: Sequence[Prepared],
         again: str | None,
     ) -> None:
-        self.model = _model_with_adapters(lessons, again)
+        self.model, self.end_to_end = _model_with_adapters(lessons, again)
         self.pad_id: int = lessons[0].tokenizer.pad_token_id
         self.precision = precision_of(lessons[0].recipe)
         self.device = next(self.model.parameters()).device
@@ -61,44 +62,69 @@ class Training:
 
     def losses(self, mix: Mix, parts: Sequence[tuple[Learner, list[Any]]], number: int) -> Tensor:
         """Return the loss of each learner, summed over the learned tokens of its rows."""
-        mix.parts = [learner.part_of(rows, number) for learner, rows in parts]
+        mix.parts = [
+            learner.part_of(rows, number, end_to_end=self.end_to_end) for learner, rows in parts
+        ]
         batch = self._batch([row for _, rows in parts for row in rows])
         kind = self.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.precision == BF16):
             per_token = self._per_token(batch)  # rows x tokens
-        sizes = [part.n_rows for part in mix.parts]
+        if self.end_to_end:
+            sizes = [sum(len(row["input_ids"]) for row in rows) for _, rows in parts]
+            return torch.stack([each.sum() for each in torch.split(per_token[0], sizes)])
+        sizes = [len(rows) for _, rows in parts]
         return torch.stack([rows.sum() for rows in torch.split(per_token, sizes)])
 
-    def _batch(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
-        width = max(len(row["input_ids"]) for row in rows)
+    def _batch(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
+        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+        self.n_tokens += int(lengths.sum()) if self.model.training else 0
+        return self._in_line(rows, lengths) if self.end_to_end else self._padded(rows, lengths)
+
+    def _in_line(self, rows: Sequence[dict[str, list[int]]], lengths: Tensor) -> dict[str, Any]:
+        """Return the rows end to end in one; no row foretells the first token of the next."""
+        ends = pad(lengths.cumsum(0), (1, 0)).to(self.device, torch.int32)
+        places = torch.cat([torch.arange(n) for n in lengths.tolist()])
+        ids = [token for row in rows for token in row["input_ids"]]
+        labels = [label for row in rows for label in (IGNORED, *row["labels"][1:])]
+        return {
+            "input_ids": torch.tensor([ids], device=self.device),
+            "labels": torch.tensor([labels], device=self.device),
+            "position_ids": places[None].to(self.device),
+            "cu_seq_lens_q": ends,
+            "cu_seq_lens_k": ends,
+            "max_length_q": int(lengths.max()),
+            "max_length_k": int(lengths.max()),
+        }
+
+    def _padded(self, rows: Sequence[dict[str, list[int]]], lengths: Tensor) -> dict[str, Any]:
+        width = int(lengths.max())
 
         def padded(name: str, filler: int) -> Tensor:
             lines = [torch.tensor(row[name]) for row in rows]
             whole = [pad(line, (0, width - len(line)), value=filler) for line in lines]
             return torch.stack(whole).to(self.device)
 
-        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
-        mask = (torch.arange(width) < lengths[:, None]).long().to(self.device)
-        self.n_tokens += int(lengths.sum()) if self.model.training else 0
         return {
             "input_ids": padded("input_ids", self.pad_id),
-            "attention_mask": mask,
+            "attention_mask": (torch.arange(width) < lengths[:, None]).long().to(self.device),
             "labels": padded("labels", IGNORED),
         }
 
-    def _per_token(self, batch: dict[str, Tensor]) -> Tensor:
+    def _per_token(self, batch: dict[str, Any]) -> Tensor:
+        """Return the loss of each token, rows x tokens; 0 where none is learned."""
         labels = batch.pop("labels")
         places = (labels[:, 1:] != IGNORED).any(0).nonzero().flatten()  # each before a learned one
         if labels.is_cuda or labels.shape[0] * len(places) * self.n_ids > MOST_LOGITS:
             found = self.model(**batch, labels=labels, use_cache=False, fused_lm_head=True)
-            per_token: Tensor = -found.log_probs
-            return per_token.view(labels.shape[0], -1)
+            before: Tensor = -found.log_probs.view(labels.shape[0], -1)
+            return pad(before, (labels.shape[1] - before.shape[1], 0))
         logits = self.model(**batch, use_cache=False, logits_to_keep=places).logits.float()
         wanted = labels[:, 1:][:, places]
         flat = cross_entropy(
             logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="none"
         )
-        return flat.view(wanted.shape)
+        whole = flat.new_zeros(labels.shape)
+        return whole.index_copy(1, places + 1, flat.view(wanted.shape))
 
     def learn(self, mix: Mix) -> None:
         """Take one optimizer step of every learner that has not ended; raises Diverged."""
@@ -155,9 +181,12 @@ def _adapter(number: int) -> str:
     return f"adapter{number}"
 
 
-def _model_with_adapters(lessons: Sequence[Lesson], again: str | None) -> Any:
+def _model_with_adapters(lessons: Sequence[Lesson], again: str | None) -> tuple[Any, bool]:
+    """Return the model, and whether its rows may lie end to end."""
     first = lessons[0].recipe
     model: Any = load_model(lessons[0].base_model, "none", precision_of(first))
+    wanted = all(lesson.recipe.packing != NO_PACKING for lesson in lessons)
+    end_to_end = wanted and keep_rows_apart(model)
     for lesson in lessons:
         require_targets(model, lesson.recipe)
     # All before the first adapter: its own matrices are linear layers too.
@@ -179,4 +208,4 @@ def _model_with_adapters(lessons: Sequence[Lesson], again: str | None) -> Any:
         peft_model.get_base_model().activation_checkpointing_enable(
             activation_checkpointing_kwargs={"use_reentrant": again == REENTRANT}
         )
-    return peft_model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return peft_model.to("cuda" if torch.cuda.is_available() else "cpu"), end_to_end
