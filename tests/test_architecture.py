@@ -35,7 +35,7 @@ MEETING_POINTS = {
     },
     "trainer": {
         *("tables", "registry", "recipe", "plan", "lineage", "methods"),
-        *("export", "rewards", "schedule", "card"),
+        *("export", "rewards", "schedule", "card", "diff"),
     },
     "serving": {"backends", "deploy"},
     "evaluator": {
@@ -44,7 +44,7 @@ MEETING_POINTS = {
     },
     "router": {
         *("tables", "experiment", "promote", "emergency", "policy", "stats"),
-        *("keys", "processes", "usage", "windows", "guard", "specialist"),
+        *("keys", "processes", "usage", "windows", "guard", "specialist", "service_record"),
     },
 }
 """What other stages may import of a room: its tables, its front desk and the desk's types.
