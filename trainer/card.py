@@ -32,6 +32,8 @@ _UNSHOWN: Final = re.compile(
 )
 _OF_DATASET: Final = ("splits", "task_types", "languages", "warnings", "erased_rows", "n_tokens")
 
+_BARS: Final = 12
+
 _USES: Final = {
     REWARD: "It scores answers for a training by reinforcement, and never answers itself.",
     BASE: "It is the untrained base: the baseline of its role, and what adapters are loaded on.",
@@ -226,6 +228,8 @@ def page(shown: Card) -> str:
     return _template().render(
         card=shown,
         policy=CONTENT_POLICY,
+        types=_bars((shown["dataset"] or {}).get("task_types") or {}),
+        judged=_intervals(shown["extra"]),
         losses=_curves(history, ("loss", "validation_loss")),
         rate=_curves(history, ("lr",)),
         rows_of=rows_of,
@@ -241,6 +245,23 @@ def _curves(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> plots
     named = {name: points for name, points in named.items() if points}
     last = max((points[-1][0] for points in named.values()), default=0.0)
     return plots.curves(named, (0.0, last or 1.0)) if named else None
+
+
+def _bars(counts: Mapping[str, Any]) -> list[tuple[str, int, float]]:
+    """Return the most frequent kinds with their number and per cent of the longest bar."""
+    known = {name: n for name, n in counts.items() if isinstance(n, int) and n > 0}
+    most = sorted(known.items(), key=lambda one: (-one[1], one[0]))[:_BARS]
+    return [(name, n, 100.0 * n / most[0][1]) for name, n in most]
+
+
+def _intervals(extra: Mapping[str, Any]) -> list[tuple[str, float, float, float]]:
+    """Return what has a success rate with its interval, in per cent, from any section of rows."""
+    rows = [row for rows in extra.values() if isinstance(rows, list) for row in rows]
+    return [
+        (row["suite"], 100 * row["success_rate"], *(100 * end for end in row["interval"]))
+        for row in rows
+        if row.get("success_rate") is not None and None not in row.get("interval", [None])
+    ]
 
 
 def rows_of(values: Any, before: str = "") -> list[tuple[str, Any]]:

@@ -144,6 +144,16 @@ def test_the_page_escapes_what_others_wrote_and_draws_the_curves(session, two):
     assert "http" not in shown.replace("http-equiv", "")
 
 
+def test_the_page_draws_what_it_learned_and_how_it_did(session, two):
+    asked = {"suite": "s@1", "success_rate": 0.5, "interval": [0.4, 0.61]}
+    unknown = {"suite": "t@1", "success_rate": None, "interval": [None, None]}
+    shown = page(card(session, two[1], {"Evaluations": [asked, unknown], "Verdicts": [{"a": 1}]}))
+    assert shown.count("<rect") == 1, "one task type"
+    assert 'x1="40.00%" x2="61.00%"' in shown
+    assert shown.count('class="reach"') == 1
+    assert "<rect" not in page(card(session, ensure_base_version(session, "coder", "/base")))
+
+
 def test_nested_values_become_rows():
     values = {"a": 1, "b": {"c": [1, 2], "d": {}}, "e": [{"f": 1}, {"f": 2}]}
     assert rows_of(values) == [
