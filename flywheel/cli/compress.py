@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from flywheel.cli.export import in_short
 from flywheel.cli.output import AsJson, as_uuid, finish_run, print_fields, print_json
 
 Version = Annotated[str, typer.Argument(help="Name or id of the model version.")]
@@ -33,7 +34,7 @@ def quantize(
     with session_scope() as session:
         run_id = start_quantize(session, get_version(session, version), to).id
     result = finish_run("quantising", QUANTIZE_JOB, run_id, queue=queue, quiet=as_json)
-    print_json(result) if as_json else print_fields(result)
+    print_json(result) if as_json else print_fields(in_short(result))
 
 
 def prune(

@@ -51,7 +51,7 @@ def export(
         with session_scope() as session:
             found = find_export(session, get_version(session, version), format)
             result["folder"] = str(write_out(found, to))
-    print_json(result) if as_json else print_fields(_in_short(result))
+    print_json(result) if as_json else print_fields(in_short(result))
 
 
 def exports(
@@ -111,7 +111,7 @@ def merge(version: Version, queue: Queue = False, as_json: AsJson = False) -> No
     with session_scope() as session:
         run_id = start_merge(session, get_version(session, version)).id
     result = finish_run("merging", MERGE_JOB, run_id, queue=queue, quiet=as_json)
-    print_json(result) if as_json else print_fields(_in_short(result))
+    print_json(result) if as_json else print_fields(in_short(result))
 
 
 def combine(
@@ -138,8 +138,10 @@ def combine(
         if not dry_run:
             run_id = start_combine(session, versions, weights, how, role, rank).id
     if not as_json:
-        rows = [(way, one["rank"], _shown(one["error"])) for way, one in table.items()]
-        print_table(("way", "rank", "off the weighted sum by"), rows, "")
+        rows = [
+            (way, one["rank"], _shown(one["error"]), one.get("why")) for way, one in table.items()
+        ]
+        print_table(("way", "rank", "off the weighted sum by", "why not"), rows, "")
     if run_id is None:
         if as_json:
             print_json(table)
@@ -181,7 +183,7 @@ def _shown(error: float | None) -> str | None:
     return None if error is None else f"{error:.2%}"
 
 
-def _in_short(result: dict[str, Any]) -> dict[str, Any]:
+def in_short(result: dict[str, Any]) -> dict[str, Any]:
     """Return a result with the verdict in three figures."""
     parity = result.get("parity")
     if parity is None:
