@@ -4,13 +4,16 @@ Reads one JSON object from standard input and writes what it heard into an `.npz
 nothing of ours, so that the interpreter may be another one than the product's.
 """
 
+import importlib
 import json
 import sys
 from typing import Any
 
 try:
     import numpy as np
-    from llama_cpp import Llama, llama_cpp
+
+    llama_cpp = importlib.import_module("llama_cpp.llama_cpp")  # no library of the product's
+    Llama: Any = importlib.import_module("llama_cpp").Llama
 except ImportError as error:
     sys.stderr.write(f"{error}\n")
     sys.exit(3)  # told apart from a file that cannot be read
@@ -59,7 +62,7 @@ def main() -> None:
     np.savez(job["out"], same_ids=same_ids, **heard)
 
 
-def _answer(model: Llama, ids: list[int], ends: set[int], n_tokens: int) -> list[int]:
+def _answer(model: Any, ids: list[int], ends: set[int], n_tokens: int) -> list[int]:
     model.reset()
     said: list[int] = []
     fresh = ids
