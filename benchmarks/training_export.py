@@ -22,6 +22,7 @@ from evaluator.rewards import rewards_of
 from evaluator.sandbox import Sandbox
 from flywheel.demo.language import tasks
 from flywheel.demo.traffic import graded_task
+from trainer.data import Row
 from trainer.export import FORMATS, format_module, llama_cpp
 from trainer.export.original import Graded, Original
 from trainer.export.parity import Parity, ParityFailed
@@ -59,7 +60,9 @@ def _original(base: Path, quick: bool) -> Iterator[Original]:
         work = Path(scratch)
         (work / "training").mkdir()
         adapter = fit(Lesson(str(base), recipe, learned, [], work / "training", no_report)).folder
-        rows = [{"prompt": t.prompt_messages, "task_id": key} for key, t in held_out.items()]
+        rows: list[Row] = [
+            {"prompt": t.prompt_messages, "task_id": key} for key, t in held_out.items()
+        ]
         graded = Graded(rows, rewards_of(held_out, sandbox))
         prompts = [row["prompt"] for row in rows]
         yield Original("coder-v1", str(base), adapter, work, prompts, graded)
@@ -109,7 +112,8 @@ def _same_ids(name: str, measures: Mapping[str, Any], n_prompts: int) -> Figure:
 
 def _lost(measures: Mapping[str, Any]) -> float:
     """Return the points of the pass rate that the copy lost; negative where it gained."""
-    return round(100 * (measures["source_pass_rate"] - measures["pass_rate"]), 2)
+    source, copy = float(measures["source_pass_rate"]), float(measures["pass_rate"])
+    return round(100 * (source - copy), 2)
 
 
 def _size(folder: Path) -> int:
