@@ -17,6 +17,7 @@ import foundation.api
 import router.api
 import router.api_keys
 import trainer.api
+import trainer.compress.api
 import trainer.export.api
 from admin.login import require_provider
 from admin.pages import create_admin_app
@@ -55,6 +56,7 @@ def create_app() -> FastAPI:
     app.include_router(schedules_api.routes)
     app.include_router(model_cards.routes)
     app.include_router(trainer.export.api.routes)
+    app.include_router(trainer.compress.api.routes)
     app.include_router(collector.otel.api.routes)
     app.include_router(collector.feedback.api.routes)
     app.mount("/admin", create_admin_app())

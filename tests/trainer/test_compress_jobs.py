@@ -4,18 +4,21 @@ from dataclasses import replace
 
 import fitting
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from stored_datasets import add_dataset
 from stored_versions import add_adapter
 from tiny_base import QUICK, make_rows
 from typer.testing import CliRunner
 
 import trainer.compress.tasks as compress
+from flywheel.app import answer_error
 from foundation import runs
-from foundation.errors import BadInput
+from foundation.errors import BadInput, FlywheelError
 from foundation.settings import get_settings
 from foundation.tables import DONE, FAILED
 from trainer.base import load_model
-from trainer.compress import quantize
+from trainer.compress import api, quantize
 from trainer.export.parity import Tolerance
 from trainer.registry import ensure_base_version, get_version, list_versions, version_folder
 
@@ -104,3 +107,18 @@ def test_the_commands(session, adapter, database):
     assert '"coder-v2-fp8"' in said.output
     said = CliRunner().invoke(app, ["model", "prune", "coder-v1", "--queue", "--json"])
     assert '"queued"' in said.output
+
+
+def test_the_http_door(session, adapter):
+    app = FastAPI()
+    app.include_router(api.routes)
+    app.add_exception_handler(FlywheelError, answer_error)
+    with TestClient(app, base_url="http://door/v1/model-versions/coder-v1") as client:
+        smaller = client.post("/quantize", json={"to": "int8"})
+        assert (smaller.status_code, smaller.json()["status"]) == (202, "queued")
+        assert client.post("/quantize", json={"to": "int1"}).status_code == 400
+        pruned = client.post("/prune", json={"what": "heads", "share": 0.5})
+        assert pruned.json()["params"]["dataset_id"] == str(adapter.dataset_id)
+        refused = client.post("/prune", json={"recover": {"preset": "demo"}})
+        assert "sft-full" in refused.text
+        assert client.post("/prune", json={"share": 1.5}).status_code == 400
