@@ -34,7 +34,6 @@ from admin.paging import Narrowing
 from admin.rendering import Reading, link_to, render, wants_rows
 from admin.writing import ByOperator, ByReviewer, Reason, see
 from curation.export import (
-    CONTENT_POLICY,
     SPLITS,
     card_page,
     get_dataset,
@@ -49,6 +48,7 @@ from curation.tables import EVAL, PREFERENCE, SFT, CurationWatermark, Dataset
 from curation.tasks import BUILD, ask_for_build
 from foundation.database import session_scope
 from foundation.errors import BadInput
+from foundation.lone_page import CONTENT_POLICY
 from foundation.settings import get_settings
 from foundation.tables import QUEUED, RUNNING, Run
 from trainer.tables import ModelVersion, TrainingRun

@@ -32,7 +32,7 @@ from admin.writing import ByOperator, needs, see
 from evaluator import drift
 from evaluator.evidence import e_value
 from evaluator.expected import Expected, expected
-from evaluator.report import CONTENT_POLICY, as_html, evaluations_report
+from evaluator.report import as_html, evaluations_report
 from evaluator.report.views import by_attribute, measured_of, settings_of
 from evaluator.report.words import doubts_of_one, probes_of, rows_of
 from evaluator.run import get_evaluation
@@ -48,6 +48,7 @@ from evaluator.tasks import (
 from evaluator.taskwise import answered
 from foundation.database import explain_row
 from foundation.errors import BadInput, NotFound
+from foundation.lone_page import CONTENT_POLICY
 from foundation.settings import get_settings
 from router.promote import serving_version
 from trainer.tables import CANDIDATE, EXPERIMENTAL, PRODUCTION, RETIRED, ModelVersion

@@ -27,11 +27,12 @@ from evaluator.tables import Evaluation, Suite, Verdict
 from foundation import artifacts
 from foundation.database import explain_row
 from foundation.errors import BadInput, Conflict, NotFound
+from foundation.lone_page import CONTENT_POLICY
 from foundation.settings import get_settings
 from foundation.tables import Decision, Run
 from router.service_record import record_of
 from router.tables import RUNNING, TREATMENT, Experiment, Promotion, RoleServing
-from trainer.card import CONTENT_POLICY, card
+from trainer.card import card
 from trainer.card import page as card_page
 from trainer.diff import diff
 from trainer.registry import BASE, EXTERNAL, MADE, REWARD, TRANSITIONS, set_stage

@@ -24,7 +24,7 @@ from admin.paging import Narrowing
 from admin.rendering import Reading, link_to, render, wants_rows
 from admin.writing import ByOperator, ByReviewer, needs, see
 from evaluator.compare import compare
-from evaluator.report import CONTENT_POLICY, as_html, get_verdict, verdict_report, verdict_summary
+from evaluator.report import as_html, get_verdict, verdict_report, verdict_summary
 from evaluator.report.checks import Check, checks_of
 from evaluator.report.views import (
     Pair,
@@ -43,6 +43,7 @@ from evaluator.tasks import start_comparison
 from evaluator.taskwise import PEOPLE_AT_MOST, AskedPeople, Fates, ask_people, fates, paired_tasks
 from foundation.errors import NotFound
 from foundation.ids import first_id_at
+from foundation.lone_page import CONTENT_POLICY
 from foundation.settings import get_settings
 from foundation.tables import Decision, now
 

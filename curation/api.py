@@ -12,13 +12,14 @@ from pydantic import BaseModel, Field
 from sqlmodel import col, select
 from starlette.background import BackgroundTask
 
-from curation.export import CONTENT_POLICY, card_page, get_dataset, write_export
+from curation.export import card_page, get_dataset, write_export
 from curation.publish.diff import diff
 from curation.publish.formats import PARQUET
 from curation.recipe import CurationRecipe
 from curation.tables import Dataset
 from curation.tasks import ask_for_build
 from foundation.database import explain_row, session_scope
+from foundation.lone_page import CONTENT_POLICY
 
 routes = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 

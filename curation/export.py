@@ -18,7 +18,6 @@ from sqlmodel import Session, col, select
 
 from curation.publish.folder import copy_shards, write_about, write_records
 from curation.publish.formats import PARQUET, get_format
-from curation.publish.page import CONTENT_POLICY as CONTENT_POLICY
 from curation.publish.page import render
 from curation.publish.rows import Row
 from curation.publish.shards import join_shards, read_shard

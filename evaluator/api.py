@@ -11,7 +11,6 @@ from evaluator.compare import compare
 from evaluator.decide import DeployThresholds
 from evaluator.judge import judge_stored
 from evaluator.report import (
-    CONTENT_POLICY,
     as_html,
     as_markdown,
     evaluations_report,
@@ -25,6 +24,7 @@ from evaluator.suites import list_suites, load_suite, tasks_of
 from evaluator.tables import Evaluation, Sample, SuiteTask, Verdict
 from evaluator.tasks import EvaluationPlan, start_evaluation
 from foundation.database import explain_row, session_scope
+from foundation.lone_page import CONTENT_POLICY
 
 routes = APIRouter(prefix="/v1", tags=["evaluator"])
 

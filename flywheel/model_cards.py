@@ -7,8 +7,9 @@ from fastapi.responses import HTMLResponse
 from sqlmodel import Session
 
 from foundation.database import session_scope
+from foundation.lone_page import CONTENT_POLICY
 from router.service_record import record_of
-from trainer.card import CONTENT_POLICY, card, page
+from trainer.card import card, page
 from trainer.diff import diff
 from trainer.registry import get_version
 

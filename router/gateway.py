@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from collector.metrics import CONTENT_TYPE, exposition, spool_families
 from foundation.database import session_scope
 from foundation.errors import BadInput, FlywheelError, NotAuthorised, NotFound
+from foundation.lone_page import CONTENT_POLICY
 from foundation.settings import get_settings
 from router import processes
 from router.asgi import headers_of, read_body, send_json, send_whole
@@ -27,7 +28,7 @@ from router.dialects import CHAT, COUNT_PATH, MESSAGES, OF_PATH, Dialect, count_
 from router.paths import Place, place_of
 from router.recording import SOURCE, Recorder
 from router.switchboard import ROLE_PREFIX, Switchboard
-from router.upstreams.page import CONTENT_POLICY, as_html, verdict
+from router.upstreams.page import as_html, verdict
 from router.upstreams.watched import WatchedConfig
 
 log = logging.getLogger(__name__)

@@ -5,31 +5,23 @@ A card is a dictionary, made of the rows each time it is asked for, so it never 
 as `extra` sections. Everything shown is escaped: names, warnings and reasons are written by others.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 from sqlmodel import Session, col, select
 
 from curation.tables import Dataset, Erasure
 from foundation import artifacts, plots
 from foundation.errors import NotFound
+from foundation.lone_page import environment
 from foundation.runs import get_run
 from trainer.lineage import ancestors
 from trainer.registry import BASE, EXTERNAL, REWARD
 from trainer.tables import ModelExport, ModelVersion, TrainingRun
 
-CONTENT_POLICY: Final = (
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-)
-"""What a server should send with the page; the page states it as well."""
-
-_UNSHOWN: Final = re.compile(
-    "[\u202a-\u202e\u2066-\u2069\u200e\u200f\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
-)
 _OF_DATASET: Final = ("splits", "task_types", "languages", "warnings", "erased_rows", "n_tokens")
 
 _BARS: Final = 12
@@ -227,7 +219,6 @@ def page(shown: Card) -> str:
     history = (shown["training"] or {}).get("history") or []
     return _template().render(
         card=shown,
-        policy=CONTENT_POLICY,
         types=_bars((shown["dataset"] or {}).get("task_types") or {}),
         judged=_intervals(shown["extra"]),
         losses=_curves(history, ("loss", "validation_loss")),
@@ -289,29 +280,16 @@ def _value(value: Any) -> str:
     return f"{value:,}".replace(",", "\u202f") if isinstance(value, int) else str(value)
 
 
-def _plain(value: Any) -> Any:
-    """Return what is shown without characters that turn the text around them."""
-    return _UNSHOWN.sub("\ufffd", value) if type(value) is str else value
-
-
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_plain,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {
+    made = environment(Path(__file__).parent)
+    made.globals |= {
         "height": plots.HEIGHT,
         "left": plots.LEFT,
         "margin": plots.MARGIN,
     }
-    environment.filters |= {
+    made.filters |= {
         "place": lambda number: f"{number:.2f}",
         "value": _value,
-        "words": lambda name: str(name).replace("_", " "),
     }
-    return environment.get_template("card.html")
+    return made.get_template("card.html")

@@ -4,19 +4,15 @@ The geometry is here, the drawing in `card.html`. All of it is escaped: names of
 projects come from callers.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 
-CONTENT_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"
-"""What a server should send with the page."""
-
-_TURNS: Final = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
+from foundation.lone_page import environment
 
 BARS_AT_MOST: Final = 12
 """Bars of one plot; the smaller ones are added up in the last."""
@@ -198,24 +194,11 @@ def _counts(value: Any) -> bool:
     return isinstance(value, bool | int)
 
 
-def _plain(value: Any) -> Any:
-    """Return what is shown without characters that turn the text around them."""
-    return _TURNS.sub("\ufffd", value) if type(value) is str else value
-
-
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_plain,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    made = environment(Path(__file__).parent)
+    made.filters |= {
         "count": lambda n: "–" if n is None else f"{n:,}".replace(",", "\u202f"),
         "percent": lambda share: f"{100 * share:.1f}\u202f%",
-        "words": lambda name: str(name).replace("_", " "),
     }
-    return environment.get_template("card.html")
+    return made.get_template("card.html")

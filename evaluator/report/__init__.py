@@ -14,10 +14,9 @@ from evaluator.report.data import (
 )
 from evaluator.report.files import require_format, write_report
 from evaluator.report.markdown import as_markdown
-from evaluator.report.page import CONTENT_POLICY, as_html
+from evaluator.report.page import as_html
 
 __all__ = [
-    "CONTENT_POLICY",
     "as_html",
     "as_markdown",
     "evaluations_report",

@@ -6,16 +6,12 @@ No script, nothing fetched. Names of models may come from callers: hostile text,
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
+from foundation.lone_page import environment
 from router.upstreams.health import DOWN, UP
-
-CONTENT_POLICY: Final = (
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-)
-"""What a server sends with the page; the page states it as well."""
 
 GOOD, WORSE, BAD = "ok", "degraded", "down"
 
@@ -44,18 +40,11 @@ def as_html(processes: Iterable[Mapping[str, Any]]) -> str:
     """
     listed = list(processes)
     template = _environment().get_template("health.html")
-    return template.render(processes=listed, verdict=verdict(listed), policy=CONTENT_POLICY)
+    return template.render(processes=listed, verdict=verdict(listed))
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = lambda number: f"{number:,}"
-    environment.filters["words"] = lambda name: str(name).replace("_", " ")
-    return environment
+    made = environment(Path(__file__).parent)
+    made.filters["count"] = lambda number: f"{number:,}"
+    return made

@@ -11,7 +11,6 @@ from evaluator.api import read_evaluation_page
 from evaluator.compare import GeneralTasks, compare
 from evaluator.decide import AB_TEST, DEPLOY, ITERATE, STAY, UNDECIDED
 from evaluator.report import (
-    CONTENT_POLICY,
     as_html,
     as_markdown,
     evaluations_report,
@@ -25,6 +24,7 @@ from evaluator.report.views import judge_rows, latency_plot, lines_of, reliabili
 from evaluator.report.words import doubts_of_one, headline_of, points, rows_of, value
 from evaluator.roi import RoiInputs, decide_roi
 from evaluator.tables import Evaluation, Sample, Suite, SuiteTask
+from foundation.lone_page import CONTENT_POLICY
 from foundation.tables import Decision
 from trainer.tables import ModelVersion
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from foundation.lone_page import CONTENT_POLICY
 from router.upstreams.config import Defaults
 from router.upstreams.health import DOWN, TRYING, UP, Health
-from router.upstreams.page import CONTENT_POLICY, as_html, verdict
+from router.upstreams.page import as_html, verdict
 from router.upstreams.server import Upstream
 
 HOSTILE = "<script>alert('x')</script>"
