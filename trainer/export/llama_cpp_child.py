@@ -12,7 +12,7 @@ from typing import Any
 try:
     import numpy as np
 
-    llama_cpp = importlib.import_module("llama_cpp.llama_cpp")  # no library of the product's
+    llama_cpp: Any = importlib.import_module("llama_cpp.llama_cpp")  # not the product's
     Llama: Any = importlib.import_module("llama_cpp").Llama
 except ImportError as error:
     sys.stderr.write(f"{error}\n")
