@@ -44,9 +44,12 @@ class RewardModel:
 
     def __init__(self, base_model: str, folder: Path) -> None:
         self.tokenizer = load_tokenizer(base_model)
-        base = load_model(base_model, precision=precision_of(Recipe()), kind=OneScore)
-        base.config.get_text_config().pad_token_id = self.tokenizer.pad_token_id
-        model = PeftModel.from_pretrained(base, str(folder))
+        # Weights are drawn before they are read. A training that asks for a reward keeps its dice:
+        # a resumed one loads the model again, at another place of them.
+        with torch.random.fork_rng(devices=[]):
+            base = load_model(base_model, precision=precision_of(Recipe()), kind=OneScore)
+            base.config.get_text_config().pad_token_id = self.tokenizer.pad_token_id
+            model = PeftModel.from_pretrained(base, str(folder))
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ import math
 
 import fitting
 import pytest
+import torch
 from tiny_base import QUICK, make_rows
 
 from foundation.errors import NotFound
@@ -40,6 +41,12 @@ def test_a_reward_model_rewards_what_was_preferred(folder, tiny_base):
     scores = RewardModel(str(tiny_base), folder).scores([(row["prompt"], one) for one in answers])
     assert [better, worse] == pytest.approx([1 / (1 + math.exp(-score)) for score in scores])
     assert reward([], []) == []
+
+
+def test_loading_it_takes_no_dice_from_the_training_that_asks(folder, tiny_base):
+    dice = torch.get_rng_state()
+    model_reward(str(tiny_base), folder)(make_rows(1), ["the sum is 3"])
+    assert torch.equal(torch.get_rng_state(), dice), "a resumed training loads it again, elsewhere"
 
 
 def test_it_is_loaded_when_first_asked(tmp_path):
