@@ -6,7 +6,7 @@ decides is `trainer.search`, and the same results lead it the same way.
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,7 +22,14 @@ from foundation.runs import RunHandle, enqueue, execute, get_run, job
 from foundation.tables import DONE, FAILED, Run
 from trainer.recipe import Recipe
 from trainer.registry import set_stage
-from trainer.search import Proposals, SearchPlan, Trial, for_round, survivors
+from trainer.search import (
+    Proposals,
+    SearchPlan,
+    Trial,
+    for_round,
+    require_comparable,
+    survivors,
+)
 from trainer.tables import RETIRED, ModelVersion, TrainingRun
 from trainer.tasks import require_trainable, start_training
 
@@ -48,18 +55,16 @@ def start_search(
 
     Raises:
         NotFound: no such dataset or suite.
-        BadInput: as `start_training`; without a suite, a dataset without validation rows too.
+        BadInput: as `start_training`; without a suite, a dataset without validation rows or a knob
+            that changes what the validation loss is, too.
     """
     base_model = require_trainable(session, role, dataset_id, base_model, recipe)
     if plan.suite is not None:
-        load_suite(session, plan.suite)
-    elif get_dataset(session, dataset_id).n_validation == 0:
-        raise BadInput(
-            "dataset",
-            "no validation rows",
-            "some, to compare trials by",
-            "Curate more, or compare by tasks: --suite NAME",
-        )
+        known = load_suite(session, plan.suite)
+        plan = replace(plan, suite=f"{known.name}@{known.version}")  # of all trials the same
+    else:
+        require_comparable(plan.space)
+        _require_validation(session, dataset_id)
     params = {
         "role": role,
         "dataset_id": str(dataset_id),
@@ -68,6 +73,16 @@ def start_search(
         "plan": plan.as_json(),
     }
     return enqueue(session, SEARCH_JOB, params, role=role)
+
+
+def _require_validation(session: Session, dataset_id: UUID) -> None:
+    if get_dataset(session, dataset_id).n_validation == 0:
+        raise BadInput(
+            "dataset",
+            "no validation rows",
+            "some, to compare trials by",
+            "Curate more, or compare by tasks: --suite NAME",
+        )
 
 
 @job(SEARCH_JOB, queue="gpu")
@@ -139,12 +154,17 @@ class _Trials:
         with session_scope() as session:
             query = select(TrainingRun).where(TrainingRun.search_run_id == self.run.id)
             self._stored = list(session.exec(query.order_by(col(TrainingRun.id))))
+        self._spent_s = sum(float(one.manifest.get("wall_s", 0.0)) for one in self._stored)
 
     @property
     def is_late(self) -> bool:
-        """Whether the plan's minutes are over."""
-        spent = (time.monotonic() - self._began) / 60
-        return self.plan.minutes is not None and spent >= self.plan.minutes
+        """Whether the plan's minutes are over, those of a start before this one included.
+
+        What was tried before is looked up again in any case.
+        """
+        if self.plan.minutes is None or len(self.done) < len(self._stored):
+            return False
+        return self._spent_s + time.monotonic() - self._began >= 60 * self.plan.minutes
 
     def do(self, knobs: Any, steps: int) -> Trial:
         """Return one trial, trained and scored."""
@@ -209,9 +229,10 @@ class _Trials:
     def _success(self, name: str) -> float | None:
         """Return a version's success on the suite, asked for once."""
         with session_scope() as session:
+            suite = load_suite(session, str(self.plan.suite))
             known = session.exec(
                 select(Evaluation)
-                .where(Evaluation.subject == name)
+                .where(Evaluation.subject == name, Evaluation.suite_id == suite.id)
                 .order_by(col(Evaluation.id).desc())
             ).first()
             if known is not None:

@@ -17,6 +17,13 @@ from trainer.recipe import GROUPS, Recipe
 DEFAULT_SPACE: Final[dict[str, Any]] = {"lr": [0.3, 1.0, 3.0]}
 """Three points of the learning rate, times the recipe's own: what a sweep must at least have."""
 
+_OWN_LOSS: Final = ("method", "max_length", "too_long", "preference", "distillation")
+"""Knobs, and groups of them, that another validation loss comes with, or other validation rows."""
+_SAME_LOSS: Final = (
+    "preference.precompute_reference",
+    "distillation.on_policy",
+    "distillation.max_new_tokens",
+)
 _TIMES: Final = ("lr",)
 """Knobs whose listed values are factors of the recipe's own, in the default space."""
 
@@ -92,6 +99,22 @@ class Trial:
     knobs: Mapping[str, Any]
     steps: int
     score: float | None
+
+
+def require_comparable(space: Mapping[str, Any]) -> None:
+    """Check that trials over a space can be compared by their validation losses.
+
+    Raises:
+        BadInput: a knob changes what the loss is: half the beta has another loss, not a better one.
+    """
+    for knob in space:
+        if knob not in _SAME_LOSS and knob.partition(".")[0] in _OWN_LOSS:
+            raise BadInput(
+                "--over",
+                knob,
+                "knobs that leave the validation loss, by which trials are compared, as it is",
+                "Compare by tasks: --suite NAME",
+            )
 
 
 def parse_space(given: Sequence[str]) -> dict[str, Any]:

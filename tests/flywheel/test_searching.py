@@ -1,11 +1,15 @@
 """A search on a real database: each trial a run, resumed where it was, the best one kept."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 from sqlmodel import col, select
-from stored_datasets import add_dataset
+from stored_datasets import add_dataset, order
 from tiny_base import QUICK, build_tiny_base, make_rows
 
-from flywheel.searching import start_search
+from evaluator.tables import Evaluation, Suite
+from flywheel.searching import _Trials, start_search
 from foundation import runs
 from foundation.errors import BadInput, NotFound
 from foundation.ids import new_id
@@ -85,7 +89,43 @@ def test_what_cannot_be_searched_is_refused_before_it_is_queued(session, tmp_pat
         start_search(session, "coder", without.id, str(base), QUICK, PLAN)
     with pytest.raises(NotFound):
         start_search(session, "coder", new_id(), str(base), QUICK, PLAN)
+    longer = replace(PLAN, space={"max_length": [16, 64]})
+    with pytest.raises(BadInput, match="validation loss"):
+        start_search(session, "coder", without.id, str(base), QUICK, longer)
     assert session.exec(select(Run).where(Run.status == QUEUED)).all() == []
+
+
+def trials_of(run_id, plan):
+    return _Trials(SimpleNamespace(id=run_id), "coder", new_id(), None, QUICK, plan)
+
+
+def test_trials_are_scored_by_the_suite_that_the_search_began_with(session, dataset, base):
+    suites = [
+        Suite(name=name, version=version, role="coder", content_hash=f"{name}{version}", n_tasks=1)
+        for name, version in (("sums", 1), ("poems", 1), ("sums", 2))
+    ]
+    session.add_all(suites)
+    session.flush()
+    run = start_search(session, "coder", dataset.id, str(base), QUICK, replace(PLAN, suite="sums"))
+    assert run.params["plan"]["suite"] == "sums@2"
+    for suite, rate in zip(suites, (0.25, 0.75, 0.5), strict=True):
+        session.add(Evaluation(suite_id=suite.id, subject="coder-v1", success_rate=rate))
+        session.flush()
+    session.commit()
+    for name, rate in (("sums@1", 0.25), ("sums@2", 0.5)):
+        assert trials_of(run.id, replace(PLAN, suite=name))._success("coder-v1") == rate
+
+
+def test_the_minutes_of_a_search_go_on_where_a_lost_worker_left_them(session, dataset):
+    run = start_search(session, "coder", dataset.id, "/base", QUICK, PLAN)
+    training = order(session, dataset, "/base", search_run_id=run.id)
+    training.manifest = {"wall_s": 61.0}
+    session.commit()
+    trials = trials_of(run.id, replace(PLAN, minutes=1.0))
+    assert not trials.is_late, "what was tried is looked up"
+    trials.done.append((None, training.id))
+    assert trials.is_late
+    assert not trials_of(new_id(), replace(PLAN, minutes=1.0)).is_late
 
 
 def _trials_of(result, place):

@@ -12,6 +12,7 @@ from trainer.search import (
     for_round,
     parse_knob,
     parse_space,
+    require_comparable,
     survivors,
 )
 
@@ -62,6 +63,13 @@ def test_what_failed_never_goes_on():
     tried = [Trial({"lr": n}, 5, score) for n, score in enumerate((None, -1.0, -3.0, -1.0))]
     assert [one.knobs["lr"] for one in survivors(tried, 2)] == [1, 3]
     assert survivors(tried[:1], 1) == []
+
+
+def test_a_knob_that_changes_the_loss_has_no_best_value_by_it():
+    require_comparable({"lr": [1], "r": [8], "preference.precompute_reference": [True]})
+    for knob in ("preference.beta", "distillation.temperature", "max_length", "method"):
+        with pytest.raises(BadInput, match=f"{knob}.*--suite"):
+            require_comparable({"lr": [1], knob: [1, 2]})
 
 
 def test_knobs_change_a_recipe_by_name_and_group():
