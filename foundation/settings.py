@@ -140,7 +140,8 @@ class Settings(BaseSettings):
     )
     base_model: str | None = Field(
         default=None,
-        description="Folder or hub name of the base model to train and serve. Unset: by role.",
+        description="Folder or hub name of the base model to train and serve. Unset: that of who "
+        "serves the role, else the one registered for it.",
     )
     trusted_bases: list[str] = Field(
         default_factory=list,

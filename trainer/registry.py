@@ -111,6 +111,21 @@ def ensure_base_version(
     )
 
 
+def base_of_role(session: Session, role: str) -> str | None:
+    """Return the base model that a role uses: that of who serves, else its newest base.
+
+    None where no version with weights of ours serves, and no base is registered.
+    """
+    query = select(ModelVersion.base_model).where(ModelVersion.role == role)
+    newest_first = col(ModelVersion.number).desc()
+    serves = query.where(ModelVersion.stage == PRODUCTION, ModelVersion.kind != EXTERNAL)
+    known = query.where(ModelVersion.kind == BASE)
+    return (
+        session.exec(serves.order_by(newest_first)).first()
+        or session.exec(known.order_by(newest_first)).first()
+    )
+
+
 def register_adapter(
     session: Session,
     training_run: TrainingRun,

@@ -16,7 +16,7 @@ from foundation.settings import get_settings
 from trainer.launch import Launch, shared_out
 from trainer.methods import METHODS, TASKS
 from trainer.recipe import CONTINUAL, Recipe
-from trainer.registry import ADAPTER, get_version, require_role
+from trainer.registry import ADAPTER, base_of_role, get_version, require_role
 from trainer.rows import READABLE
 from trainer.tables import ModelVersion, TrainingRun
 
@@ -69,7 +69,8 @@ def start_training(
         session: of the surrounding transaction.
         role: whose model; the dataset must be of the same role.
         dataset_id: a stored version with training rows; None for a method that answers tasks.
-        base_model: folder or hub name; None for that of `earlier`, or FLYWHEEL_BASE_MODEL.
+        base_model: folder or hub name; None for that of `earlier`, else FLYWHEEL_BASE_MODEL, else
+            the one that the role uses (`trainer.registry.base_of_role`).
         recipe: all knobs.
         is_control: the version will be marked as never to be served.
         suite: tasks to learn from, NAME or NAME@VERSION, for a method that answers tasks.
@@ -135,13 +136,15 @@ def require_trainable(
         BadInput, Conflict, NotFound: as `start_training`.
     """
     require_role(role)
-    base_model = base_model or (earlier.base_model if earlier else get_settings().base_model)
+    if not base_model:
+        base_model = earlier.base_model if earlier else get_settings().base_model
+    base_model = base_model or base_of_role(session, role)
     if not base_model:
         raise BadInput(
             "base model",
             base_model,
             "a folder or hub name",
-            "Name one, or set FLYWHEEL_BASE_MODEL.",
+            f"Name it: --base FOLDER, or register it once: flywheel model add {role} FOLDER",
         )
     _require_data(session, role, recipe, dataset_id, suite)
     _require_earlier(role, base_model, recipe, earlier)

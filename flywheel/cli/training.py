@@ -30,7 +30,10 @@ DatasetName = Annotated[
     str | None,
     typer.Option(help="Dataset id or ROLE\\[/KIND]\\[@NUMBER]; default: the newest that fits."),
 ]
-Base = Annotated[str | None, typer.Option(help="Base model folder or hub name.")]
+Base = Annotated[
+    str | None,
+    typer.Option(help="Base model folder or hub name; default: the one that the role uses."),
+]
 Preset = Annotated[
     str | None, typer.Option(help="Recipe preset: default, plan, hafs or demo; see: recipe list.")
 ]
@@ -383,7 +386,7 @@ def _dataset_id(
         raise NotFound(
             "dataset",
             role,
-            f"a {reads} dataset of this role",
+            f"{'an' if reads == 'sft' else 'a'} {reads} dataset of this role",
             f"Run: flywheel curate --role {role}{kind}",
         )
     return newest.id

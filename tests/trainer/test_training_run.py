@@ -25,8 +25,8 @@ from foundation.settings import get_settings
 from foundation.tables import CANCELLED, DONE, FAILED
 from trainer.fit import weights_sha256
 from trainer.hardware import probe
-from trainer.registry import get_version, list_versions, version_folder
-from trainer.tables import TrainingRun
+from trainer.registry import ensure_base_version, get_version, list_versions, version_folder
+from trainer.tables import PRODUCTION, TrainingRun
 from trainer.tasks import start_training
 
 KILLED_WORKER = """
@@ -208,7 +208,7 @@ def test_what_cannot_be_ordered(session, dataset, tmp_path):
         start_training(session, "plumber", dataset.id, "/base", QUICK)
     with pytest.raises(BadInput, match="an sft dataset of tester"):
         start_training(session, "tester", dataset.id, "/base", QUICK)
-    with pytest.raises(BadInput, match="FLYWHEEL_BASE_MODEL"):
+    with pytest.raises(BadInput, match="flywheel model add coder FOLDER"):
         start_training(session, "coder", dataset.id, None, QUICK)
     with pytest.raises(NotFound, match="dataset"):
         start_training(session, "coder", new_id(), "/base", QUICK)
@@ -216,6 +216,19 @@ def test_what_cannot_be_ordered(session, dataset, tmp_path):
     with pytest.raises(BadInput, match="no training rows"):
         start_training(session, "coder", empty.id, "/base", QUICK)
     assert session.exec(select(TrainingRun)).all() == []
+
+
+def test_no_base_named_is_the_one_that_the_role_uses(session, dataset, monkeypatch):
+    ensure_base_version(session, "tester", "/of-another-role")
+    ensure_base_version(session, "coder", "gpt", kind="external").stage = PRODUCTION
+    serving = ensure_base_version(session, "coder", "/serving")
+    ensure_base_version(session, "coder", "/newest")
+    assert start_training(session, "coder", dataset.id, None, QUICK).base_model == "/newest"
+    serving.stage = PRODUCTION
+    assert start_training(session, "coder", dataset.id, None, QUICK).base_model == "/serving"
+    monkeypatch.setattr(get_settings(), "base_model", "/set")
+    assert start_training(session, "coder", dataset.id, None, QUICK).base_model == "/set"
+    assert start_training(session, "coder", dataset.id, "/base", QUICK).base_model == "/base"
 
 
 def test_the_http_door(session, dataset, database):

@@ -62,7 +62,7 @@ def start_joint(
     Args:
         session: of the surrounding transaction.
         orders: of at least two roles.
-        base_model: folder or hub name, the same for all; None: FLYWHEEL_BASE_MODEL.
+        base_model: folder or hub name, the same for all; None: as `start_training`.
         ordered_by: person, turn, schedule, search, or the trigger that fired.
 
     Raises:
