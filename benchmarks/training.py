@@ -15,6 +15,7 @@ PARTS = {
     "joint": "benchmarks.training_joint",
     "effects": "benchmarks.training_effects",
     "preference": "benchmarks.training_preference",
+    "constitution": "benchmarks.training_constitution",
     "rl": "benchmarks.training_rl",
     "distill": "benchmarks.training_distill",
     "continual": "benchmarks.training_continual",
