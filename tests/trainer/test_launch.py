@@ -35,9 +35,8 @@ def losses(history, name="loss"):
 def require_same(history, alone):
     assert losses(history) == pytest.approx(losses(alone.history), rel=1e-5)
     assert losses(history, "lr") == losses(alone.history, "lr")
-    # A mean over batches, which are cut otherwise: not the same to the last digit.
     looks = losses(alone.history, "validation_loss")
-    assert losses(history, "validation_loss") == pytest.approx(looks, rel=1e-3)
+    assert losses(history, "validation_loss") == pytest.approx(looks, rel=1e-5)
 
 
 @pytest.fixture(scope="module")

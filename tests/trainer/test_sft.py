@@ -188,6 +188,20 @@ def test_the_loss_does_not_depend_on_how_a_batch_is_cut(tiny_base, tmp_path):
         assert first == pytest.approx(second, rel=1e-4)
 
 
+def test_a_validation_loss_does_not_depend_on_how_its_rows_are_cut(tiny_base, tmp_path):
+    held_out = [*make_rows(6), *make_rows(1, "well, " * 20)]
+
+    def first_look(name, **cut):
+        recipe = replace(QUICK, dropout=0.0, max_steps=1, eval_steps=1, **cut)
+        history = train(tiny_base, tmp_path / name, recipe, ROWS, held_out).history
+        return next(line["validation_loss"] for line in history if "validation_loss" in line)
+
+    whole = first_look("whole")
+    assert first_look("rows", batch_size=1, gradient_accumulation=8) == pytest.approx(whole)
+    padded = first_look("padded", batch_size=4, gradient_accumulation=2, packing="none")
+    assert padded == pytest.approx(whole)
+
+
 @pytest.mark.slow
 def test_without_validation_the_last_checkpoint_is_kept(tiny_base, tmp_path):
     trained = train(tiny_base, tmp_path, replace(QUICK, epochs=1, eval_steps=50), validation=[])

@@ -155,14 +155,14 @@ class Training:
             raise Diverged(learner.progress.step, loss, lr, f"{learner.name}: {wrong}")
 
     def validation_loss(self, mix: Mix, learner: Learner) -> float:
-        """Return the mean over held-out rows of their batch's loss per token, as transformers."""
+        """Return the loss per learned token of the held-out rows, however they are cut."""
         self.model.eval()
-        weighed = 0.0
         with torch.no_grad():
-            for rows in cut(learner.held_out, learner.lesson.recipe.batch_size):
-                loss = self.losses(mix, [(learner, rows)], 0).item() / n_learned(rows)
-                weighed += loss * len(rows)
-        return weighed / len(learner.held_out)
+            total = sum(
+                self.losses(mix, [(learner, rows)], 0).item()
+                for rows in cut(learner.held_out, learner.lesson.recipe.batch_size)
+            )
+        return total / n_learned(learner.held_out)
 
     def measures(self) -> dict[str, float]:
         """Return the last losses, of all learners together and of each under its name."""

@@ -108,6 +108,10 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
 
     TRL works out the entropy and the rank of every token too, and without Triton those of the
     prompts. Both cost a third of a step on a CPU, and nobody reads them here.
+
+    A validation loss is the mean over the learned tokens. transformers takes the mean over batches,
+    so that the same weights would have another loss with other batches: after a lack of memory, or
+    in another trial of a search.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -156,6 +160,27 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         return loss / num_items_in_batch + self._of_routers(
             aux_loss, self.current_gradient_accumulation_steps
         )
+
+    def evaluation_loop(
+        self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **options: Any
+    ) -> Any:
+        """Look at held-out rows; each learned token counts as much as any other."""
+        self._looked = torch.zeros(2, dtype=torch.float64, device=self.accelerator.device)
+        found = super().evaluation_loop(
+            dataloader, *args, metric_key_prefix=metric_key_prefix, **options
+        )
+        total, n_learned = self.accelerator.reduce(self._looked).tolist()
+        found.metrics[f"{metric_key_prefix}_loss"] = total / n_learned
+        return found
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any
+    ) -> Any:
+        """Return the loss of a batch, and add it up."""
+        found = super().prediction_step(model, inputs, *args, **options)
+        n_learned = (inputs["labels"][:, 1:] != IGNORED).sum().double()
+        self._looked += torch.stack([found[0].double() * n_learned, n_learned]).to(self._looked)
+        return found
 
     def _summed(
         self, model: Any, asked: dict[str, Any], labels: torch.Tensor, places: torch.Tensor
