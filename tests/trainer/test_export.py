@@ -21,7 +21,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 from foundation.errors import BadInput, BadSetting
 from trainer.compress.prune import pruned
-from trainer.export import ADAPTERS, FORMATS, format_module, get_format, gguf_formats
+from trainer.export import (
+    ADAPTERS,
+    FORMATS,
+    format_module,
+    get_format,
+    gguf_formats,
+    gguf_model,
+)
 from trainer.export.gguf_lora import NotConvertible
 from trainer.export.gguf_tokens import split_name
 from trainer.export.ollama import read_modelfile
@@ -86,6 +93,40 @@ def test_a_damaged_file_does_not_pass(name, original, written, tmp_path):
     fresh.__dict__["_heard"] = original._heard
     with suppress(ParityFailed):  # where its reader refuses the file
         assert not format_module(name).check(fresh, folder, FORMATS[name].variant).passed
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tokenizer.ggml.eos_token_id", 5),
+        ("tokenizer.chat_template", "{{ messages }}"),
+        ("tokenizer.ggml.token_type", None),
+    ],
+)
+def test_a_file_that_ends_or_shows_chats_otherwise_does_not_pass(
+    key, value, original, tokenizer, tmp_path, monkeypatch
+):
+    honest = gguf_model.tokenizer_values
+
+    def wrong(*args):
+        values = honest(*args)
+        types = [1] * len(values["tokenizer.ggml.token_type"])  # none of them special
+        return values | {key: types if value is None else value}
+
+    monkeypatch.setattr(gguf_model, "tokenizer_values", wrong)
+    copied = replace(original, adapter=None, work=tmp_path / "work")
+    (tmp_path / "out").mkdir()
+    gguf_formats.write(copied, tmp_path / "out", "f32")
+    reasons = gguf_formats.check(copied, tmp_path / "out", "f32").reasons
+    assert any((key if value else "token 0") in reason for reason in reasons), reasons
+
+
+def test_a_copy_that_ends_its_answers_elsewhere_does_not_pass(original, written, tmp_path):
+    folder = shutil.copytree(written("hf"), tmp_path / "copy")
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": 5}))
+    reasons = format_module("hf").check(original, folder, "whole").reasons
+    assert any("answers end at" in reason for reason in reasons), reasons
 
 
 def damage(folder):

@@ -23,9 +23,16 @@ from trainer.export.gguf_lora import (
     write_adapter,
 )
 from trainer.export.gguf_model import TYPES, write_model
+from trainer.export.gguf_tokens import misread
 from trainer.export.merge import over
 from trainer.export.original import Original
-from trainer.export.parity import Parity, Tolerance, with_reader, with_same_ids
+from trainer.export.parity import (
+    Parity,
+    Tolerance,
+    with_reader,
+    with_reasons,
+    with_same_ids,
+)
 
 MODEL, ADAPTER = "model.gguf", "adapter.gguf"
 
@@ -90,7 +97,8 @@ def check_whole(original: Original, path: Path, kind: str) -> Parity:
         path.parent, gguf_file=path.name, dtype=torch.float32
     )
     parity = original.judge(original.hear_model(model), TOLERANCES[kind])
-    return _with_llama_cpp(original, with_same_ids(parity, same), path, None)
+    parity = with_reasons(with_same_ids(parity, same), misread(path, original.tokenizer))
+    return _with_llama_cpp(original, parity, path, None)
 
 
 def check_lora(original: Original, path: Path, kind: str) -> Parity:

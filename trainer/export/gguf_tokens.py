@@ -7,6 +7,7 @@ itself. A rule without a name is refused: another one would give other ids, in s
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from trainer.export.gguf import Value
@@ -69,6 +70,31 @@ def tokenizer_values(tokenizer: Any, n_rows: int, ends: list[int]) -> dict[str, 
     if tokenizer.chat_template:
         values["tokenizer.chat_template"] = tokenizer.chat_template
     return values
+
+
+def misread(path: Path, tokenizer: Any) -> list[str]:
+    """Return what a file says otherwise than its tokenizer: how answers end and chats are shown.
+
+    Read by the `gguf` library. A model that never ends answers every prompt with the same tokens.
+    """
+    from gguf import GGUFReader
+
+    fields = GGUFReader(path).fields
+    expected = {
+        "tokenizer.ggml.eos_token_id": tokenizer.eos_token_id,
+        "tokenizer.chat_template": tokenizer.chat_template,
+    }
+    found = {key: fields[key].contents() if key in fields else None for key in expected}
+    texts, types = (fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "token_type"))
+    for i, added in tokenizer.added_tokens_decoder.items():
+        key = f"token {i}"
+        expected[key] = (added.content, CONTROL if added.special else USER_DEFINED)
+        found[key] = (texts[i], types[i]) if i < len(texts) else None
+    return [
+        f"{key} is {str(found[key])[:60]!r}, expected {str(wanted)[:60]!r}"
+        for key, wanted in expected.items()
+        if found[key] != wanted
+    ]
 
 
 def split_name(state: Mapping[str, Any]) -> str:

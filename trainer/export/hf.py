@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 from trainer.base import load_model
 from trainer.export.merge import TOLERANCES, over, own_dtype
 from trainer.export.original import Original
-from trainer.export.parity import Parity, Tolerance, with_same_ids
+from trainer.export.parity import Parity, Tolerance, end_tokens, with_reasons, with_same_ids
 
 LORA: Tolerance = Tolerance(1e-5, 1.0)
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -54,8 +54,12 @@ def check_adapter(original: Original, folder: Path) -> Parity:
 def check_whole(original: Original, folder: Path) -> Parity:
     """Load the whole model again and compare."""
     tolerance = TOLERANCES[own_dtype(str(folder))]
-    copy = original.hear_model(load_model(str(folder)))
-    return with_tokens(original, folder, original.judge(copy, tolerance))
+    model = load_model(str(folder))
+    parity = original.judge(original.hear_model(model), tolerance)
+    ends = end_tokens(model, AutoTokenizer.from_pretrained(folder))
+    if ends != original.ends:
+        parity = with_reasons(parity, [f"answers end at {ends}, expected {original.ends}"])
+    return with_tokens(original, folder, parity)
 
 
 def with_tokens(original: Original, folder: Path, parity: Parity) -> Parity:

@@ -162,6 +162,11 @@ def with_same_ids(parity: Parity, same: int, of: str = "same_ids") -> Parity:
     return replace(parity, measures={**parity.measures, of: same}, reasons=reasons)
 
 
+def with_reasons(parity: Parity, reasons: Sequence[str]) -> Parity:
+    """Return the verdict with what else speaks against it, if anything does."""
+    return replace(parity, reasons=(*parity.reasons, *reasons))
+
+
 def with_pass_rate(parity: Parity, source: float | None, copy: float | None) -> Parity:
     """Return the verdict with the pass rates (0-1) of both; a loss beyond the tolerance fails."""
     measures = {**parity.measures, "pass_rate": copy, "source_pass_rate": source}
