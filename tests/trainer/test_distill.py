@@ -131,6 +131,21 @@ def test_own_answers_take_the_place_of_the_datasets(tiny_base, teacher, tmp_path
         assert any(row[:start] == shown for row in trainer.train_dataset["input_ids"])
 
 
+def test_a_student_answers_as_it_is_whatever_its_base_prefers(tiny_base, teacher, tmp_path):
+    recipe = replace(knobs(max_new_tokens=6), method="gkd")
+    given = lesson(tiny_base, tmp_path, recipe, ROWS, teacher=teacher)
+    trainer = gkd.build(given, gkd.prepare(given))
+    prompts = [torch.tensor(row[:12]) for row in trainer.train_dataset["input_ids"]]
+
+    def said():
+        torch.manual_seed(0)
+        return [answer.tolist() for answer in trainer._sample(prompts)]
+
+    plain = said()
+    trainer.model.generation_config.repetition_penalty = 50.0
+    assert said() == plain
+
+
 class Stopped(Exception):
     pass
 

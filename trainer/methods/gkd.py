@@ -21,6 +21,7 @@ from trainer.lesson import Lesson, Prepared
 from trainer.methods.distill import Distiller, parts, softened
 from trainer.methods.distill import prepare as prepare_distill
 from trainer.recipe import AUTO, NO_PACKING
+from trainer.sampling import Sampling, sample
 
 
 def prepare(lesson: Lesson) -> Prepared:
@@ -97,28 +98,19 @@ class OnPolicyDistiller(Distiller):
         return {name: tensor.to(batch[name].device) for name, tensor in padded.items()}
 
     def _sample(self, prompts: list[Tensor]) -> list[Tensor]:
-        """Return the student's answers, each to its end token or the limit."""
+        """Return the student's answers, each to its end token or the limit.
+
+        As it answers when it is asked: the temperature softens the comparison only, and what the
+        base's generation config wishes (a penalty of repetition) is another student's answer.
+        """
         model = self.accelerator.unwrap_model(self.model)
         pad, end = self.processing_class.pad_token_id, self.processing_class.eos_token_id
-        ids = pad_sequence(prompts, True, pad, padding_side="left").to(self.args.device)
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        mask = torch.arange(ids.shape[1]) >= ids.shape[1] - lengths[:, None]
         was_training = model.training
         model.eval()
-        with torch.no_grad():
-            said = model.generate(
-                input_ids=ids,
-                attention_mask=mask.to(ids.device),
-                do_sample=True,
-                temperature=1.0,  # as it answers when it is asked; T softens the comparison
-                top_k=0,
-                top_p=1.0,
-                max_new_tokens=self.max_new_tokens,
-                pad_token_id=pad,
-                eos_token_id=end,
-            )
+        how = Sampling(1.0, self.max_new_tokens, ends=(end,), pad=pad)
+        sampled = sample(model, [prompt.tolist() for prompt in prompts], how)
         model.train(was_training)
-        return [_to_its_end(answer, end) for answer in said[:, ids.shape[1] :].cpu()]
+        return [torch.tensor(answer) for answer in sampled.answers]
 
 
 def jensen_shannon(student: Tensor, teacher: Tensor, beta: float) -> Tensor:
@@ -147,11 +139,6 @@ def _row(batch: dict[str, Tensor], i: int) -> tuple[Tensor, Tensor]:
     ids = batch["input_ids"][i].cpu()
     learned = (batch["labels"][i] != IGNORED).nonzero().squeeze(1).cpu()
     return ids[: int(learned[0])], ids[int(learned[0]) : int(learned[-1]) + 1]
-
-
-def _to_its_end(answer: Tensor, end: int) -> Tensor:
-    ends = (answer == end).nonzero().squeeze(1)
-    return answer[: int(ends[0]) + 1] if len(ends) else answer
 
 
 def _padded(rows: list[tuple[Tensor, Tensor]], pad: int) -> dict[str, Tensor]:
