@@ -115,6 +115,20 @@ def test_noise_is_only_there_while_training(tiny_base, tmp_path):
     assert losses(plain, "loss") != losses(noisy, "loss")
 
 
+@pytest.mark.parametrize(("packing", "end_to_end"), [("auto", False), ("padding-free", True)])
+def test_noise_is_that_of_a_row_by_itself(tiny_base, tmp_path, packing, end_to_end):
+    """It is divided by the root of a row's tokens, and rows end to end are one row there."""
+    from trainer.methods import sft
+
+    said = []
+    recipe = replace(STEPS, neftune=5.0, packing=packing)
+    lesson = fitting.lesson(
+        tiny_base, tmp_path, recipe, ROWS, say=lambda level, text: said.append(text)
+    )
+    assert sft.build(lesson, sft.prepare(lesson)).padding_free is end_to_end
+    assert any("less noise" in text for text in said) is end_to_end
+
+
 def test_half_precision_is_computed_on_a_gpu_only(tiny_base, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine can")

@@ -73,10 +73,19 @@ def build(lesson: Lesson, prepared: Prepared) -> "AnswerTrainer":
 
 
 def packing_on(model: Any, lesson: Lesson) -> str:
-    """Return how to lay out rows: as the recipe says, or padded if the model would mix them."""
-    packing = lesson.recipe.packing
-    if packing == NO_PACKING or (packing == AUTO and lesson.recipe.batch_size == 1):
+    """Return how to lay out rows: as the recipe says, or padded if the model would mix them.
+
+    NEFTune's noise is the smaller the longer a row is, and takes rows end to end for one.
+    """
+    recipe, packing = lesson.recipe, lesson.recipe.packing
+    if packing == AUTO and (recipe.batch_size == 1 or recipe.neftune):
         return NO_PACKING
+    if packing == NO_PACKING:
+        return NO_PACKING
+    if recipe.neftune:
+        lesson.say(
+            "WARNING", f"packing {packing}: less noise of neftune than on rows by themselves"
+        )
     if keep_rows_apart(model):
         return PADDING_FREE if packing == AUTO else packing
     lesson.say(
