@@ -13,6 +13,8 @@ from flywheel.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from trainer.tables import ModelVersion
 
 
@@ -74,13 +76,17 @@ def list_all(
     print_table(
         ("version", "role", "kind", "stage", "base", "made", "files"),
         [
-            (v.name, v.role, v.kind, v.stage, v.base_model, v.created_at, _files_of(v))
+            (v.name, v.role, v.kind, v.stage, v.base_model, _minute(v.created_at), _files_of(v))
             for v in found
         ],
         "No such model version."
         if role or stage
         else "No model versions yet: flywheel model add ROLE MODEL",
     )
+
+
+def _minute(time: "datetime") -> str:
+    return f"{time:%Y-%m-%d %H:%M}"
 
 
 def _files_of(version: "ModelVersion") -> str | None:

@@ -4,7 +4,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flywheel.cli.output import AsJson, as_uuid, console, print_fields, print_json, print_table
+from flywheel.cli.output import (
+    AsJson,
+    as_uuid,
+    console,
+    finish_run,
+    print_fields,
+    print_json,
+    print_line,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from foundation.tables import Run
@@ -62,15 +71,16 @@ def show(run_id: Id, as_json: AsJson = False) -> None:
     from flywheel.schema import require_current
     from foundation.database import explain_row, session_scope
     from foundation.runs import get_run
+    from trainer.card import rows_of
 
     require_current()
     with session_scope() as session:
         row = explain_row(get_run(session, as_uuid("run", run_id)))
-    print_json(row) if as_json else print_fields(row)
+    print_json(row) if as_json else print_fields(dict(rows_of(row)))
 
 
 @commands.command()
-def cancel(run_id: Id) -> None:
+def cancel(run_id: Id, as_json: AsJson = False) -> None:
     """Cancel a queued or running job; its worker stops at its next safe point."""
     import foundation.runs
     from flywheel.schema import require_current
@@ -79,21 +89,41 @@ def cancel(run_id: Id) -> None:
     require_current()
     with session_scope() as session:
         run = foundation.runs.cancel(session, as_uuid("run", run_id))
-        console.print(f"{run.kind} {run.id}: cancelled. What it had stored stays.", soft_wrap=True)
+        said = f"{run.kind} {run.id}: cancelled. What it had stored stays."
+        if as_json:
+            print_json({"run_id": str(run.id), "status": run.status})
+            return
+    console.print(said, soft_wrap=True)
+    console.print(f"Undone by: flywheel run retry {run_id}", soft_wrap=True, highlight=False)
 
 
 @commands.command()
-def retry(run_id: Id) -> None:
+def retry(
+    run_id: Id,
+    here: Annotated[
+        bool, typer.Option(help="Do it in this process and wait, instead of a worker's.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Queue a failed, cancelled or lost job again: the same run goes on from what it left."""
     import flywheel.worker  # noqa: F401  registers every room's jobs
     import foundation.runs
     from flywheel.schema import require_current
     from foundation.database import session_scope
+    from trainer.card import rows_of
 
     require_current()
     with session_scope() as session:
         run = foundation.runs.retry(session, as_uuid("run", run_id))
-        console.print(f"{run.kind}: queued again as {run.id}", soft_wrap=True)
+        kind, id_ = run.kind, run.id
+    result = finish_run(kind, kind, id_, queue=not here, quiet=as_json)
+    if as_json:
+        print_json(result)
+    elif here:
+        print_fields(dict(rows_of(result)))
+    else:
+        console.print(f"{kind}: queued again, for a worker (flywheel worker)", soft_wrap=True)
+        print_line(f"flywheel run show {id_}")
 
 
 def _minute(time: str) -> str:

@@ -1,6 +1,6 @@
 """Commands that train: one adapter, several at once, a search for knobs; and what a recipe is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -131,24 +131,48 @@ def train(
         )
         run_id = training.run_id
     result = finish_run("training", TRAIN_JOB, run_id, queue=queue, quiet=as_json)
-    print_json(result) if as_json else _print_trained(result)
+    print_json(result) if as_json else _print_trained(result, recipes[role[0]].method)
 
 
-def _print_trained(result: Mapping[str, Any]) -> None:
+def _print_trained(result: Mapping[str, Any], method: str) -> None:
     """Print what came of a training, a line each, and what to do with it."""
+    from trainer.methods import METHODS, TASKS
+    from trainer.recipe import REWARD
+
     metrics = result.get("metrics")
     if metrics is None:
-        print_fields(result)
+        _print_queued(result)
         return
     shown = {name: value for name, value in result.items() if name != "metrics"}
-    print_fields({**shown, **{name: metrics[name] for name in _SHOWN if name in metrics}})
-    console.print(f"Measure it: flywheel evaluate SUITE {result['name']}", highlight=False)
+    told = {name: _short(metrics[name]) for name in _SHOWN if metrics.get(name) not in _NOTHING}
+    print_fields({**shown, **told})
+    name = result["name"]
+    if method == REWARD:
+        next_step = f"Rank by it: flywheel pairs generate --rank reward --reward-model {name}"
+    elif METHODS[method].reads == TASKS:
+        next_step = f"Measure it, by tasks it did not learn: flywheel evaluate SUITE {name}"
+    else:
+        next_step = f"Measure it: flywheel evaluate SUITE {name}"
+    console.print(next_step, highlight=False, soft_wrap=True)
+
+
+def _print_queued(result: Mapping[str, Any]) -> None:
+    print_fields(result)
+    console.print("A worker does it (flywheel worker, or flywheel up). Follow it with:")
+    print_line(f"flywheel run show {result['run_id']}")
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 _SHOWN = (
-    *("rows", "validation_rows", "dropped", "steps", "planned_steps", "tokens"),
-    *("best_step", "best_validation_loss", "last_loss", "size_bytes"),
+    *("rows", "validation_rows", "dropped", "steps", "planned_steps", "tokens", "stopped_early"),
+    *("best_step", "best_validation_loss", "validation_accuracy", "best_validation_reward"),
+    *("last_loss", "size_bytes"),
 )
+_NOTHING: tuple[Any, ...] = (None, {}, False)
+"""What is not worth a line; 0 equals False, and no measure that is shown says much by being 0."""
 
 
 def _launch(
@@ -186,7 +210,27 @@ def _train_jointly(
     with session_scope() as session:
         run_id = start_joint(session, orders, base).id
     result = finish_run("joint training", JOINT_JOB, run_id, queue=queue, quiet=as_json)
-    print_json(result) if as_json else print_fields(result)
+    if as_json:
+        print_json(result)
+    elif queue:
+        _print_queued(result)
+    else:
+        _print_joint(result, recipes)
+
+
+def _print_joint(result: Mapping[str, Any], roles: Iterable[str]) -> None:
+    """Print what came of a joint training, a column for each role."""
+    measured = [result["metrics"][role] for role in roles]
+    print_table(
+        ("version", *result["names"]),
+        [
+            (name, *(_short(one.get(name)) for one in measured))
+            for name in _SHOWN
+            if any(one.get(name) not in _NOTHING for one in measured)
+        ],
+        "No version was made.",
+    )
+    console.print("Measure each: flywheel evaluate SUITE VERSION", highlight=False)
 
 
 def _say_what_it_takes(

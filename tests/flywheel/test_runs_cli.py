@@ -9,7 +9,7 @@ import flywheel.worker  # noqa: F401  registers every room's jobs
 from flywheel.cli import app
 from foundation.errors import Conflict, NotFound
 from foundation.runs import enqueue, get_run
-from foundation.tables import CANCELLED, QUEUED
+from foundation.tables import CANCELLED, DONE, QUEUED
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
@@ -49,6 +49,14 @@ def test_a_job_that_waits_is_not_queued_twice_and_an_ended_one_not_cancelled(que
     say("cancel", str(queued))
     with pytest.raises(Conflict, match="cancelled"):
         say("cancel", str(queued))
+
+
+def test_a_job_is_done_again_in_this_process(session: Session) -> None:
+    run = enqueue(session, "collector.maintain", {})
+    session.commit()
+    say("cancel", str(run.id))
+    assert json.loads(say("retry", str(run.id), "--here", "--json"))["run_id"] == str(run.id)
+    assert json.loads(say("show", str(run.id), "--json"))["status"] == DONE
 
 
 def test_an_unknown_job_is_named() -> None:
