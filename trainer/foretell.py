@@ -89,6 +89,8 @@ def compared(
     tokens = metrics.get("tokens")
     memory = None if memory_mb is None else memory_mb * 2**20
     taken = {"tokens": tokens, "seconds": seconds, "memory_bytes": memory}
+    if metrics.get("stopped_early"):  # what it read tells of that share of what was foretold
+        taken["share"] = metrics["steps"] / metrics["planned_steps"]
     error = error_of(foretold, tokens=tokens, seconds=seconds, memory_bytes=memory)
     return {**foretold, "taken": taken, "error": error}
 
@@ -116,7 +118,7 @@ def past_from(said: Mapping[str, Any]) -> Past:
     """Return what an ended training's estimate tells about the next one."""
     taken = said.get("taken") or {}
     tokens, seconds = taken.get("tokens"), taken.get("seconds")
-    foretold = said.get("tokens")
+    foretold = (said.get("tokens") or 0) * taken.get("share", 1.0)
     per_character = None
     if tokens and foretold and said.get("characters") and said.get("tokens_per_character"):
         per_character = said["tokens_per_character"] * tokens / foretold

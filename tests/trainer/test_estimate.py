@@ -12,7 +12,7 @@ from foundation.decisions import replay
 from foundation.tables import DONE, FAILED, Decision
 from trainer import estimate as est
 from trainer.estimate import FITS, REFUSED, UNKNOWN, Past, estimate, fits, fits_inputs, shape_of
-from trainer.foretell import foretell, past_from
+from trainer.foretell import compared, foretell, past_from
 from trainer.hardware import Hardware, read_gpu
 from trainer.recipe import PRESETS, SFT_FULL, Recipe
 from trainer.registry import list_versions
@@ -140,6 +140,16 @@ def test_a_done_training_says_how_wrong_its_estimate_was(session, tmp_path, tiny
     assert again.basis == "the pace of the last training like it"
     assert again.tokens == pytest.approx(said["taken"]["tokens"], rel=0.05)
     assert again.memory_bytes == pytest.approx(said["taken"]["memory_bytes"], rel=0.1)
+
+
+def test_a_training_that_stopped_early_does_not_make_the_next_ones_rows_shorter():
+    said = {"tokens": 1000, "characters": 4000, "tokens_per_character": 0.25}
+    whole = {"tokens": 1200, "steps": 40, "planned_steps": 40, "stopped_early": False}
+    early = {"tokens": 300, "steps": 10, "planned_steps": 40, "stopped_early": True}
+    for metrics in (whole, early):
+        past = past_from(compared(said, metrics, 10.0, None))
+        assert past.tokens_per_character == pytest.approx(0.3)
+    assert compared(said, early, 10.0, None)["error"]["tokens"] == 0.3
 
 
 def test_corrections_do_not_pile_up():

@@ -11,6 +11,7 @@ from each_method import lesson_of, recipe_of, rows_for
 from fitting import train
 from tiny_base import make_rows
 
+from trainer.lesson import Earlier
 from trainer.methods import METHODS, TASKS
 from trainer.recipe import Recipe
 
@@ -93,5 +94,22 @@ def test_every_way_of_it_goes_on_to_the_same_bits(variant, tiny_base, tmp_path):
     given = (replace(four_steps(method), **change), rows[:12], rows[16:20])
     whole = train(tiny_base, tmp_path / "whole", *given)
     again = resumed(tiny_base, tmp_path / "cut", *given)
+    assert again.history == whole.history
+    assert files_of(again) == files_of(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dpo", "grpo"])
+def test_a_reference_that_is_a_version_is_still_that_one_after_a_stop(
+    method, tiny_base, teacher, tmp_path
+):
+    """The checkpoint holds two adapters: the one that learns, and where it began."""
+    rows = rows_for(method)
+    recipe = replace(four_steps(method), preference=ASKED_EACH_STEP)
+    given = (recipe, rows[:12], rows[16:20])
+    more = lesson_of(method, tiny_base, teacher.folder)
+    more["earlier"] = Earlier("coder-v1", teacher.folder)
+    whole = train(tiny_base, tmp_path / "whole", *given, **more)
+    again = resumed(tiny_base, tmp_path / "cut", *given, **more)
     assert again.history == whole.history
     assert files_of(again) == files_of(whole)
