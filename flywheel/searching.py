@@ -30,7 +30,7 @@ from trainer.search import (
     require_comparable,
     survivors,
 )
-from trainer.tables import RETIRED, ModelVersion, TrainingRun
+from trainer.tables import CANDIDATE, RETIRED, ModelVersion, TrainingRun
 from trainer.tasks import require_trainable, start_training
 
 SEARCH_JOB: Final = "flywheel.search"
@@ -253,13 +253,16 @@ class _Trials:
             return _version(session, training_id).name
 
     def retire_all_but(self, winner: str) -> None:
-        """Retire the versions that lost: their files may go with the next collection."""
+        """Retire the versions that lost: their files may go with the next collection.
+
+        Candidates only: somebody may have taken one of them into use meanwhile.
+        """
         with session_scope() as session:
             for _, training_id in self.done:
                 made = session.exec(
                     select(ModelVersion).where(ModelVersion.training_run_id == training_id)
                 ).first()
-                if made is not None and made.name != winner:
+                if made is not None and made.name != winner and made.stage == CANDIDATE:
                     set_stage(session, made, RETIRED)
 
 

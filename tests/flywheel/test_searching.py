@@ -4,8 +4,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from adapters_on_disk import adapter, halves
 from sqlmodel import col, select
 from stored_datasets import add_dataset, order
+from stored_versions import add_adapter
 from tiny_base import QUICK, build_tiny_base, make_rows
 
 from evaluator.tables import Evaluation, Suite
@@ -15,9 +17,9 @@ from foundation.errors import BadInput, NotFound
 from foundation.ids import new_id
 from foundation.settings import get_settings
 from foundation.tables import DONE, QUEUED, RUNNING, Run
-from trainer.registry import list_versions
+from trainer.registry import list_versions, set_stage
 from trainer.search import SearchPlan
-from trainer.tables import RETIRED, TrainingRun
+from trainer.tables import CANDIDATE, PRODUCTION, RETIRED, TrainingRun
 
 PLAN = SearchPlan(space={"lr": [1e-5, 2e-2]}, trials=2, steps=3, eta=2, rounds=2)
 
@@ -126,6 +128,22 @@ def test_the_minutes_of_a_search_go_on_where_a_lost_worker_left_them(session, da
     trials.done.append((None, training.id))
     assert trials.is_late
     assert not trials_of(new_id(), replace(PLAN, minutes=1.0)).is_late
+
+
+def test_a_loser_that_serves_meanwhile_goes_on_serving(session, dataset, tmp_path):
+    run = start_search(session, "coder", dataset.id, "/base", QUICK, PLAN)
+    session.commit()
+    versions = [
+        add_adapter(session, dataset, "/base", adapter(tmp_path / name, {"q": halves(2, seed)}))
+        for seed, name in enumerate(("winner", "loser", "serves"))
+    ]
+    set_stage(session, versions[2], PRODUCTION)
+    session.commit()
+    trials = trials_of(run.id, PLAN)
+    trials.done += [(None, version.training_run_id) for version in versions]
+    trials.retire_all_but(versions[0].name)
+    session.expire_all()
+    assert [version.stage for version in versions] == [CANDIDATE, RETIRED, PRODUCTION]
 
 
 def _trials_of(result, place):
