@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM
 from foundation.errors import BadInput
 from foundation.settings import get_settings
 from trainer.base import context_of, load_model, load_tokenizer
+from trainer.export.merge import own_dtype
+from trainer.export.original import Original
 
 OWN_CODE = """
 from pathlib import Path
@@ -40,6 +42,21 @@ def own_code(tiny_base, tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "own.py").write_text(OWN_CODE.format(mark=str(tmp_path / "was-run")))
     return folder
+
+
+def test_an_export_asks_nobody_at_the_terminal_whether_to_run_such_code(
+    own_code, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "y")
+    original = Original("base", str(own_code), None, tmp_path / "work")
+    for look in (lambda: original.config, lambda: original.tokenizer, lambda: original.asked):
+        with pytest.raises(BadInput, match="FLYWHEEL_TRUSTED_BASES"):
+            look()
+    with pytest.raises(BadInput, match="FLYWHEEL_TRUSTED_BASES"):
+        own_dtype(str(own_code))
+    assert not asked
+    assert not (tmp_path / "was-run").exists()
 
 
 def test_code_that_comes_with_a_base_is_not_run(own_code, tmp_path):

@@ -12,10 +12,10 @@ from typing import Any, Final
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
 from foundation.errors import BadInput
-from trainer.base import load_model, load_tokenizer
+from trainer.base import is_trusted, load_config, load_model, load_tokenizer
 from trainer.export.parity import (
     ANSWER_TOKENS,
     Parity,
@@ -133,7 +133,8 @@ def merged_folder(
     whole = adapted.unload().to(stored_as)
     whole.config.dtype = stored_as
     whole.save_pretrained(target)
-    AutoTokenizer.from_pretrained(base_model).save_pretrained(target)
+    untouched = AutoTokenizer.from_pretrained(base_model, trust_remote_code=is_trusted(base_model))
+    untouched.save_pretrained(target)
     del base, adapted, speaker, whole
     copy = listen(TorchSpeaker(load_model(str(target)), ends), ids, source.answers)
     parity = judge(source, copy, TOLERANCES[stored_as])
@@ -162,7 +163,7 @@ def over(base: Any, adapter_folder: Path) -> Any:
 
 def own_dtype(base_model: str) -> torch.dtype:
     """Return the type that a model's weights are stored in; 32 bits where its config is silent."""
-    dtype = AutoConfig.from_pretrained(base_model).dtype
+    dtype = load_config(base_model).dtype
     return dtype if dtype in TOLERANCES else torch.float32
 
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import torch
 from huggingface_hub import snapshot_download
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
-from trainer.base import is_folder, load_model, load_tokenizer
+from trainer.base import is_folder, is_trusted, load_config, load_model, load_tokenizer
 from trainer.export.merge import longest_prompt, merged_folder, over
 from trainer.export.parity import (
     ANSWER_TOKENS,
@@ -68,7 +68,8 @@ class Original:
     def tokenizer(self) -> Any:
         """As the base has it, not as a training needs it."""
         load_tokenizer(self.base_model)  # which says what is wrong with it
-        return AutoTokenizer.from_pretrained(self.base_model)
+        trusted = is_trusted(self.base_model)
+        return AutoTokenizer.from_pretrained(self.base_model, trust_remote_code=trusted)
 
     @cached_property
     def base_folder(self) -> Path:
@@ -91,7 +92,7 @@ class Original:
     @cached_property
     def config(self) -> Any:
         """The base's, or the whole model's."""
-        return AutoConfig.from_pretrained(self.base_model)
+        return load_config(self.base_model)
 
     @property
     def n_tokens(self) -> int:
