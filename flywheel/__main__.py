@@ -21,7 +21,7 @@ def main() -> None:
     # evaluation was measured to take 192 s instead of 4.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Each import tries its binaries for other versions of Python, and tells each failure.
-    for name in ("torchao", "torch.utils._pytree"):
+    for name in ("torchao", "torch.utils._pytree", "bitsandbytes.backends.cpu.ops"):
         logging.getLogger(name).setLevel(logging.ERROR)
     from flywheel.cli import app
 

@@ -403,7 +403,10 @@ def retry(session: Session, run_id: UUID) -> Run:
             "run",
             f"{run_id} is {run.status}",
             "a failed, cancelled or lost run",
-            "Wait for it, or cancel it." if run.status != DONE else "Order another one.",
+            "Order another one."
+            if run.status == DONE
+            else "Wait for it, or cancel it. A worker "
+            f"that died is known by {get_settings().lost_after_s:g} s of silence.",
         )
     if run.status == CANCELLED and run.worker is not None and not _is_old(run.heartbeat_at):
         raise Conflict(

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from sqlmodel import col, select
 
 from foundation.database import explain_row, session_scope
@@ -26,9 +26,10 @@ class TrainingOrder(BaseModel):
 
     Without `recipe` it is the role's own. `dataset_id` is needed but for methods that answer the
     tasks of a `suite`; `from_version` is the name or id of a version to go on from. `launch`
-    spreads it over several processes.
+    spreads it over several processes. An unknown field is refused.
     """
 
+    model_config = ConfigDict(extra="forbid")
     role: str
     dataset_id: UUID | None = None
     suite: str | None = None

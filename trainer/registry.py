@@ -388,7 +388,7 @@ def get_training(session: Session, training_run_id: UUID) -> TrainingRun:
             "training",
             str(training_run_id),
             "the id of a stored training",
-            "List them with: flywheel status",
+            "List them with: GET /v1/trainings",
         )
     return training
 

@@ -185,6 +185,13 @@ def _teacher(
         return None
     version = session.exec(select(ModelVersion).where(ModelVersion.name == name)).first()
     if version is None:
+        if "/" not in name and not Path(name).is_dir():
+            raise BadInput(
+                "recipe.distillation.teacher",
+                name,
+                "the name of a version, a folder, or OWNER/NAME on the hub",
+                "List versions: flywheel model list",
+            )
         return name, None
     if version.kind == BASE:
         return version.base_model, None

@@ -130,11 +130,19 @@ def parse_space(given: Sequence[str]) -> dict[str, Any]:
             raise BadInput("--over", text, "knob=low..high or knob=a,b,c", "As in --over r=8,16.")
         low, dots, high = values.partition("..")
         if dots:
-            space[knob] = {"low": _number(low), "high": _number(high), "log": True}
+            space[knob] = _range(text, _number(low), _number(high))
         else:
             space[knob] = [_number(value) for value in values.split(",")]
         changed(Recipe(), {knob: _first(space[knob])})
     return space
+
+
+def _range(text: str, low: Any, high: Any) -> dict[str, Any]:
+    both_numbers = all(isinstance(end, int | float) for end in (low, high))
+    if not both_numbers or not 0 < low < high:
+        shown = "two numbers above 0, the lower one first"
+        raise BadInput("--over", text, shown, "As in --over lr=1e-4..1e-3.")
+    return {"low": low, "high": high, "log": True}
 
 
 def parse_knob(text: str) -> tuple[str, Any]:

@@ -159,14 +159,15 @@ def _require_data(
         if suite is None:
             raise BadInput("suite", None, f"tasks for {recipe.method} to answer", "Name a suite.")
         return
+    expected = f"{'an' if reads == 'sft' else 'a'} {reads} dataset of {role}"
     if dataset_id is None:
-        raise BadInput("dataset", None, f"a {reads} dataset of {role}", "Name one.")
+        raise BadInput("dataset", None, expected, "Name one; list them: flywheel dataset list")
     dataset = get_dataset(session, dataset_id)
     if dataset.role != role or dataset.kind not in READABLE[reads]:
         raise BadInput(
             "dataset",
             f"{dataset.kind} dataset of {dataset.role}",
-            f"an {reads} dataset of {role}" if reads == "sft" else f"a {reads} dataset of {role}",
+            expected,
             f"{recipe.method} reads no other: name another dataset, role or method.",
         )
     if dataset.n_train == 0:

@@ -160,13 +160,30 @@ def finish_run(title: str, kind: str, run_id: UUID, *, queue: bool, quiet: bool)
 
     if queue:
         return {"run_id": str(run_id), "status": "queued"}
-    with following(title, kind, quiet):
-        done = execute(run_id, reraise=True)
-        if done is None:
-            with session_scope() as session:
-                run = get_run(session, run_id)
-            done = wait_for({kind: run}, title, lambda *_: None)[kind]
+    try:
+        with following(title, kind, quiet):
+            done = execute(run_id, reraise=True)
+            if done is None:
+                with session_scope() as session:
+                    run = get_run(session, run_id)
+                done = wait_for({kind: run}, title, lambda *_: None)[kind]
+    except KeyboardInterrupt:
+        _say_interrupted(run_id)
+        raise
     return {"run_id": str(run_id), **(done.result or {})}
+
+
+def _say_interrupted(run_id: UUID) -> None:
+    """Say what becomes of a run that nobody waits for any more: workers go on with what is lost."""
+    from foundation.settings import get_settings
+
+    silence = f"{get_settings().lost_after_s:g} s"
+    for said in (
+        f"Interrupted, not cancelled: a worker goes on with it, or has it already. Run {run_id}",
+        f"Stop it: flywheel run cancel {run_id}",
+        f"Go on here, {silence} from now: flywheel run retry {run_id} --here",
+    ):
+        notes.print(said, soft_wrap=True, highlight=False)
 
 
 def as_uuid(what: str, value: str) -> UUID:

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from flywheel.cli.output import AsJson, print_fields, print_json, print_table
+from flywheel.cli.output import AsJson, notes, print_fields, print_json, print_table
 
 Role = Annotated[str, typer.Argument(help="Agent role.")]
+_LET_SERVE = "flywheel promote VERSION --reason WHY"
 
 
 def register(app: typer.Typer) -> None:
@@ -59,6 +60,7 @@ def set_schedule(
     from flywheel import scheduling
     from flywheel.schema import require_current
     from foundation.database import session_scope
+    from router.promote import serving_version
     from trainer.schedule import Orders, Triggers
 
     require_current()
@@ -75,7 +77,10 @@ def set_schedule(
     with session_scope() as session:
         row = scheduling.set_schedule(session, role, triggers, orders, actor=_actor())
         found = scheduling.explain(session, row)
+        is_served = serving_version(session, role) is not None
     _print(found, as_json)
+    if not is_served:
+        notes.print(f"Nobody serves {role} yet, so it would fail: {_LET_SERVE}", soft_wrap=True)
 
 
 def _recipe(preset: str | None, file: Path | None) -> dict[str, Any]:
@@ -154,10 +159,17 @@ def run_now(role: Role, as_json: AsJson = False) -> None:
     from flywheel import scheduling
     from flywheel.schema import require_current
     from foundation.database import session_scope
+    from foundation.errors import Conflict
+    from router.promote import serving_version
 
     require_current()
     with session_scope() as session:
-        found = scheduling.explain(session, scheduling.run_now(session, role, _actor()))
+        row = scheduling.run_now(session, role, _actor())
+        if serving_version(session, role) is None:
+            raise Conflict(
+                f"training of {role}", "nobody who serves it", "a version to go on from", _LET_SERVE
+            )
+        found = scheduling.explain(session, row)
     _print(found, as_json)
 
 

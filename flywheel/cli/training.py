@@ -308,9 +308,9 @@ def search(
         print_json(result) if as_json else print_fields(result)
         return
     print_table(
-        ("round", "steps", "knobs", "score"),
+        ("round", "steps", "knobs", "success" if suite else "validation loss"),
         [
-            (number, trial["steps"], _said(trial["knobs"]), trial["score"])
+            (number, trial["steps"], _said(trial["knobs"]), _scored(trial["score"], suite))
             for number, tried in enumerate(result["rounds"], start=1)
             for trial in tried
         ],
@@ -434,6 +434,13 @@ def _dataset_id(
             f"Run: flywheel curate --role {role}{kind}",
         )
     return newest.id
+
+
+def _scored(score: float | None, suite: str | None) -> str | None:
+    """Show a score as what was measured: of two losses, the negative of the lower one is better."""
+    if score is None:
+        return None
+    return f"{score:.1%}" if suite else f"{-score:.4g}"
 
 
 def _said(knobs: Mapping[str, Any]) -> str:

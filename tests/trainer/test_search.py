@@ -93,6 +93,6 @@ def test_texts_become_spaces_and_knobs():
     assert parse_knob("target_modules=q_proj") == ("target_modules", ["q_proj"])
     assert parse_knob("rslora=true") == ("rslora", True)
     assert parse_knob("preference.losses=sigmoid,sft") == ("preference.losses", ["sigmoid", "sft"])
-    for bad in ("lr", "lr=", "warp=1,2", "r=7..9"):
+    for bad in ("lr", "lr=", "warp=1,2", "r=7..9", "lr=1e-3..1e-4", "lr=0..1e-3", "r=8..x"):
         with pytest.raises(BadInput):
             parse_space([bad])

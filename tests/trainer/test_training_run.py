@@ -254,6 +254,8 @@ def test_the_http_door(session, dataset, database):
                 await client.get("/model-versions/coder-v7")
             with pytest.raises(FlywheelError, match=r"recipe\.lr"):
                 await client.post("/trainings", json={**order, "recipe": {"lr": 7}})
+            misspelt = await client.post("/trainings", json={**order, "base": "/other"})
+            assert misspelt.status_code == 422
 
     asyncio.run(visit())
 
