@@ -253,8 +253,15 @@ def register_made(
 
 
 def next_number(session: Session, role: str) -> int:
-    """Return the number of the role's next trained version, at least 1."""
-    return (_latest_number(session, role) or 0) + 1
+    """Return the number of the role's next trained version, at least 1.
+
+    One whose name a person gave to a base is passed over: a training must not end without a name.
+    """
+    number = (_latest_number(session, role) or 0) + 1
+    names = set(session.exec(select(ModelVersion.name)).all())
+    while any(f"{role}-v{number}{ending}" in names for ending in ("", "-control")):
+        number += 1
+    return number
 
 
 def get_version(session: Session, name_or_id: str | UUID) -> ModelVersion:

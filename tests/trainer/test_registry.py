@@ -61,6 +61,12 @@ def test_a_second_base_takes_the_next_number(session):
     assert (second.number, second.name) == (2, "coder-base-2")
 
 
+def test_a_training_never_ends_at_a_name_that_a_base_was_given(session):
+    ensure_base_version(session, "coder", "/base", "coder-v1")
+    made = register_adapter(session, add_training(session), stored(), {})
+    assert (made.name, made.number) == ("coder-v2", 2)
+
+
 def test_a_name_belongs_to_one_version(session):
     ensure_base_version(session, "coder", "/base", "first")
     with pytest.raises(Conflict, match="first"):
