@@ -17,12 +17,14 @@ from admin.formats import leaves, model_name
 from admin.listing import Asked, Column, Listing, Table
 from admin.paging import Narrowing
 from admin.rendering import Reading, render, wants_rows
-from curation.tables import Dataset
+from curation.tables import PREFERENCE, SFT, Dataset
 from evaluator.tables import Evaluation, Verdict
 from foundation.errors import BadInput, NotFound
 from foundation.settings import get_settings
 from foundation.tables import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Run
-from trainer.recipe import METHODS
+from trainer.methods import METHODS as KINDS
+from trainer.methods import TASKS
+from trainer.recipe import CONTINUAL, METHODS
 from trainer.tables import ModelVersion, TrainingRun
 
 routes = APIRouter(prefix="/trainings")
@@ -70,6 +72,11 @@ class Row(runs.Row):
     def dataset_name(self) -> str:
         """What it learned from, as people say it."""
         return source_of(self.training, self.dataset)
+
+    @property
+    def own_knobs(self) -> dict[str, Any]:
+        """Its recipe without the groups of knobs that its method does not use."""
+        return own_knobs(self.training)
 
     def _progress(self, name: str) -> float | None:
         value = (self.run.progress or {}).get(name)
@@ -316,6 +323,19 @@ def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[Diffe
     ]
 
 
+def own_knobs(training: TrainingRun) -> dict[str, Any]:
+    """Return the recipe without the groups of knobs that its method does not use."""
+    recipe = dict(training.recipe)
+    used = {
+        "preference": KINDS[training.method].reads == PREFERENCE
+        or bool(recipe.get("preference", {}).get("bases")),
+        "reinforcement": KINDS[training.method].reads == TASKS,
+        "distillation": recipe.get("distillation", {}).get("teacher") is not None,
+        "continual": recipe.get("continual", {}).get("method") in CONTINUAL,
+    }
+    return {name: value for name, value in recipe.items() if used.get(name, True)}
+
+
 def _sizes(dataset: Dataset) -> dict[str, Any]:
     return {"dataset rows": dataset.n_train, "validation rows": dataset.n_validation}
 
@@ -326,9 +346,10 @@ def source_of(training: TrainingRun, dataset: Dataset | None) -> str:
 
 
 def named(dataset: Dataset) -> str:
-    """Return how a dataset is called: its number, with its variant where that is another."""
+    """Return how a dataset is called: its number, with kind and variant where they are others."""
+    kind = "" if dataset.kind == SFT else f"{dataset.kind} "
     variant = "" if dataset.variant == "default" else f"{dataset.variant} "
-    return f"{dataset.role} {variant}v{dataset.number}"
+    return f"{dataset.role} {kind}{variant}v{dataset.number}"
 
 
 def _compared(session: Session, row: Row, other: TrainingRun) -> Compared:

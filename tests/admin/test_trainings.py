@@ -27,6 +27,7 @@ from foundation.database import get_engine
 from foundation.queue import declare_queues
 from foundation.runs import execute
 from foundation.tables import DONE, RUNNING, Run, RunLog, RunMeasure, now
+from trainer.recipe import Recipe
 from trainer.tables import ModelVersion, TrainingRun
 from trainer.tasks import start_training
 
@@ -431,3 +432,16 @@ def test_a_stream_ends_by_itself_so_that_the_door_is_passed_anew(
         assert [name for name, *_ in listen(address, token)] == ["state", "lines"]
         refused = httpx.get(address)
     assert refused.status_code == 303, "nobody watches who is not signed in"
+
+
+@pytest.mark.parametrize(
+    ("method", "teacher", "group"),
+    [("sft-lora", None, None), ("dpo", None, "preference"), ("distill", "v1", "distillation")],
+)
+def test_a_recipe_is_shown_without_what_its_method_does_not_use(
+    method: str, teacher: str | None, group: str | None
+) -> None:
+    recipe = Recipe.from_dict({"method": method, "distillation": {"teacher": teacher}})
+    shown = trainings.own_knobs(TrainingRun(method=method, recipe=recipe.to_dict()))
+    assert [name for name in shown if isinstance(shown[name], dict)] == ([group] if group else [])
+    assert shown["lr"] == recipe.lr
