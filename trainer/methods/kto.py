@@ -8,7 +8,6 @@ batch. So the loss still depends on that batch, but not on how it is cut into pa
 
 import random
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,11 +19,11 @@ from trainer.adapters import with_adapter
 from trainer.arguments import precision_of, shared
 from trainer.base import load_model
 from trainer.lesson import Lesson, Prepared
-from trainer.measured import measured_at
+from trainer.methods.dpo import keep
 from trainer.pairs import Labelled, Pairs, counts, labelled, pairs_of, require_both
 from trainer.whole_batch import WholeBatch
 
-ACCURACY = "eval_rewards/accuracies"
+__all__ = ["build", "keep", "prepare"]
 
 
 def prepare(lesson: Lesson) -> Prepared:
@@ -69,11 +68,6 @@ def build(lesson: Lesson, prepared: Prepared) -> KTOTrainer:
         eval_dataset=prepared.validation,
         processing_class=lesson.tokenizer,
     )
-
-
-def keep(lesson: Lesson, prepared: Prepared, checkpoint: Path, target: Path) -> None:
-    """Tell how many held-out pairs the kept adapter ranks as people did, beside its adapter."""
-    prepared.metrics["validation_accuracy"] = measured_at(checkpoint, ACCURACY)
 
 
 def arguments(lesson: Lesson, prepared: Prepared) -> KTOConfig:

@@ -9,7 +9,6 @@ and an optimizer step's the mean over its pairs. No reference model is asked.
 
 from collections import defaultdict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,24 +20,13 @@ from trainer.adapters import with_adapter
 from trainer.arguments import precision_of, shared
 from trainer.base import load_model
 from trainer.lesson import Lesson, Prepared
-from trainer.measured import measured_at
-from trainer.methods.dpo import ACCURACY, dataset_of
-from trainer.pairs import counts, pairs_of
+from trainer.methods.dpo import keep, prepare
 from trainer.whole_batch import WholeBatch
+
+__all__ = ["build", "keep", "prepare"]
 
 SURE = -1e-4
 """Greatest mean log-probability whose odds are taken: those of a certain answer are infinite."""
-
-
-def prepare(lesson: Lesson) -> Prepared:
-    """Tokenise the pairs; raises BadInput where none is left."""
-    learned, held_out = pairs_of(lesson)
-    return Prepared(
-        train=dataset_of(learned),
-        validation=dataset_of(held_out) if len(held_out) else None,
-        n_rows=len(learned),
-        metrics=counts(learned, held_out),
-    )
 
 
 def build(lesson: Lesson, prepared: Prepared) -> Trainer:
@@ -54,11 +42,6 @@ def build(lesson: Lesson, prepared: Prepared) -> Trainer:
         processing_class=lesson.tokenizer,
         data_collator=DataCollatorForPreference(lesson.tokenizer.pad_token_id),
     )
-
-
-def keep(lesson: Lesson, prepared: Prepared, checkpoint: Path, target: Path) -> None:
-    """Tell how many held-out pairs the kept adapter ranks as people did, beside its adapter."""
-    prepared.metrics["validation_accuracy"] = measured_at(checkpoint, ACCURACY)
 
 
 def arguments(lesson: Lesson, prepared: Prepared) -> TrainingArguments:
