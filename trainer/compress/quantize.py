@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from foundation.errors import BadInput, MissingExtra
-from trainer.base import load_model, load_tokenizer
+from trainer.base import is_trusted, load_model, load_tokenizer
 from trainer.compress.measure import n_bytes, speed_ratio
 from trainer.compress.ways import FP8, INT4, INT8, NF4, require_way
 from trainer.export.merge import longest_prompt
@@ -101,7 +101,11 @@ def quantized(
     if way == NF4:
         require_blocks(model)
     rounded = AutoModelForCausalLM.from_pretrained(
-        source, dtype=torch.float32, use_safetensors=True, quantization_config=_settings(way)
+        source,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=is_trusted(source),
+        quantization_config=_settings(way),
     )
     rounded.save_pretrained(target)  # before it has answered anything: NF4 is repacked for that
     del rounded
