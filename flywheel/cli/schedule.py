@@ -9,7 +9,6 @@ import typer
 from flywheel.cli.output import AsJson, notes, print_fields, print_json, print_table
 
 Role = Annotated[str, typer.Argument(help="Agent role.")]
-_LET_SERVE = "flywheel promote VERSION --reason WHY"
 
 
 def register(app: typer.Typer) -> None:
@@ -79,8 +78,7 @@ def set_schedule(
         found = scheduling.explain(session, row)
         is_served = serving_version(session, role) is not None
     _print(found, as_json)
-    if not is_served:
-        notes.print(f"Nobody serves {role} yet, so it would fail: {_LET_SERVE}", soft_wrap=True)
+    _note_unserved(role, is_served)
 
 
 def _recipe(preset: str | None, file: Path | None) -> dict[str, Any]:
@@ -159,18 +157,22 @@ def run_now(role: Role, as_json: AsJson = False) -> None:
     from flywheel import scheduling
     from flywheel.schema import require_current
     from foundation.database import session_scope
-    from foundation.errors import Conflict
     from router.promote import serving_version
 
     require_current()
     with session_scope() as session:
-        row = scheduling.run_now(session, role, _actor())
-        if serving_version(session, role) is None:
-            raise Conflict(
-                f"training of {role}", "nobody who serves it", "a version to go on from", _LET_SERVE
-            )
-        found = scheduling.explain(session, row)
+        found = scheduling.explain(session, scheduling.run_now(session, role, _actor()))
+        is_served = serving_version(session, role) is not None
     _print(found, as_json)
+    _note_unserved(role, is_served)
+
+
+def _note_unserved(role: str, is_served: bool) -> None:
+    if not is_served:
+        notes.print(
+            f"Nobody serves {role} yet, so it would fail: flywheel promote VERSION --reason WHY",
+            soft_wrap=True,
+        )
 
 
 def _actor() -> str:
