@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+from sqlmodel import Session
+
 from evaluator.compare import FAMILY
 from evaluator.graders import GradedTask
 from evaluator.grading import Ungraded, grade_each, graded_task, require_gradable
 from evaluator.sandbox import Sandbox
 from evaluator.suites import load_suite, tasks_of
-from evaluator.tables import SuiteTask
+from evaluator.tables import Suite, SuiteTask
 from foundation.database import session_scope
 from foundation.errors import BadInput, Conflict
 from trainer.rewards import Reward, TaskRows, sign_up
@@ -21,7 +23,6 @@ from trainer.rewards import Reward, TaskRows, sign_up
 VALIDATION_TENTHS: Final = 1
 
 
-@sign_up
 @contextmanager
 def open_tasks(suite: str) -> Iterator[TaskRows]:
     """Yield the tasks of a stored suite; its sandbox lives as long as the training.
@@ -35,7 +36,8 @@ def open_tasks(suite: str) -> Iterator[TaskRows]:
         BadInput: a task cannot be graded, or no task is left to learn from.
         SandboxUnavailable: nothing can be executed here.
     """
-    tasks = _frozen_tasks(suite)
+    with session_scope() as session:
+        tasks = tasks_of(session, require_frozen(session, suite))
     with Sandbox() as sandbox:
         require_gradable(tasks, sandbox)
         learned = [task for task in tasks if not is_validation(task)]
@@ -76,7 +78,9 @@ def rewards_of(tasks: Mapping[str, GradedTask], sandbox: Sandbox) -> Reward:
 
 def is_validation(task: SuiteTask) -> bool:
     """Return whether a task is kept for validation; a function of its family, or else its id."""
-    key = str(task.attributes.get(FAMILY) or task.task_id)
+    family = task.attributes.get(FAMILY) or task.task_id
+    # Not the hash of the family alone: suites are often cut by that, and all or none would be left.
+    key = f"validation of rewards\0{family}"
     return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) % 10 < VALIDATION_TENTHS
 
 
@@ -84,14 +88,17 @@ def _row(task: SuiteTask) -> dict[str, Any]:
     return {"prompt": task.prompt, "task_id": task.task_id}
 
 
-def _frozen_tasks(suite: str) -> list[SuiteTask]:
-    with session_scope() as session:
-        stored = load_suite(session, suite)
-        if stored.frozen_at is None:
-            raise Conflict(
-                f"suite {stored.name}@{stored.version}",
-                "a draft",
-                "a frozen suite, so that a training can be told and done again",
-                f"Freeze it first: flywheel suite freeze {stored.name}",
-            )
-        return tasks_of(session, stored)
+def require_frozen(session: Session, suite: str) -> Suite:
+    """Return a stored suite that can change no more; raises NotFound, Conflict for a draft."""
+    stored = load_suite(session, suite)
+    if stored.frozen_at is None:
+        raise Conflict(
+            f"suite {stored.name}@{stored.version}",
+            "a draft",
+            "a frozen suite, so that a training can be told and done again",
+            f"Freeze it first: flywheel suite freeze {stored.name}",
+        )
+    return stored
+
+
+sign_up(open_tasks, require_frozen)

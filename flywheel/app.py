@@ -13,6 +13,7 @@ import collector.otel.api
 import curation.api
 import curation.review.api
 import evaluator.api
+import evaluator.rewards
 import foundation.api
 import router.api
 import router.api_keys

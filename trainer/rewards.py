@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlmodel import Session
+
 from foundation.errors import NotFound
 from trainer.data import Row
 
@@ -34,13 +36,24 @@ class TaskRows:
 
 
 GradedTasks = Callable[[str], AbstractContextManager[TaskRows]]
-_signed_up: list[GradedTasks] = []
+RequireSuite = Callable[[Session, str], object]
+_signed_up: list[tuple[GradedTasks, RequireSuite]] = []
 
 
-def sign_up(open_tasks: GradedTasks) -> GradedTasks:
-    """Register who opens the tasks of a suite by its name."""
-    _signed_up[:] = [open_tasks]
-    return open_tasks
+def sign_up(open_tasks: GradedTasks, require: RequireSuite) -> None:
+    """Register who opens the tasks of a suite by its name, and who says whether there is one."""
+    _signed_up[:] = [(open_tasks, require)]
+
+
+def require_suite(session: Session, suite: str) -> None:
+    """Check a suite before anything is ordered with it, where this process knows suites.
+
+    Raises:
+        NotFound: no such suite.
+        Conflict: it is a draft.
+    """
+    for _, require in _signed_up:
+        require(session, suite)
 
 
 def graded_tasks(suite: str) -> AbstractContextManager[TaskRows]:
@@ -51,7 +64,8 @@ def graded_tasks(suite: str) -> AbstractContextManager[TaskRows]:
     """
     if not _signed_up:
         raise NotFound("graders", suite, "a process that loads them", "Train in a worker.")
-    return _signed_up[0](suite)
+    open_tasks, _ = _signed_up[0]
+    return open_tasks(suite)
 
 
 def model_reward(base_model: str, folder: Path) -> Reward:

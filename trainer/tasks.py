@@ -17,6 +17,7 @@ from trainer.launch import Launch, shared_out
 from trainer.methods import METHODS, TASKS
 from trainer.recipe import CONTINUAL, Recipe
 from trainer.registry import ADAPTER, base_of_role, get_version, require_role
+from trainer.rewards import require_suite
 from trainer.rows import READABLE
 from trainer.tables import ModelVersion, TrainingRun
 
@@ -158,6 +159,7 @@ def _require_data(
     if reads == TASKS:
         if suite is None:
             raise BadInput("suite", None, f"tasks for {recipe.method} to answer", "Name a suite.")
+        require_suite(session, suite)
         return
     expected = f"{'an' if reads == 'sft' else 'a'} {reads} dataset of {role}"
     if dataset_id is None:

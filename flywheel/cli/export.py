@@ -37,6 +37,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a version in a format of others, read it again, publish it if it is the same."""
+    import evaluator.rewards  # noqa: F401  knows which suites there are
     from flywheel.schema import require_current
     from foundation.database import session_scope
     from trainer.export.tasks import EXPORT_JOB, find_export, start_export, write_out

@@ -98,6 +98,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a model for a role, or adapters of several roles at once; the result is a candidate."""
+    import evaluator.rewards  # noqa: F401  knows which suites there are
     from flywheel.schema import require_current
     from foundation.database import session_scope
     from trainer.registry import get_version, require_role

@@ -1,5 +1,7 @@
 """Tasks of a stored suite as something to learn from: rewards, validation, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 
 import evaluator.rewards
@@ -7,7 +9,9 @@ from evaluator.rewards import is_validation, rewards_of
 from evaluator.sandbox import Sandbox
 from evaluator.suites import Task, add_suite, tasks_of
 from foundation.errors import BadInput, Conflict, NotFound
+from trainer.recipe import PRESETS
 from trainer.rewards import graded_tasks
+from trainer.tasks import require_trainable
 
 DOUBLE = {
     "entry_point": "double",
@@ -120,6 +124,15 @@ def test_what_cannot_be_learned_from(session, database):
     ):
         with pytest.raises(error, match=match), graded_tasks(name):
             pass
+
+
+def test_a_suite_that_is_not_there_is_refused_before_anything_is_ordered(session):
+    recipe = replace(PRESETS["demo"], method="grpo")
+    with pytest.raises(NotFound, match="nowhere"):
+        require_trainable(session, "coder", None, "/base", recipe, suite="nowhere")
+    add_suite(session, "draft", "coder", [task(0)], is_draft=True)
+    with pytest.raises(Conflict, match="suite freeze draft"):
+        require_trainable(session, "coder", None, "/base", recipe, suite="draft")
 
 
 def _is_held_out(task_id):

@@ -138,7 +138,9 @@ def suite(monkeypatch):
 
         rows = [{"prompt": row["prompt"], "task_id": row["example_id"]} for row in ROWS[:4]]
         monkeypatch.setattr(
-            rewards, "_signed_up", [lambda name: Opened(TaskRows(rows, [], reward))]
+            rewards,
+            "_signed_up",
+            [(lambda name: Opened(TaskRows(rows, [], reward)), lambda session, name: None)],
         )
 
     return grade

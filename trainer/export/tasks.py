@@ -16,6 +16,7 @@ from foundation.tables import Run
 from trainer.export import get_format
 from trainer.export.ways import require_way
 from trainer.registry import ADAPTER, BASE, require_files, require_role, version_folder
+from trainer.rewards import require_suite
 from trainer.tables import ModelExport, ModelVersion
 
 EXPORT_JOB, MERGE_JOB, COMBINE_JOB = "trainer.export", "trainer.merge", "trainer.combine"
@@ -34,7 +35,8 @@ def start_export(
 
     Raises:
         BadInput: no such format, or none for this kind of version.
-        Conflict: its files were removed.
+        NotFound: no such suite.
+        Conflict: its files were removed, or the suite is a draft.
     """
     kinds = get_format(format).kinds
     if version.kind not in kinds:
@@ -45,6 +47,8 @@ def start_export(
             "Take another.",
         )
     _require_there(version)
+    if suite is not None:
+        require_suite(session, suite)
     params = {"version_id": str(version.id), "format": format, "suite": suite}
     return enqueue(session, EXPORT_JOB, params, role=version.role)
 
