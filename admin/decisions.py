@@ -17,7 +17,9 @@ import evaluator.report  # noqa: F401
 import router.experiment
 import router.guard
 import router.specialist.rule  # noqa: F401
-import trainer.plan  # noqa: F401
+import trainer.estimate
+import trainer.plan
+import trainer.schedule  # noqa: F401
 from admin.formats import leaves, plain
 from admin.listing import Asked, Column, Listing, Table
 from admin.paging import WITHIN, Narrowing

@@ -51,6 +51,7 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     ),
     "models.list": ("/models",),
     "models.detail": ("/models/{model}", "/models/{model/serving}"),
+    "models.card": ("/models/{model}/card",),
     "evaluations.list": ("/evaluations",),
     "evaluations.new": ("/evaluations/new",),
     "evaluations.detail": ("/evaluations/{evaluation}",),
@@ -97,6 +98,7 @@ PARTS: dict[str, str] = {
     "audit.row": "/audit/{audit}/row",
     "trainings.row": "/trainings/{training/live}/row",
     "trainings.curves": "/trainings/{training/live}/curves",
+    "models.diff": "/models/{model}/diff/{model}.json",
     "models.manifest": "/models/{model}/manifest.json",
     "runs.curves": "/runs/{run/live}/curves",
     "runs.log_file": "/runs/{run/live}/log.txt",
@@ -112,7 +114,7 @@ NO_PAGES: dict[str, str] = {
 }
 """GET routes that show nothing, and why."""
 
-OWN_DOCUMENTS = ("sign_in", "datasets.card", "evaluations.report", "verdicts.report")
+OWN_DOCUMENTS = ("sign_in", "datasets.card", "models.card", "evaluations.report", "verdicts.report")
 """Pages without the menu: where one signs in, and reports of other rooms, which stand alone."""
 
 

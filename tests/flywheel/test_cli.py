@@ -108,7 +108,7 @@ def test_the_wheel_turned_by_hand(
     assert back["to_model_version_id"] == first["to_model_version_id"]
 
     decided = command("decide", "list", "--role", "coder", "--json").json
-    by_people = [d for d in decided if d["kind"] != "review.fill"]
+    by_people = [d for d in decided if d["kind"] not in ("review.fill", "trainer.fits")]
     assert {d["actor"] for d in by_people} == {get_settings().admin_user}
     assert command("decide", "show", decided[0]["id"], "--json").json == decided[0]
     refused(command("decide", "replay", decided[0]["id"]), "decision rule", "people")
@@ -325,7 +325,7 @@ def test_beyond_loopback_a_key_is_needed(
         (("curate", "--role", "coder", "--variant", "best"), ("'best'", "sabotage")),
         (("train", "--role", "plumber"), ("'plumber'", "coder, tester", "FLYWHEEL_ROLES")),
         (("train", "--role", "coder"), ("dataset", "Run: flywheel curate --role coder")),
-        (("train", "--role", "coder", "--preset", "best"), ("'best'", "plan, default, demo")),
+        (("train", "--role", "coder", "--preset", "best"), ("'best'", "plan, hafs, default, demo")),
         (("train", "--role", "coder", "--recipe", "none.yaml"), ("'none.yaml'", "YAML")),
         (("train", "--role", "coder", "--recipe", "lrr.yaml"), ("'lrr'", "batch_size", "preset")),
         (("train", "--role", "coder", "--recipe", "high.yaml"), ("recipe.lr", "7")),
@@ -349,7 +349,7 @@ def test_beyond_loopback_a_key_is_needed(
         (("turn", "coder", "--suite", "sums"), ("'sums'", "role=suite")),
         (("turn", "coder", "--suite", "coder=none"), ("'none'", "flywheel suite add")),
         (("turn", "coder", "--profile", "best"), ("'best'", "standard, demo")),
-        (("turn", "coder", "--preset", "best"), ("'best'", "plan, default, demo")),
+        (("turn", "coder", "--preset", "best"), ("'best'", "plan, hafs, default, demo")),
         (("model", "add", "plumber", "a-model"), ("'plumber'", "coder, tester")),
         (("decide", "show", NOBODY), (NOBODY, "flywheel decide list")),
         (("decide", "replay", NOBODY), (NOBODY, "flywheel decide list")),
