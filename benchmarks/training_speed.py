@@ -139,6 +139,13 @@ def _times(ours: list[dict[str, Any]], resumed: list[float]) -> list[Figure]:
             detail=_spread(ours, "first_step_s"),
         ),
         Figure(
+            "process that has loaded ahead, rows to first step done",
+            _median(ours, "loaded_first_step_s"),
+            "s",
+            at_most=10.0,
+            detail=_spread(ours, "loaded_first_step_s"),
+        ),
+        Figure(
             "killed, new process to next step done",
             statistics.median(resumed),
             "s",

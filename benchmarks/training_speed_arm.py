@@ -135,11 +135,12 @@ def loss_of(base: Path, adapter: Path, rows: Rows) -> float:
 
 def measure(order: dict[str, Any]) -> dict[str, float]:
     """Do one training by an order of `training_speed`, and return what it took."""
-    import trainer.fit  # noqa: F401  (what is imported once is no part of a training)
+    import trainer.fit
+    import trainer.methods.sft  # noqa: F401  (what is imported once is no part of a training)
 
     recipe = Recipe.from_dict(order["recipe"])
     base, folder = Path(order["base"]), Path(order["folder"])
-    meter = Meter()
+    meter, loaded_at = Meter(), time.time()
     wall, cpu = time.perf_counter(), time.process_time()
     with meter.watching():
         if order["arm"] == "ours":
@@ -159,6 +160,7 @@ def measure(order: dict[str, Any]) -> dict[str, float]:
         "peak_mb": peak / (2**20 if sys.platform == "darwin" else 2**10),
         "checkpoint_share": meter.saving_s / wall_s,
         "first_step_s": meter.first_step_at - order["began"],
+        "loaded_first_step_s": meter.first_step_at - loaded_at,
         "validation_loss": loss_of(base, adapter, order["held_out"]),
     }
 

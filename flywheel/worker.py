@@ -2,6 +2,8 @@
 
 import logging
 import os
+import threading
+from importlib import import_module
 
 from celery.signals import worker_process_init
 
@@ -73,6 +75,11 @@ def _own_connections(**_: object) -> None:
     forget_connections()
 
 
+def _load_ahead(**_: object) -> None:
+    """Load what trains before a job waits for it: that takes longer than a training's start."""
+    threading.Thread(target=import_module, args=("trainer.methods.sft",), daemon=True).start()
+
+
 def run_worker(queues: list[str] | None = None, concurrency: int = 2) -> None:
     """Work until told to stop; a warm stop (SIGTERM) finishes the jobs in hand.
 
@@ -86,6 +93,8 @@ def run_worker(queues: list[str] | None = None, concurrency: int = 2) -> None:
             raise BadInput("queue", name, f"one of {', '.join(QUEUES)}", "Correct --queues.")
     require_current()
     register_tasks()
+    if queues == ["gpu"]:  # elsewhere most processes never train, and would hold it for nothing
+        worker_process_init.connect(_load_ahead, weak=False)
     level = get_settings().log_level
     logging.basicConfig(level=level)
     get_queue().worker_main(
