@@ -130,7 +130,7 @@ class Line:
 
 def table(base: Path, seed: int, quick: bool) -> list[Line]:
     """Return what each arm knew after each step, on one seed."""
-    size = (80, 30) if quick else (N_ROWS, N_TASKS)
+    size = (200, 100) if quick else (N_ROWS, N_TASKS)
     with tempfile.TemporaryDirectory(prefix="bench-continual-") as folder, Sandbox() as sandbox:
         stream = Stream(base, Path(folder), sandbox, seed, *size)
         return [stream.learn(arm) for arm in ARMS]
