@@ -35,7 +35,7 @@ MEETING_POINTS = {
     },
     "trainer": {
         *("tables", "registry", "recipe", "plan", "lineage", "methods"),
-        *("export", "rewards", "schedule", "card", "diff"),
+        *("export", "rewards", "estimate", "schedule", "card", "diff"),
     },
     "serving": {"backends", "deploy"},
     "evaluator": {
