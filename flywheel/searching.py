@@ -20,6 +20,7 @@ from foundation.database import session_scope
 from foundation.errors import BadInput, Conflict, FlywheelError
 from foundation.runs import RunHandle, enqueue, execute, get_run, job
 from foundation.tables import DONE, FAILED, Run
+from trainer.methods import METHODS, TASKS
 from trainer.recipe import Recipe
 from trainer.registry import set_stage
 from trainer.search import (
@@ -46,7 +47,7 @@ class NothingLearned(FlywheelError):
 def start_search(
     session: Session,
     role: str,
-    dataset_id: UUID,
+    dataset_id: UUID | None,
     base_model: str | None,
     recipe: Recipe,
     plan: SearchPlan,
@@ -58,7 +59,12 @@ def start_search(
         BadInput: as `start_training`; without a suite, a dataset without validation rows or a knob
             that changes what the validation loss is, too.
     """
+    if METHODS[recipe.method].reads == TASKS:
+        raise BadInput(
+            "recipe.method", recipe.method, "one that reads datasets", "Search with another."
+        )
     base_model = require_trainable(session, role, dataset_id, base_model, recipe)
+    assert dataset_id is not None, "required of a method that reads datasets"
     if plan.suite is not None:
         known = load_suite(session, plan.suite)
         plan = replace(plan, suite=f"{known.name}@{known.version}")  # of all trials the same

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
+from curation.tables import TRAIN, Dataset
 from foundation.decisions import decide
 from foundation.errors import FlywheelError
 from foundation.settings import get_settings
@@ -17,11 +18,14 @@ from trainer.estimate import (
     Past,
     error_of,
     estimate,
+    fits,
     fits_inputs,
     shape_of,
 )
 from trainer.hardware import Hardware, probe
 from trainer.recipe import Recipe
+from trainer.rewards import graded_tasks
+from trainer.rows import rows_of
 from trainer.tables import TrainingRun
 
 
@@ -74,6 +78,30 @@ def require_fit(
         role=training.role,
         subject_id=training.id,
     )
+
+
+def what_it_takes(
+    session: Session,
+    recipe: Recipe,
+    base_model: str,
+    dataset: Dataset | None,
+    suite: str | None = None,
+) -> dict[str, Any]:
+    """Return the estimate of a training on this machine, and whether it fits; nothing is stored."""
+    hardware = probe()
+    rows: Sequence[Mapping[str, Any]] = rows_of(session, dataset, TRAIN, recipe)
+    if suite is not None:
+        with graded_tasks(suite) as tasks:
+            rows = tasks.rows
+    foretold = foretell(session, recipe, base_model, rows, hardware)
+    inputs = fits_inputs(recipe, shape_of(base_model), rows, hardware, foretold)
+    ruling = fits(vars(inputs), vars(FitsThresholds()))
+    return {
+        **foretold.as_json(),
+        "device": hardware.device,
+        "verdict": ruling.outcome,
+        "reasons": " ".join(ruling.reasons),
+    }
 
 
 def raise_if_refused(decision: Decision) -> None:

@@ -161,6 +161,10 @@ def _require_data(
             raise BadInput("suite", None, f"tasks for {recipe.method} to answer", "Name a suite.")
         require_suite(session, suite)
         return
+    if suite is not None:
+        raise BadInput(
+            "suite", suite, f"none for {recipe.method}, which reads datasets", "Leave it out."
+        )
     expected = f"{'an' if reads == 'sft' else 'a'} {reads} dataset of {role}"
     if dataset_id is None:
         raise BadInput("dataset", None, expected, "Name one; list them: flywheel dataset list")

@@ -11,7 +11,6 @@ from flywheel.cli.output import (
     AsJson,
     console,
     finish_run,
-    notes,
     print_fields,
     print_json,
     print_line,
@@ -112,12 +111,12 @@ def train(
     with session_scope() as session:
         went_on = get_version(session, earlier) if earlier else None
         recipes = {one: chosen_recipe(one, preset, recipe_file, changes) for one in role}
-        data = {one: _dataset_id(session, one, dataset, recipes[one], suite) for one in role}
+        data = {one: _dataset_id(session, one, dataset, recipes[one]) for one in role}
     if dry_run:
-        _say_what_it_takes(recipes, data, base, went_on, as_json)
+        _say_what_it_takes(recipes, data, base, suite, went_on, as_json)
         return
     if len(role) > 1:
-        _train_jointly(recipes, data, base, earlier, queue, as_json)
+        _train_jointly(recipes, data, base, earlier, suite, queue, as_json)
         return
     with session_scope() as session:
         training = start_training(
@@ -198,6 +197,7 @@ def _train_jointly(
     data: Mapping[str, UUID | None],
     base: str | None,
     earlier: str | None,
+    suite: str | None,
     queue: bool,
     as_json: bool,
 ) -> None:
@@ -207,6 +207,8 @@ def _train_jointly(
 
     if earlier is not None:
         raise BadInput("--from", earlier, "one role with it", "Joint trainings begin anew.")
+    if suite is not None:
+        raise BadInput("--suite", suite, "one role with it", "Joint trainings read datasets.")
     orders = [JointOrder(role, data[role], recipe) for role, recipe in recipes.items()]
     with session_scope() as session:
         run_id = start_joint(session, orders, base).id
@@ -238,21 +240,24 @@ def _say_what_it_takes(
     recipes: Mapping[str, "Recipe"],
     data: Mapping[str, UUID | None],
     base: str | None,
+    suite: str | None,
     earlier: "ModelVersion | None",
     as_json: bool,
 ) -> None:
     from curation.export import get_dataset
-    from flywheel.planning import what_it_takes
     from foundation.database import session_scope
+    from trainer.foretell import what_it_takes
     from trainer.tasks import require_trainable
 
     told = {}
     with session_scope() as session:
         for role, recipe in recipes.items():
             dataset_id = data[role]
-            model = require_trainable(session, role, dataset_id, base, recipe, earlier=earlier)
+            model = require_trainable(
+                session, role, dataset_id, base, recipe, suite=suite, earlier=earlier
+            )
             dataset = get_dataset(session, dataset_id) if dataset_id else None
-            told[role] = what_it_takes(session, recipe, model, dataset)
+            told[role] = what_it_takes(session, recipe, model, dataset, suite)
     if as_json:
         print_json(told)
         return
@@ -301,8 +306,7 @@ def search(
     plan = SearchPlan(space, trials, steps, eta, rounds, minutes, seed, suite)
     recipe = chosen_recipe(role, preset, recipe_file, _changes(method, None, knobs))
     with session_scope() as session:
-        dataset_id = _dataset_id(session, role, dataset, recipe, None)
-        assert dataset_id is not None, "only methods that answer tasks need no dataset"
+        dataset_id = _dataset_id(session, role, dataset, recipe)
         run_id = start_search(session, role, dataset_id, base, recipe, plan).id
     result = finish_run("search", SEARCH_JOB, run_id, queue=queue, quiet=as_json)
     if as_json or queue:
@@ -409,9 +413,7 @@ def _changes(method: str | None, continual: str | None, knobs: list[str] | None)
     return changes
 
 
-def _dataset_id(
-    session: "Session", role: str, name: str | None, recipe: "Recipe", suite: str | None
-) -> UUID | None:
+def _dataset_id(session: "Session", role: str, name: str | None, recipe: "Recipe") -> UUID | None:
     from curation.export import find_dataset, latest_dataset
     from foundation.errors import BadInput, NotFound
     from trainer.methods import METHODS, TASKS
@@ -421,8 +423,6 @@ def _dataset_id(
         if name is not None:
             raise BadInput("--dataset", name, "a suite for this method", "Name it: --suite NAME")
         return None
-    if suite is not None:
-        notes.print(f"--suite is of no use to {recipe.method}, which reads datasets.")
     if name is not None:
         return find_dataset(session, name).id
     newest = latest_dataset(session, role, kind=reads)

@@ -130,6 +130,8 @@ def test_a_suite_that_is_not_there_is_refused_before_anything_is_ordered(session
     recipe = replace(PRESETS["demo"], method="grpo")
     with pytest.raises(NotFound, match="nowhere"):
         require_trainable(session, "coder", None, "/base", recipe, suite="nowhere")
+    with pytest.raises(BadInput, match="reads datasets"):
+        require_trainable(session, "coder", None, "/base", PRESETS["demo"], suite="nowhere")
     add_suite(session, "draft", "coder", [task(0)], is_draft=True)
     with pytest.raises(Conflict, match="suite freeze draft"):
         require_trainable(session, "coder", None, "/base", recipe, suite="draft")

@@ -94,6 +94,8 @@ def test_what_cannot_be_searched_is_refused_before_it_is_queued(session, tmp_pat
     longer = replace(PLAN, space={"max_length": [16, 64]})
     with pytest.raises(BadInput, match="validation loss"):
         start_search(session, "coder", without.id, str(base), QUICK, longer)
+    with pytest.raises(BadInput, match="reads datasets"):
+        start_search(session, "coder", None, str(base), replace(QUICK, method="rloo"), PLAN)
     assert session.exec(select(Run).where(Run.status == QUEUED)).all() == []
 
 
