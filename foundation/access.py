@@ -1,16 +1,21 @@
-"""Who may open a door: one bearer key for the whole service, compared in constant time.
+"""Who may open a door: the master key, compared in constant time, and by which key one came.
 
 Without a key the service answers on loopback only (`settings.require_safe_binding`). Scoped keys
-are the gateway's business. A browser opens the door for every page that it shows, so what changes
-something must come from a page of ours.
+are `router.keys`' business; here is what is left of one for the rooms below, a `Bearer`. A browser
+opens the door for every page that it shows, so what changes something must come from a page of
+ours.
 """
 
 import base64
 import binascii
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from foundation.errors import Forbidden, NotAuthorised
 from foundation.settings import LOOPBACK, get_settings
@@ -19,6 +24,40 @@ SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 """Of requests that change nothing."""
 
 _PORT: Final = re.compile(r":\d*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """By which key a request came, and what it may write."""
+
+    key_id: UUID | None = None
+    """None: the master key, or none was asked for."""
+    name: str = ""
+    roles: frozenset[str] | None = None
+    """None: every role."""
+    projects: tuple[str, ...] | None = None
+    """None: every project."""
+    writes_calls: bool = True
+    """Else it may only say what became of calls."""
+
+
+OPERATOR: Final = Bearer()
+_bearer: ContextVar[Bearer] = ContextVar("flywheel_bearer", default=OPERATOR)
+
+
+def came_by() -> Bearer:
+    """Return by which key what happens now was asked for; an operator's where no door was."""
+    return _bearer.get()
+
+
+@contextmanager
+def bearing(bearer: Bearer) -> Iterator[None]:
+    """Let what happens in this block be asked for by `bearer`, in its threads and tasks too."""
+    token = _bearer.set(bearer)
+    try:
+        yield
+    finally:
+        _bearer.reset(token)
 
 
 def require_key(headers: Mapping[str, str], door: str = "this service") -> None:
@@ -72,14 +111,15 @@ def require_same_origin(method: str, headers: Mapping[str, str]) -> None:
 def require_own_name(headers: Mapping[str, str]) -> None:
     """Check, where no key is asked for, that a browser calls this machine by its own name.
 
-    A site may let its name point to 127.0.0.1, and its pages are then of our origin.
+    A site may let its name point to 127.0.0.1, and its pages are then of our origin. Who states no
+    host at all is no browser.
 
     Raises:
         Forbidden: the host is not a name of the loopback.
     """
     host = headers.get("host", "")
     name = _PORT.sub("", host).strip("[]").lower()
-    if get_settings().api_key is None and name not in LOOPBACK:
+    if host and name not in LOOPBACK:
         raise Forbidden(
             "host of the request",
             host,

@@ -22,6 +22,18 @@ from foundation.settings import get_settings
 MINIMUM_SERVER_VERSION = 14
 MINIMUM_VERSION_NUMBER = MINIMUM_SERVER_VERSION * 10_000
 
+NOTICES_SILENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""libpq's: a server that vanished without a word is given up within a minute, not after hours.
+
+What the URL says goes first.
+"""
+
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -67,10 +79,14 @@ def connect(url: str) -> Engine:
     engine = create_engine(
         sqlalchemy_url(url),
         pool_pre_ping=True,
+        hide_parameters=True,  # prompts and answers: an error's text is logged and kept with a run
         pool_size=5,
         max_overflow=15,
         # PgBouncer in transaction mode cannot keep server-side prepared statements.
-        connect_args={"prepare_threshold": None, "connect_timeout": 10},
+        connect_args={
+            "prepare_threshold": None,
+            **{name: value for name, value in NOTICES_SILENCE.items() if f"{name}=" not in url},
+        },
     )
     try:
         with engine.connect() as connection:

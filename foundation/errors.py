@@ -52,11 +52,14 @@ class NotAuthorised(FlywheelError):
     http_status = 401
 
     def __init__(
-        self, door: str, remedy: str = "Set FLYWHEEL_API_KEY on both sides to the same value."
+        self,
+        door: str,
+        remedy: str = "Set FLYWHEEL_API_KEY on both sides to the same value.",
+        why: str | None = None,
     ) -> None:
-        super().__init__(
-            f"{door}: no valid API key given, expected 'Authorization: Bearer <key>'. {remedy}"
-        )
+        """Tell what is missing, or `why` a key that was made here opens no more."""
+        given = "no valid API key given, expected 'Authorization: Bearer <key>'"
+        super().__init__(f"{door}: {f'{why}, expected one that opens' if why else given}. {remedy}")
 
 
 class Forbidden(BadInput):
@@ -91,8 +94,37 @@ class DatabaseUnavailable(FlywheelError):
         )
 
 
+class ArtifactStoreUnavailable(FlywheelError):
+    """The object store of the artifacts does not answer, or not to this process."""
+
+    http_status = 503
+
+    def __init__(self, base: str, reason: str) -> None:
+        self.base, self.reason = base, reason
+        super().__init__(
+            f"artifact store {base}: refused ({reason}), expected a bucket that can be read and "
+            "written. Check FLYWHEEL_ARTIFACTS_URL, the credentials (AWS_*) and the endpoint "
+            "(AWS_ENDPOINT_URL_S3)."
+        )
+
+
+class ArtifactDamaged(FlywheelError):
+    """What the store holds under a hash is something else."""
+
+    http_status = 502
+
+    def __init__(self, uri: str, base: str, found: str) -> None:
+        self.uri, self.base, self.found = uri, base, found
+        super().__init__(
+            f"artifact {uri} of {base}: its content has the hash {found}, expected the one in its "
+            "name. Restore it from a backup, or remove it and make it again."
+        )
+
+
 class DatabaseTooOld(FlywheelError):
     """The PostgreSQL server lacks features that the schema needs."""
+
+    http_status = 503
 
     def __init__(self, version: str, minimum: int) -> None:
         self.version, self.minimum = version, minimum
@@ -104,6 +136,8 @@ class DatabaseTooOld(FlywheelError):
 
 class SchemaMismatch(FlywheelError):
     """The database schema is not the one of this code."""
+
+    http_status = 503
 
     def __init__(self, found: str | None, expected: str) -> None:
         self.found, self.expected = found, expected

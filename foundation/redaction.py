@@ -7,6 +7,7 @@ holds (settings, environment) and the shapes in which libraries print one into a
 import os
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from pydantic import SecretStr
@@ -28,7 +29,7 @@ _NAMED = re.compile(
     r"(?=[^\s\"',;&]*[^\s\"',;&\d.])[^\s\"',;&]{8,}"
 )
 """`api_key=…`, `"password": "…"`; a number, such as a count of tokens, is none."""
-_SHAPED = re.compile(r"\b(sk-|hf_|gh[pousr]_|xox[abprs]-|AKIA|glpat-)[\w-]{12,}")
+_SHAPED = re.compile(r"\b(sk-|fw_|hf_|gh[pousr]_|xox[abprs]-|AKIA|glpat-)[\w-]{12,}")
 _HOLDS_ONE = re.compile(r"(?i)(api_?key|secret|password|passwd|token|credential)s?$")
 
 
@@ -61,5 +62,11 @@ def _of_settings() -> Iterator[str]:
 
 def _of_environment() -> Iterator[str]:
     for name, value in os.environ.items():
-        if _HOLDS_ONE.search(name) and not value.isdecimal():
+        if _holds_one(name) and not value.isdecimal():
             yield value
+
+
+@lru_cache(maxsize=4096)
+def _holds_one(name: str) -> bool:
+    """Say whether a variable of this name holds a secret; asked for each line of the log."""
+    return _HOLDS_ONE.search(name) is not None

@@ -12,13 +12,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 from pydantic_settings.exceptions import SettingsError
 
 from foundation.errors import BadSetting
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+SHORTEST_KEY = 16
+"""Characters that FLYWHEEL_API_KEY has at least where others than this machine may try it."""
+_OBVIOUS = ("changeme", "change-me", "change_me", "password", "example", "your-key", "12345678")
 BROKERS = ("redis://", "rediss://", "sentinel://", "amqp://", "amqps://")
+SECRETS_DIR = "FLYWHEEL_SECRETS_DIR"
 
 
 class Settings(BaseSettings):
@@ -38,9 +47,19 @@ class Settings(BaseSettings):
         default=None,
         description="Celery broker (redis://… or amqp://…). Unset: the database is the broker.",
     )
+    queue_prefix: str = Field(
+        default="",
+        pattern=r"^[\w.-]{0,40}$",
+        description="Begins the names of the queues: deployments on one broker need one each.",
+    )
     artifacts_url: str | None = Field(
         default=None,
         description="Root of datasets, adapters, reports: any fsspec URL. Unset: HOME/artifacts.",
+    )
+    secrets_dir: Path | None = Field(
+        default=None,
+        description="Folder of files that are named as variables (flywheel_api_key) and hold their "
+        "values, where those are not set. The environment only, not .env.",
     )
     host: str = Field(default="127.0.0.1", description="Address the service listens on.")
     port: int = Field(default=8710, ge=0, le=65535, description="Port of the API and admin view.")
@@ -111,7 +130,8 @@ class Settings(BaseSettings):
     )
     api_key: SecretStr | None = Field(
         default=None,
-        description="Key that every request must carry as a bearer token. Needed off loopback.",
+        description="The master key, which opens everything; off loopback 16 characters or more "
+        "are needed. Agents get keys of their own.",
     )
     roles: list[str] = Field(
         default=["coder", "tester", "reviewer", "researcher", "coordinator"],
@@ -186,6 +206,38 @@ class Settings(BaseSettings):
         ge=1024,
         description="Bytes of one request to the gateway; a larger one is refused.",
     )
+    retention_payload_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days that prompts and answers are kept, by whole weeks. Unset: for ever.",
+    )
+    retention_metadata_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days that calls, feedback and logs of runs are kept; payloads go with them at "
+        "the latest. Unset: for ever.",
+    )
+    retention_artifacts_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days after which files and kept answers that nobody needs are removed. Unset: "
+        "by hand, flywheel model gc.",
+    )
+    signing_key: Path | None = Field(
+        default=None,
+        description="PEM file of the Ed25519 key that manifests of model versions are signed with. "
+        "Unset: HOME/keys/signing.pem, made when it is first needed.",
+    )
+    trusted_signers: list[str] = Field(
+        default_factory=list,
+        description="Whose signatures on model versions count, as a JSON list of PEM files of "
+        "public keys or their 64 hexadecimal digits; versions signed by others are refused. Unset: "
+        "the own key's, and others are only told of.",
+    )
+    require_signed: bool = Field(
+        default=False,
+        description="Whether versions with files that nobody who counts has signed are refused.",
+    )
     admin_user: str = Field(
         default="admin",
         description="Name written as actor of commands and of who has the key; the first user.",
@@ -217,6 +269,32 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe log line that is written."
     )
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto",
+        description="How log lines are written; auto: text on a terminal, JSON elsewhere.",
+    )
+    access_log: Literal["none", "failures", "all"] = Field(
+        default="failures",
+        description="Requests to service, gateway and engine that get a log line: none, those "
+        "answered with 400 or more, or all.",
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port where a worker or scheduler answers /healthz, /readyz and /metrics. "
+        "Unset: none.",
+    )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="OTLP receiver (http://host:4318) that traces are sent to. Unset: that of "
+        "OTEL_EXPORTER_OTLP_ENDPOINT, else none are made.",
+    )
+    sentry_dsn: SecretStr | None = Field(
+        default=None,
+        description="Where errors are reported to, in Sentry's protocol. Unset: SENTRY_DSN, else "
+        "nowhere.",
+    )
 
     @field_validator("database_url")
     @classmethod
@@ -231,6 +309,26 @@ class Settings(BaseSettings):
         if value is not None and not value.startswith(BROKERS):
             raise ValueError(f"a URL that starts with one of {', '.join(BROKERS)}")
         return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read secrets from files last, if there is a folder of them; part of pydantic-settings.
+
+        Raises:
+            BadSetting: it is no folder.
+        """
+        folder = os.environ.get(SECRETS_DIR)
+        if folder and not os.path.isdir(folder):
+            raise BadSetting(SECRETS_DIR, folder, "a folder", "See docs/deploying.md.")
+        files = SecretsSettingsSource(settings_cls, secrets_dir=folder or None)
+        return init_settings, env_settings, dotenv_settings, files
 
     @property
     def artifacts_root(self) -> str:
@@ -248,7 +346,8 @@ def get_settings() -> Settings:
     """Return the settings of this process.
 
     Raises:
-        BadSetting: a variable has a value its field does not accept.
+        BadSetting: a variable has a value its field does not accept, or a file of secrets cannot
+            be read.
     """
     try:
         return Settings()
@@ -257,6 +356,10 @@ def get_settings() -> Settings:
         name = _variable(first["loc"][0])
         raise _bad_setting(name, first["input"], first["msg"]) from error
     except SettingsError as error:  # a list or mapping that is no JSON; the text names its field
+        if isinstance(error.__cause__, OSError):
+            expected = f"files that this user may read ({error.__cause__.strerror})"
+            file = error.__cause__.filename
+            raise BadSetting(SECRETS_DIR, file, expected, "See docs/deploying.md.") from error
         field = re.search(r'field "(\w+)"', str(error))
         name = _variable(field.group(1) if field else "settings")
         raise _bad_setting(name, os.environ.get(name), f"JSON ({error.__cause__})") from error
@@ -281,14 +384,15 @@ _HOLDS_KEYS = (
     "FLYWHEEL_API_KEY",
     "FLYWHEEL_GITHUB_SECRET",
     "FLYWHEEL_OIDC_CLIENT_SECRET",
+    "FLYWHEEL_SENTRY_DSN",
 )
 
 
 def require_safe_binding(host: str, api_key: SecretStr | None) -> None:
-    """Refuse to listen beyond this machine without a key.
+    """Refuse to listen beyond this machine without a key, or with one that can be guessed.
 
     Raises:
-        BadSetting: `host` is not a loopback address and no key is set.
+        BadSetting: `host` is not a loopback address, and no key is set or a weak one.
     """
     if host not in LOOPBACK and api_key is None:
         raise BadSetting(
@@ -297,3 +401,17 @@ def require_safe_binding(host: str, api_key: SecretStr | None) -> None:
             "a loopback address unless FLYWHEEL_API_KEY is set",
             f"Set FLYWHEEL_API_KEY, for example to {secrets.token_urlsafe(24)!r}.",
         )
+    if host not in LOOPBACK and api_key is not None and is_weak(api_key.get_secret_value()):
+        raise BadSetting(
+            "FLYWHEEL_API_KEY",
+            "a key that can be guessed",
+            f"{SHORTEST_KEY} characters or more that nobody would think of, off loopback "
+            f"(FLYWHEEL_HOST={host})",
+            f"Set it, for example, to {secrets.token_urlsafe(24)!r}.",
+        )
+
+
+def is_weak(key: str) -> bool:
+    """Say whether a key could be guessed: it is short, says what it is, or hardly varies."""
+    said = key.lower()
+    return len(key) < SHORTEST_KEY or len(set(said)) < 6 or any(word in said for word in _OBVIOUS)

@@ -45,6 +45,9 @@ class Run(SQLModel, table=True):
     error: str | None = None
     attempts: int = 0
     worker: str | None = Field(default=None, description="host:pid of the worker that holds it.")
+    traceparent: str | None = Field(
+        default=None, description="W3C trace context of who ordered it: its spans go on from there."
+    )
     created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
     started_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
     heartbeat_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
@@ -73,6 +76,16 @@ class RunLog(SQLModel, table=True):
     level: str
     message: str = Field(description="Scrubbed of secrets.")
     logged_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
+
+
+class SchemaCompat(SQLModel, table=True):
+    """Which older code may go on working with a schema: each migration says it of its own."""
+
+    __tablename__ = "schema_compat"
+
+    revision: str = Field(primary_key=True, description="Of the schema.")
+    oldest_code: str = Field(description="Revision of the oldest code that works with it.")
+    made_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
 
 
 class Decision(SQLModel, table=True):

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from brokers import Broker
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session
@@ -14,7 +15,6 @@ from foundation import runs
 from foundation.database import get_engine, session_scope
 from foundation.errors import Conflict, NotFound
 from foundation.ids import new_id
-from foundation.queue import declare_queues
 from foundation.runs import RunHandle, cancel, enqueue, execute, get_run, job, retry, sweep
 from foundation.settings import get_settings
 from foundation.tables import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Run, now
@@ -30,23 +30,19 @@ def mend(run: RunHandle) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def queue(database: str) -> None:
-    declare_queues()
+def queue(broker: Broker) -> Broker:
     broken[:] = [True]
+    return broker
 
 
 def stored(session: Session, status: str, **columns: Any) -> Run:
-    run = Run(kind="test.mend", status=status, **columns)
+    run = Run(**{"kind": "test.mend", "status": status, "attempts": 1, **columns})
     session.add(run)
     session.commit()
     return run
 
 
-def messages(session: Session) -> int:
-    return session.execute(text("SELECT count(*) FROM kombu_message WHERE visible")).scalar_one()
-
-
-def test_a_failed_run_goes_on_as_itself(session: Session) -> None:
+def test_a_failed_run_goes_on_as_itself(queue: Broker, session: Session) -> None:
     run = enqueue(session, "test.mend")
     session.commit()
     execute(run.id)
@@ -54,9 +50,9 @@ def test_a_failed_run_goes_on_as_itself(session: Session) -> None:
     broken.clear()
     again = retry(session, run.id)
     assert (again.id, again.status, again.error, again.finished_at) == (run.id, QUEUED, None, None)
-    assert messages(session) == 1
+    queue.await_messages(1)
     session.commit()
-    assert messages(session) == 2
+    queue.await_messages(2)
     done = execute(run.id)
     assert done is not None
     assert (done.status, done.result) == (DONE, {"attempts": 1})
@@ -109,26 +105,34 @@ def test_a_worker_that_stops_for_a_cancelled_run_lets_it_go(session: Session) ->
     assert retry(session, run.id).status == QUEUED
 
 
-def test_two_who_retry_at_once_queue_it_once(session: Session) -> None:
+def test_two_who_retry_at_once_queue_it_once(queue: Broker, session: Session) -> None:
     run = stored(session, FAILED)
     retry(session, run.id)
     with pytest.raises(Conflict, match="is queued"):
         retry(session, run.id)
     session.commit()
-    assert messages(session) == 1
+    queue.await_messages(1)
 
 
 def test_a_job_that_this_process_does_not_know_is_sent_by_the_sweeper(
-    session: Session, monkeypatch: pytest.MonkeyPatch
+    queue: Broker, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = stored(session, FAILED)
     with monkeypatch.context() as elsewhere:
         elsewhere.delitem(runs._jobs, "test.mend")
         retry(session, run.id)
         session.commit()
-        assert messages(session) == 0
+        queue.await_messages(0)
     assert sweep().requeued == (run.id,)
-    assert messages(session) == 1
+    queue.await_messages(1)
+
+
+def test_what_a_command_left_behind_is_no_job_to_queue_again(session: Session) -> None:
+    run = stored(session, FAILED, kind="flywheel.backup", attempts=0)
+    with pytest.raises(Conflict, match="was no job of a worker"):
+        retry(session, run.id)
+    session.rollback()
+    assert get_run(session, run.id).status == FAILED
 
 
 def test_an_unknown_run_is_named(session: Session) -> None:
