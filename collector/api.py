@@ -6,14 +6,13 @@ from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.responses import FileResponse, PlainTextResponse
+from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from collector.bodies import NDJSON, inflated, read_body, too_large
-from collector.dead_letters import get_letter, letters, open_by_code
+from collector.dead_letters import get_letter, letters
 from collector.ingest import DATABASE_AWAY, ingest_counts, store
 from collector.media import find
-from collector.metrics import CONTENT_TYPE, collector_families, exposition
 from collector.reconcile import reconciliation
 from collector.replay import replay
 from collector.schemas import (
@@ -106,14 +105,6 @@ def reconciled() -> list[dict[str, Any]]:
     """The books of every source: what its writers saw beside what arrived, and what is missing."""
     with session_scope() as session:
         return [books.as_dict() for books in reconciliation(session)]
-
-
-@routes.get("/metrics", response_class=PlainTextResponse)
-def metrics() -> Response:
-    """The books as Prometheus counters."""
-    with session_scope() as session:
-        families = collector_families(reconciliation(session), open_by_code(session))
-    return Response(exposition(families), media_type=CONTENT_TYPE)
 
 
 @routes.get("/v1/dead-letters")

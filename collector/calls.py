@@ -25,6 +25,7 @@ from foundation.chat import answer_text
 from foundation.errors import BadInput
 from foundation.http import async_client
 from foundation.ids import new_id
+from foundation.trace_context import traceparent
 
 if TYPE_CHECKING:
     import httpx
@@ -96,6 +97,7 @@ class _Call:
             "x-flywheel-task-type": episode and episode.task_type,
             "x-flywheel-unit": episode and episode.unit,
             "x-flywheel-parent": episode and episode.parent_id,
+            "traceparent": traceparent(),
         }
         return {name: str(value) for name, value in given.items() if value}
 

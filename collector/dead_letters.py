@@ -39,10 +39,15 @@ class Letter:
     code: str
     reason: str
     record: str
+    key_id: UUID | None = None
 
 
 def letter_of(
-    kind: str, raw: Any, refusal: Refusal, scrubbed: dict[str, Any] | None = None
+    kind: str,
+    raw: Any,
+    refusal: Refusal,
+    scrubbed: dict[str, Any] | None = None,
+    key_id: UUID | None = None,
 ) -> Letter | None:
     """Return the letter of a refused record, or None where nothing of it may be kept; pure.
 
@@ -51,6 +56,7 @@ def letter_of(
         raw: the record as it came: any JSON value, or the bytes that could not be read.
         refusal: why.
         scrubbed: the record without secrets, if it was refused only after that.
+        key_id: by which it came.
     """
     if refusal.code == _KEPT_NOWHERE:
         return None
@@ -63,7 +69,8 @@ def letter_of(
             text = UNKEPT
         except Exception:  # unscrubbed text must not rest, whatever went wrong
             return None
-    return Letter(kind, known_id(raw) or _hash_of(raw, text), refusal.code, str(refusal), text)
+    identifier = known_id(raw) or _hash_of(raw, text)
+    return Letter(kind, identifier, refusal.code, str(refusal), text, key_id)
 
 
 def _clean(raw: Any) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from collector.admission import Refusal, require_storable
 from collector.schemas import Account, BatchHead, IngestBatch
@@ -19,12 +20,17 @@ class Line:
         record: any JSON value that PostgreSQL can hold, or what there is if `refusal` is given.
         refusal: why it cannot be stored, if that is known already.
         media: whether it may hold contents that do not belong in a row.
+        key_id: the key by which it came, where that is not who asks now: the gateway hands over
+            what others asked for, and a dead letter is tried again. Never what a record says.
+        is_id_ours: whether its id was made here, and not stated by who sent it.
     """
 
     kind: str
     record: Any
     refusal: Refusal | None = None
     media: bool = True
+    key_id: UUID | None = None
+    is_id_ours: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,12 @@ class DirectTransport:
 
     def send_lines(self, head: Mapping[str, Any], lines: Sequence[bytes]) -> list[Result]:
         """Store `{"kind", "record"}` lines as they are spooled; raises as `send`."""
+        return self._store(self.read(head, lines))
+
+    def read(self, head: Mapping[str, Any], lines: Sequence[bytes]) -> Delivery:
+        """Return spooled lines as a delivery."""
         limit = self._max_record_bytes or get_settings().max_record_bytes
-        return self._store(read_lines(dict(head), lines, limit))
+        return read_lines(dict(head), lines, limit)
 
     def note(self, session: Session, records: Sequence[dict[str, Any]]) -> None:
         """Do what else the new records call for, in the transaction that stores them: nothing."""

@@ -8,7 +8,7 @@ already is a duplicate, which is no fault: writers send again whenever they are 
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -34,9 +34,11 @@ from collector.feedback.joining import join_new
 from collector.feedback.metrics import OUT_OF_RANGE, declared, range_fault
 from collector.media import Blob
 from collector.reconcile import note_account
+from collector.rights import NOT_ALLOWED, Rights, rights_of
 from collector.schemas import IngestBatch, RecordResult, SourceCounts
 from collector.staging import Destination, Values, copy_rows, cursor_of, destination, insert_new
 from collector.tables import Feedback, IngestCount, Interaction, InteractionPayload
+from foundation.access import came_by
 from foundation.settings import get_settings
 from foundation.tables import now
 
@@ -50,6 +52,9 @@ DATABASE_AWAY = (
 
 COPY speaks to the driver itself, so its errors come as they are.
 """
+
+_MADE_OF_A_KEY = 5
+"""Version of the ids that are made here of a caller's key, of test results and of webhooks."""
 
 _INTERACTION = destination(Interaction)
 _PAYLOAD = destination(InteractionPayload)
@@ -85,7 +90,7 @@ class _Outcome:
         identifier = known_id(line.record) or ""
         reason = str(refusal)
         self.results[position] = RecordResult(id=identifier, status=REJECTED, reason=reason)
-        letter = letter_of(line.kind, line.record, refusal, record)
+        letter = letter_of(line.kind, line.record, refusal, record, line.key_id)
         if letter is not None:
             self.letters.append(letter)
 
@@ -116,13 +121,19 @@ def store(
 ) -> list[RecordResult]:
     """Scrub, check and store what was delivered, as `store_batch`; results in the lines' order.
 
-    Refused records become dead letters, unless they are kept as such already.
+    Refused records become dead letters, unless they are kept as such already. All rows say by which
+    key they came (`foundation.access.came_by`), and no key writes what is not its own.
     """
     outcome = _Outcome()
-    interactions, feedback = _checked(delivery.lines, _accepted(roles), outcome)
+    bearer = came_by()
+    rights = rights_of(bearer)
+    lines = _marked(delivery.lines, bearer.key_id)
+    interactions, feedback = _checked(lines, _accepted(roles), outcome, rights)
     media.keep(session, outcome.blobs)
     _store_rows(session, interactions, _insert_interactions, outcome)
     feedback = _in_range(session, feedback, outcome)
+    if rights is not None:
+        feedback = _on_own_calls(session, feedback, rights, outcome)
     _store_rows(session, feedback, _insert_feedback, outcome)
     join_new(session, outcome.new(interactions), outcome.new(feedback))
     if keep_refused:
@@ -143,12 +154,49 @@ def rejection_of(
     return outcome.results[0].reason if outcome.results else None
 
 
+def _marked(lines: Sequence[Line], key_id: UUID | None) -> Sequence[Line]:
+    """Return the lines with the key by which they come now, but those that came before.
+
+    A key may not state an id of the kind that is made here: it would take the place of a statement
+    that is yet to come.
+    """
+    if key_id is None:
+        return lines
+    return [
+        line
+        if line.key_id is not None
+        else replace(line, key_id=key_id, refusal=line.refusal or _taken(line))
+        for line in lines
+    ]
+
+
+def _taken(line: Line) -> Refusal | None:
+    """Return why the stated id of a statement is refused from a key, or None."""
+    if line.kind != FEEDBACK or line.is_id_ours or not isinstance(line.record, Mapping):
+        return None
+    stated = line.record.get("id")
+    try:
+        is_ours = UUID(str(stated)).version == _MADE_OF_A_KEY
+    except ValueError:
+        return None  # refused as no id, or made here
+    if not is_ours:
+        return None
+    return Refusal(
+        NOT_ALLOWED,
+        f"id {stated}: ids of UUID version 5 are made here; send another, or none and the header "
+        "Idempotency-Key",
+    )
+
+
 def _accepted(roles: Collection[str] | None) -> frozenset[str]:
     return frozenset(get_settings().roles if roles is None else roles)
 
 
 def _checked(
-    lines: Sequence[Line], roles: Collection[str], outcome: _Outcome
+    lines: Sequence[Line],
+    roles: Collection[str],
+    outcome: _Outcome,
+    rights: Rights | None = None,
 ) -> tuple[list[Row], list[Row]]:
     """Return the acceptable interactions and feedback; the others are settled in `outcome`."""
     moment = now()
@@ -156,8 +204,10 @@ def _checked(
     for position, line in enumerate(lines):
         record = None
         try:
-            record = _clean(line, outcome)
+            record = _clean(line, outcome, rights)
             row = _row(position, line, record, roles, moment)
+            if rights is not None:
+                rights.require(line.kind, row.columns)
         except Refusal as refusal:
             outcome.refuse(position, line, record, refusal)
         else:
@@ -165,16 +215,17 @@ def _checked(
     return rows[INTERACTION], rows[FEEDBACK]
 
 
-def _clean(line: Line, outcome: _Outcome) -> dict[str, Any]:
+def _clean(line: Line, outcome: _Outcome, rights: Rights | None) -> dict[str, Any]:
     """Return a record without contents, secrets and personal data; raises Refusal."""
     if line.refusal is not None:
         raise line.refusal
     if not isinstance(line.record, Mapping):
         raise Refusal("invalid", f"record: an object is needed, not {type(line.record).__name__}")
+    stated = line.record if rights is None else rights.completed(line.record)
     if not line.media:
-        return scrubbed(line.record)
+        return scrubbed(stated)
     with failing_closed():
-        record, blobs = media.extracted(line.record)
+        record, blobs = media.extracted(stated)
     outcome.blobs += blobs
     return scrubbed(record)
 
@@ -183,11 +234,12 @@ def _row(
     position: int, line: Line, record: dict[str, Any], roles: Collection[str], moment: datetime
 ) -> Row:
     """Return a record ready for its tables; raises Refusal."""
+    came = {"ingested_at": moment, "key_id": line.key_id}
     if line.kind == INTERACTION:
-        columns = interaction_columns(record, roles, moment) | {"ingested_at": moment}
+        columns = interaction_columns(record, roles, moment) | came
         values: tuple[Values, ...] = (_INTERACTION.values(columns), _PAYLOAD.values(columns))
     else:
-        columns = feedback_columns(record, moment) | {"ingested_at": moment}
+        columns = feedback_columns(record, moment) | came
         values = (_FEEDBACK.values(columns),)
     return Row(position, columns["id"], line, record, columns, values)
 
@@ -203,6 +255,17 @@ def _in_range(session: Session, rows: Sequence[Row], outcome: _Outcome) -> list[
         else:
             outcome.refuse(row.position, row.line, row.record, Refusal(OUT_OF_RANGE, fault))
     return kept
+
+
+def _on_own_calls(
+    session: Session, rows: Sequence[Row], rights: Rights, outcome: _Outcome
+) -> list[Row]:
+    """Return the statements that speak of what the key may write, or of what nobody knows yet."""
+    faults = rights.faults(session, [row.columns for row in rows])
+    for row in rows:
+        if row.id in faults:
+            outcome.refuse(row.position, row.line, row.record, faults[row.id])
+    return [row for row in rows if row.id not in faults]
 
 
 def _store_rows(

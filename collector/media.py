@@ -11,23 +11,28 @@ Anthropic's and Google's. Content that is text is scrubbed like any other text.
 
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from collector.scrub import Scrubber, contents, server_rules
 from collector.tables import Media
 from foundation import artifacts
+from foundation.artifact_sweep import look_at, remove_unless_put
+from foundation.database import session_scope
 from foundation.errors import NotFound
 from foundation.tables import now
 
 SCHEME = "flywheel-media:"
 _FILE = "content"
+_AT_ONCE = 1000
 
 _MARKS = (b";base64,", b'"data"', b'"file_data"', b"b64", b'"image_generation_call"')
 """One of these is in every JSON text that holds what `extracted` would take."""
@@ -145,3 +150,30 @@ def find(session: Session, content_hash: str) -> tuple[Media, Path]:
             "media", content_hash, "the SHA-256 of a stored content", "Copy it from a reference."
         )
     return media, artifacts.fetch(media.uri) / _FILE
+
+
+def unseen(since: datetime) -> Iterator[Media]:
+    """Yield the contents that came with no record from `since` on."""
+    last = ""
+    while True:
+        older = select(Media).where(Media.created_at < since, col(Media.content_hash) > last)
+        with session_scope() as session:
+            some = session.exec(older.order_by(Media.content_hash).limit(_AT_ONCE)).all()
+            session.expunge_all()
+        for one in some:
+            if (found := look_at(one.uri)) is None or found.put_at < since:
+                yield one
+        if len(some) < _AT_ONCE:
+            return
+        last = some[-1].content_hash
+
+
+def let_go(media: Media, since: datetime) -> bool:
+    """Remove a content with its row; return False if it came again from `since` on."""
+    with session_scope() as session:
+        session.execute(delete(Media).where(col(Media.content_hash) == media.content_hash))
+        # The row is gone for others once the file is: who stores the same waits for that.
+        is_gone = remove_unless_put(media.uri, since)
+        if not is_gone:
+            session.rollback()
+    return is_gone

@@ -7,11 +7,16 @@ bits are the time. A partition holds one ISO week (Monday 00:00 UTC to the next)
 """
 
 import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from psycopg.errors import LockNotAvailable
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 
 from foundation.ids import first_id_at
 
@@ -26,6 +31,20 @@ _LOCK = 0x666C7977
 """Advisory lock of whoever changes partitions."""
 
 WEEK = timedelta(days=7)
+LOCK_MS = 200
+"""That one try to drop a week waits for who reads the log: everybody else waits behind it."""
+TRIES = 20
+_ROWS_AT_ONCE = 5000
+
+
+@dataclass(frozen=True)
+class Expired:
+    """A partition whose last moment is past its retention; rows are PostgreSQL's estimate."""
+
+    name: str
+    start: datetime
+    n_rows: int
+    n_bytes: int
 
 
 def week_start(moment: datetime) -> datetime:
@@ -114,6 +133,75 @@ def drop_before(connection: Connection, part: Part, moment: datetime) -> list[st
         text(f"DELETE FROM {table}_default WHERE id < :low").bindparams(low=first_id_at(moment))
     )
     return dropped
+
+
+def expired(connection: Connection, part: Part, moment: datetime) -> list[Expired]:
+    """Return the weeks of a part that had ended by `moment`, oldest first; reads the catalogue."""
+    rows = connection.execute(_SIZES, {"table": TABLES[part]})
+    found = [
+        Expired(row.name, start, row.n_rows, row.n_bytes)
+        for row in rows
+        if (start := start_of(row.name)) is not None and start + WEEK <= moment
+    ]
+    return sorted(found, key=lambda one: one.start)
+
+
+def drop_week(engine: Engine, name: str, tries: int = TRIES, pause_s: float = 0.5) -> bool:
+    """Drop one partition without holding up who reads or writes the log; return whether it went.
+
+    Dropping needs the table for itself for a moment. Each try waits `LOCK_MS` for it at most and
+    then lets everybody pass who has queued behind. (DETACH CONCURRENTLY, which would need no such
+    moment, is not to be had for a table with a default partition.)
+    """
+    for number in range(tries):
+        try:
+            with engine.begin() as connection:
+                connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_MS}"))
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)").bindparams(key=_LOCK))
+                connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
+            return True
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+        if number + 1 < tries:
+            time.sleep(pause_s)
+    return False
+
+
+def count_outside(connection: Connection, part: Part, moment: datetime) -> int:
+    """Return the rows of the default partition that are older than `moment`."""
+    query = text(f"SELECT count(*) FROM {TABLES[part]}_default WHERE id < :low")
+    return int(connection.execute(query, {"low": first_id_at(moment)}).scalar_one())
+
+
+def delete_outside(engine: Engine, part: Part, moment: datetime) -> int:
+    """Delete old rows of the default partition, a few thousand in a transaction."""
+    table = f"{TABLES[part]}_default"
+    query = text(
+        f"DELETE FROM {table} WHERE ctid = ANY(ARRAY("
+        f"SELECT ctid FROM {table} WHERE id < :low LIMIT {_ROWS_AT_ONCE}))"
+    )
+    return sum(deleted(engine, query, {"low": first_id_at(moment)}))
+
+
+def deleted(engine: Engine, statement: Any, values: dict[str, Any]) -> Iterator[int]:
+    """Repeat a statement that deletes some rows, each time in its own transaction, until none."""
+    while True:
+        with engine.begin() as connection:
+            n_rows = int(connection.execute(statement, values).rowcount)
+        if not n_rows:
+            return
+        yield n_rows
+
+
+_SIZES = text(
+    """
+    SELECT child.relname AS name, greatest(child.reltuples, 0)::bigint AS n_rows,
+        pg_total_relation_size(child.oid) AS n_bytes
+    FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid
+    WHERE inhparent = CAST(:table AS regclass)
+    """
+)
 
 
 def start_of(name: str) -> datetime | None:

@@ -14,8 +14,9 @@ from typing import Any
 from uuid import UUID
 
 from foundation.chat import answer_text, prompt_messages, text_of, tool_calls
+from foundation.version import VERSION
 
-CLIENT_VERSION = "0.1.0"
+CLIENT_VERSION = VERSION
 
 SUCCESS, ERROR, CUT = "success", "error", "cut"
 

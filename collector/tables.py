@@ -107,6 +107,9 @@ class Interaction(SQLModel, table=True):
         default="client", description="client, gateway, otlp, campaign or import:<format>."
     )
     client_version: str | None = None
+    key_id: UUID | None = Field(
+        default=None, description="Key by which it came; None: the master key, or none was asked."
+    )
     started_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
     ingested_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
     written_xid: int | None = Field(
@@ -196,6 +199,9 @@ class Feedback(SQLModel, table=True):
     details: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     scrub: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     scrub_version: str | None = None
+    key_id: UUID | None = Field(
+        default=None, description="Key by which it came; None: the master key, or none was asked."
+    )
     created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
     ingested_at: datetime = Field(
         default_factory=now,
@@ -207,6 +213,23 @@ class Feedback(SQLModel, table=True):
         sa_column=Column(BigInteger, nullable=True, server_default=WRITER),
         description="Transaction that last wrote or joined it; None: older than this column.",
     )
+
+
+class SourceTrust(SQLModel, table=True):
+    """What a person said of a source of feedback; a source without a row is like any other."""
+
+    __tablename__ = "source_trust"
+
+    source: str = Field(primary_key=True, description="key:<id> or user:<actor>.")
+    trust: str = Field(description="trusted or distrusted.")
+    since: datetime | None = Field(
+        default=None,
+        sa_type=DateTime(timezone=True),
+        description="Distrusted: what came from then on is left out; None: all it ever said.",
+    )
+    reason: str
+    actor: str = "flywheel"
+    updated_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
 
 
 class IngestCount(SQLModel, table=True):
@@ -262,6 +285,7 @@ class DeadLetter(SQLModel, table=True):
     received_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
     settled_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
     outcome: str | None = Field(default=None, description="stored, duplicate or discarded.")
+    key_id: UUID | None = Field(default=None, description="Key by which it came, as of a record.")
 
 
 class Metric(SQLModel, table=True):

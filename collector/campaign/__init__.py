@@ -278,8 +278,8 @@ def run(
 def _only_runner(campaign: Campaign) -> Iterator[None]:
     """Hold a lock that ends with this process, however it ends.
 
-    It belongs to a transaction, so that it holds behind a pooler such as PgBouncer too; between
-    statements such a transaction holds no snapshot, and so keeps no vacuum back.
+    It belongs to a transaction, so that it holds behind a pooler such as PgBouncer too. The setting
+    after it also ends the snapshot that the lock was asked for with: vacuum goes on.
     """
     with get_engine().connect() as connection, connection.begin():
         if not _try_lock(connection, campaign):
@@ -289,6 +289,7 @@ def _only_runner(campaign: Campaign) -> Iterator[None]:
                 "one that no other process runs",
                 f"Wait for it, or stop it: flywheel campaign pause {campaign.name}",
             )
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         yield
 
 

@@ -1,7 +1,8 @@
 """Say something about a call or an episode, and read what was said.
 
 One door into the table: `collector.ingest.store`. A statement without an id gets one. With a key of
-the caller's it is the same each time, so that saying it again stores nothing.
+the caller's it is the same each time, so that saying it again stores nothing. Nobody else can take
+such an id beforehand: it is made of who sends, too, and `collector.ingest` refuses a stated one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from sqlmodel import Session, col, select
 from collector.delivery import FEEDBACK, Delivery, Line, line_of
 from collector.scrub import kept_name, server_rules
 from collector.tables import Feedback, Interaction
+from foundation.access import came_by
 from foundation.errors import BadInput
 from foundation.ids import keyed_episode_id, new_id
 from foundation.settings import get_settings
@@ -62,7 +64,7 @@ SUBJECT_NAMES = tuple(field.name for field in fields(Subject) if field.name != "
 def with_ids(lines: Sequence[Line], key: str | None = None) -> list[Line]:
     """Return statements with ids: those without get one made of `key` and their place, or new."""
     return [
-        replace(line, record={**line.record, "id": str(_id(key, place))})
+        replace(line, record={**line.record, "id": str(_id(key, place))}, is_id_ours=True)
         if isinstance(line.record, Mapping) and line.record.get("id") is None
         else line
         for place, line in enumerate(lines)
@@ -70,12 +72,24 @@ def with_ids(lines: Sequence[Line], key: str | None = None) -> list[Line]:
 
 
 def _id(key: str | None, place: int) -> UUID:
-    return new_id() if key is None else uuid5(_STATEMENTS, f"{key}\x1f{place}")
+    return new_id() if key is None else uuid5(_STATEMENTS, f"{sent_by(key)}\x1f{place}")
+
+
+def sent_by(key: str) -> str:
+    """Return a key as that of who asks now: another's same key makes other ids."""
+    key_id = came_by().key_id
+    return key if key_id is None else f"{key_id}\x1f{key}"
 
 
 def of_statements(statements: Sequence[Mapping[str, Any]], source: str) -> Delivery:
-    """Return statements ready for `collector.ingest.store`; `source` is counted as their sender."""
-    return Delivery(source, with_ids([line_of(FEEDBACK, one) for one in statements]))
+    """Return statements of ours ready for `collector.ingest.store`.
+
+    Args:
+        statements: feedback records; ids that they have were made here.
+        source: counted as their sender.
+    """
+    lines = [replace(line_of(FEEDBACK, one), is_id_ours=True) for one in statements]
+    return Delivery(source, with_ids(lines))
 
 
 def said_about(session: Session, subject: Subject, limit: int) -> list[Feedback]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from collector.api import read_limited
 from collector.bodies import inflated, read_records
 from collector.delivery import FEEDBACK, Delivery
-from collector.feedback import Subject, ci, metrics, of_statements, said_about, with_ids
+from collector.feedback import Subject, ci, metrics, of_statements, said_about, sent_by, with_ids
 from collector.ingest import DATABASE_AWAY, REJECTED, store
 from collector.schemas import FeedbackRecord, IngestAnswer, RecordResult
 from foundation.database import explain_row, session_scope
@@ -178,7 +178,7 @@ def add_junit(
     """
     named = about.columns()
     key = idempotency_key or ci.run_key(sha256(body).hexdigest(), named, actor)
-    statements = ci.statements(ci.read_junit(body), named, actor, key)
+    statements = ci.statements(ci.read_junit(body), named, actor, sent_by(key))
     return CiAnswer(results=_stored(of_statements(statements, "ci")))
 
 
@@ -213,4 +213,5 @@ def add_github(
         return CiAnswer(results=[], ignored=f"the check {found.name!r} is not asked for")
     project = {"project": about.project} if about.project else {}
     named = about.columns() if about.is_named else {subject: found.subject, **project}
-    return CiAnswer(results=_stored(of_statements([found.statement(named)], "ci")))
+    key = ci.secret_key(secret.get_secret_value(), found.key) if secret else sent_by(found.key)
+    return CiAnswer(results=_stored(of_statements([found.statement(named, key)], "ci")))

@@ -375,10 +375,15 @@ class CheckResult:
     url: str | None
     at: AwareDatetime | None
 
-    def statement(self, subject: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the feedback that it amounts to; `subject` are columns saying what was checked."""
+    def statement(self, subject: Mapping[str, Any], key: str | None = None) -> dict[str, Any]:
+        """Return the feedback that it amounts to.
+
+        Args:
+            subject: columns that say what was checked.
+            key: of which its id is made; by default `key`, which everybody knows.
+        """
         record = feedback_record(
-            uuid5(_STATEMENTS, self.key),
+            uuid5(_STATEMENTS, key or self.key),
             "success",
             **subject,
             value=float(self.success),
@@ -387,6 +392,11 @@ class CheckResult:
             details={"conclusion": self.conclusion, "url": self.url},
         )
         return record if self.at is None else record | {"created_at": self.at.isoformat()}
+
+
+def secret_key(secret: str, key: str) -> str:
+    """Return a key that only who knows the webhook's secret can make of one that all know."""
+    return hmac.new(secret.encode(), key.encode(), sha256).hexdigest()
 
 
 def require_signature(secret: str, body: bytes, given: str | None) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from collector.feedback.credit_rules import KINDS, CreditRule, get_rules
+from collector.feedback.sources import is_heard
 from collector.record import derived_id
 from collector.tables import ERROR
 from foundation.ids import first_id_at, time_of
@@ -137,10 +138,11 @@ _JUDGING_SINCE = text(
 )
 
 _SAID = text(
-    """
+    f"""
     SELECT id, interaction_id, kind, name, value, text, source, created_at FROM feedback
     WHERE (id = ANY(:said) OR interaction_id = ANY(:turns))
       AND derived_from IS NULL AND interaction_id IS NOT NULL AND kind = ANY(:kinds)
+      AND {is_heard("feedback")}
     """
 )
 
@@ -154,9 +156,10 @@ _IN_EPISODES = text(_TURNS.format(condition="episode_id = ANY(:episodes)"))
 _INSERT = text(
     """
     INSERT INTO feedback (id, interaction_id, episode_id, kind, name, value, text, source, actor,
-                          derived_from, details, created_at, ingested_at)
+                          derived_from, details, created_at, ingested_at, key_id)
     VALUES (:id, :interaction_id, :episode_id, :kind, :name, :value, :text, 'role', :actor,
-            :derived_from, CAST(:details AS jsonb), :created_at, :ingested_at)
+            :derived_from, CAST(:details AS jsonb), :created_at, :ingested_at,
+            (SELECT key_id FROM feedback WHERE id = :derived_from))
     ON CONFLICT (id) DO UPDATE SET
         interaction_id = excluded.interaction_id,
         ingested_at = excluded.ingested_at,

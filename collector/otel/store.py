@@ -18,10 +18,13 @@ from sqlmodel import Session, col, select
 
 from collector import media
 from collector.admission import Refusal, interaction_columns, scrubbed
+from collector.delivery import INTERACTION
 from collector.ingest import REJECTED, store_batch
 from collector.otel.read import SOURCE, Reading
+from collector.rights import rights_of
 from collector.schemas import MAX_BATCH, IngestBatch
 from collector.tables import WRITER, Interaction, InteractionPayload
+from foundation.access import came_by
 from foundation.ids import first_id_at, time_of
 from foundation.tables import now
 
@@ -78,15 +81,19 @@ def _complete_stored(
     _lock(session, {str(record["key"]).partition(":")[0] for record in records})
     stored = _stored(session, records)
     moment, renamed = now(), dict[str, str]()
+    bearer = came_by()
+    rights = rights_of(bearer)
     for record in records:
         row = stored.get(record["key"])
-        if row is None or row.source != SOURCE:
-            continue
+        if row is None or row.source != SOURCE or row.key_id != bearer.key_id:
+            continue  # what came by another key is not changed by this one
         renamed[record["id"]] = str(row.id)
         record["id"] = str(row.id)
         try:
             bare, blobs = media.extracted(record)
             columns = interaction_columns(scrubbed(bare), roles, moment)
+            if rights is not None:
+                rights.require(INTERACTION, columns)
         except Refusal:
             continue  # `store_batch` says so
         media.keep(session, blobs)

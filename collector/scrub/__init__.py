@@ -16,6 +16,7 @@ import importlib.metadata
 import inspect
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
@@ -23,7 +24,7 @@ from hashlib import sha256
 from types import ModuleType
 from typing import Any
 
-from collector.scrub import assignments, checks, contents, domains, names, rules, search
+from collector.scrub import assignments, checks, contents, custom, domains, names, rules, search
 from collector.scrub.custom import VARIABLE, CustomRules, load
 from collector.scrub.rules import RULES, Rule
 from collector.scrub.search import Finding, ScrubFailed, candidates_in, resolve
@@ -63,15 +64,18 @@ class RuleSet:
         harmless: short texts that were searched and hold nothing.
         custom: what a team's rule file added.
         find_names: what finds names in prose, if that is wanted.
-        version: 12 hexadecimal digits that change when any rule changes.
+        version: 12 hexadecimal digits that change when any rule changes, or the model of names.
     """
 
     def __init__(
-        self, custom: CustomRules | None = None, find_names: names.Finder | None = None
+        self,
+        custom: CustomRules | None = None,
+        find_names: names.Finder | None = None,
+        names_model: str = names.DEFAULT_MODEL,
     ) -> None:
         self.custom = custom or CustomRules()
         self.find_names = find_names
-        self.version = rules_version(self.custom, find_names is not None)
+        self.version = rules_version(self.custom, names_model if find_names is not None else None)
         self.harmless: set[str] = set()
         self._recent = lru_cache(maxsize=_CACHED_TEXTS)(self.search)
 
@@ -114,16 +118,21 @@ class RuleSet:
         return tuple(f for f in resolve(candidates) if not allow.holds(text[f.start : f.end]))
 
 
-def rules_version(custom: CustomRules, with_names: bool = False) -> str:
-    """Return the hash of what decides over a finding: code of rules and checks, custom rules.
+def rules_version(custom: CustomRules, names_model: str | None = None) -> str:
+    """Return the hash of what decides over a finding: code, custom rules, the model of names.
 
-    Any change of that code counts, so that none can be forgotten; a comment costs a rescan.
+    Any change of that code counts, so that none can be forgotten; a comment costs a rescan. Of a
+    model its package or folder counts, as it is called; None: names are kept.
     """
     code = [_source(module) for module in _DECIDING]
-    return sha256(repr((code, custom.source, with_names)).encode()).hexdigest()[:12]
+    return sha256(repr((code, custom.source, names_model)).encode()).hexdigest()[:12]
 
 
-_DECIDING = (assignments, checks, contents, domains, rules, search)
+_DECIDING = (
+    *(assignments, checks, contents, custom, domains, names, rules, search),
+    sys.modules[__name__],
+)
+"""Everything here but `rescan`, which only goes through the rows."""
 
 
 def _source(module: ModuleType) -> str:
@@ -136,10 +145,10 @@ def _source(module: ModuleType) -> str:
 def _names(in_client: bool) -> names.Finder | None:
     if not names.wanted(os.environ, in_client):
         return None
-    return names.presidio(os.environ.get(names.MODEL_VARIABLE) or names.DEFAULT_MODEL)
+    return names.presidio(names.model_of(os.environ))
 
 
-ACTIVE = RuleSet(load(os.environ.get(VARIABLE)), _names(in_client=True))
+ACTIVE = RuleSet(load(os.environ.get(VARIABLE)), _names(in_client=True), names.model_of(os.environ))
 """The rules of this process."""
 
 RULES_VERSION = ACTIVE.version
@@ -154,7 +163,9 @@ def server_rules() -> RuleSet:
         BadInput: its model is not on this machine.
     """
     find_names = _names(in_client=False)
-    return ACTIVE if find_names is ACTIVE.find_names else RuleSet(ACTIVE.custom, find_names)
+    if find_names is ACTIVE.find_names:
+        return ACTIVE
+    return RuleSet(ACTIVE.custom, find_names, names.model_of(os.environ))
 
 
 def findings(text: str) -> tuple[Finding, ...]:

@@ -47,6 +47,11 @@ def wanted(environment: Mapping[str, str], in_client: bool = False) -> bool:
     return "client" in asked or not in_client
 
 
+def model_of(environment: Mapping[str, str]) -> str:
+    """Return the spaCy model that the environment names."""
+    return environment.get(MODEL_VARIABLE) or DEFAULT_MODEL
+
+
 @lru_cache(maxsize=1)
 def presidio(model: str) -> Finder:
     """Return what finds names with Presidio and a spaCy model.

@@ -23,6 +23,11 @@ _HEADER_BYTES = 26
 
 MOST_REASONS = 16
 OTHER_REASON = "other"
+REASONS = (
+    *("not_json", "spool_full", "disk_full", "disk_error", "client_error"),
+    *("no_role", "callback_error", "wrapper_error", OTHER_REASON),
+)
+"""Why records are dropped."""
 
 Account = dict[str, Any]
 """`{"writer", "seen", "delivered", "waiting", "held", "damaged", "dropped": {reason: n}}`."""

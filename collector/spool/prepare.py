@@ -39,8 +39,11 @@ class Preparer:
         """Return the scrubbed line of a raw one; whatever it raises, the record must be held."""
         line = self.read(payload)
         record = line["record"] if "record" in line else self.build(line)
-        clean = scrub_record(record, self._scrubber(line.get("episode")))
-        return self.write({"kind": line["kind"], "record": clean})
+        return self.write({"kind": line["kind"], "record": self.clean(line, record)})
+
+    def clean(self, line: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the scrubbed record of a raw line."""
+        return scrub_record(record, self._scrubber(line.get("episode")))
 
     def read(self, payload: bytes) -> dict[str, Any]:
         """Return the values of a raw line, such as PostgreSQL can keep; raises ValueError."""

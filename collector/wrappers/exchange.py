@@ -35,6 +35,7 @@ from collector.wrappers.announced import taken_above
 from collector.wrappers.operation import Operation
 from foundation.errors import BadInput
 from foundation.ids import new_id
+from foundation.trace_context import traceparent
 
 if TYPE_CHECKING:
     from collector.client import Flywheel
@@ -282,6 +283,7 @@ class Exchange:
             "x-flywheel-task-type": episode and episode.task_type,
             "x-flywheel-unit": episode and episode.unit,
             "x-flywheel-parent": episode and episode.parent_id,
+            "traceparent": traceparent(),
         }
         return {name: str(value) for name, value in given.items() if value}
 

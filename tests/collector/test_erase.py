@@ -115,6 +115,30 @@ def test_refused_records_and_planned_tasks_lose_their_text(session):
     assert item.task is None
 
 
+def test_refused_feedback_goes_with_the_call_that_it_names_and_the_person_who_said_it(session):
+    call = add_call(session, key="k", project="p", gen_ai_response_id="chatcmpl-1")
+    said = (
+        {"interaction_key": "k", "project": "p", "text": "about her"},
+        {"loser_response_id": "chatcmpl-1"},
+        {"source": "user", "actor": "person-7", "text": "by her"},
+        {"interaction_key": "k", "project": "q"},
+        {"source": "human", "actor": "person-7"},
+        {"response_id": None},
+    )
+    for number, record in enumerate(said):
+        session.add(
+            DeadLetter(
+                kind="feedback", record_id=str(number), source="s", code="c", reason="r",
+                record=json.dumps(record),
+            )
+        )  # fmt: skip
+    session.flush()
+    assert erased(session, "unit", "person-7")["dead_letter"] == 1
+    assert erased(session, "interaction", call.id)["dead_letter"] == 2
+    left = session.exec(select(DeadLetter.record_id).order_by(DeadLetter.record_id)).all()
+    assert left == ["3", "4", "5"]
+
+
 def test_a_refused_record_is_known_by_its_scope():
     record = json.dumps({"project": "p", "unit_id": "u"})
     assert speaks_of(record, Subject("project", ("p",)), set())

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from feedback_records import call, said, store, targets
 from sqlmodel import Session, col, select
 
+from collector.feedback.ci import read_github
 from collector.feedback.metrics import declare, normalised
 from collector.tables import Feedback
 from flywheel.app import create_app
@@ -311,6 +312,8 @@ def test_githubs_signature_is_the_key_of_its_path_only(session, monkeypatch):
         assert status(f"{URL}/ci/github", {"Authorization": "Bearer key"}) == 401
         assert status(f"{URL}/ci/junit?episode_key=k", signed(body)) == 401
         assert status(URL, signed(body)) == 401
+    (one,) = rows(session)  # by an id that nobody without the secret can foresee
+    assert str(one.id) != read_github(body).statement({})["id"]
 
 
 def test_without_a_secret_github_needs_the_key(session, monkeypatch):

@@ -1,12 +1,17 @@
+import re
+from pathlib import Path
+
 import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import Session
 
+import collector
 from collector.ingest import store_batch
-from collector.metrics import exposition, spool_families
+from collector.metrics import spool_account
 from collector.reconcile import Books, books_of, reconciliation, total
 from collector.record import interaction_record
 from collector.schemas import Account, IngestBatch
+from collector.spool.books import OTHER_REASON, REASONS
 from collector.tables import IngestCount, SpoolAccount
 from flywheel.app import create_app
 from flywheel.status import wheel_status
@@ -106,6 +111,7 @@ def test_the_doors_tell_the_same(session: Session, monkeypatch: pytest.MonkeyPat
         'flywheel_records_total{outcome="rejected",source="s"} 1.0',
         'flywheel_spool_records{source="s",state="waiting"} 2.0',
         'flywheel_dropped_records_total{reason="disk_full",source="s"} 3.0',
+        'flywheel_dropped_records_total{reason="spool_full",source="s"} 0.0',
         'flywheel_unaccounted_records{source="s"} 5.0',
         'flywheel_dead_letters{code="unknown_role"} 1.0',
     ):
@@ -118,6 +124,15 @@ def test_the_doors_tell_the_same(session: Session, monkeypatch: pytest.MonkeyPat
 
 def test_a_spool_tells_its_books_by_itself():
     books = Account(**BOOKS).model_dump()
-    lines = exposition(spool_families("gateway", books)).decode().splitlines()
-    assert 'flywheel_spool_records{source="gateway",state="seen"} 10.0' in lines
-    assert 'flywheel_dropped_records_total{reason="disk_full",source="gateway"} 3.0' in lines
+    spool, dropped = spool_account("gateway", books)
+    assert (("gateway", "seen"), 10) in spool
+    assert {reason: n for (_, reason), n in dropped} == dict.fromkeys(REASONS, 0) | {"disk_full": 3}
+
+
+def test_every_reason_to_drop_a_record_is_told_before_it_comes_up():
+    project = Path(collector.__path__[0]).parent
+    found = set[str]()
+    for path in (*project.glob("collector/**/*.py"), *project.glob("router/**/*.py")):
+        calls = re.findall(r"\.drop(?:_oldest)?\(([^,)]*)", path.read_text())
+        found |= {word for call in calls for word in re.findall(r'"(\w+)"', call)}
+    assert found | {OTHER_REASON} == set(REASONS)

@@ -1,6 +1,6 @@
 import pytest
 
-from collector.scrub import RuleSet, Scrubber, ScrubFailed
+from collector.scrub import RuleSet, Scrubber, ScrubFailed, server_rules
 from collector.scrub.names import finder, presidio, wanted
 from foundation.errors import BadInput, MissingExtra
 
@@ -80,6 +80,22 @@ def test_code_and_what_is_no_prose_keep_their_names(rules):
 
 def test_the_version_says_that_names_are_removed(rules):
     assert rules.version != RuleSet().version
+
+
+def test_the_version_says_by_which_model_names_are_removed(monkeypatch):
+    def version(model):
+        monkeypatch.setenv("FLYWHEEL_SCRUB_NAMES_MODEL", model)
+        server_rules.cache_clear()
+        return server_rules().version
+
+    monkeypatch.setenv("FLYWHEEL_SCRUB_NAMES", "presidio")
+    monkeypatch.setattr("collector.scrub.names.presidio", lambda model: finder(BrokenAnalyzer()))
+    try:
+        versions = [version(model) for model in ("small", "large", "small", "")]
+        assert versions[0] == versions[2] != versions[1]
+        assert versions[3] == version("en_core_web_lg")
+    finally:
+        server_rules.cache_clear()
 
 
 def test_a_model_on_disk_is_loaded_and_one_that_is_absent_is_named(model):
