@@ -29,6 +29,7 @@ from curation.publish.publish import publish
 from curation.recipe import DEFAULT, CurationRecipe
 from curation.review.queue import fill_queue
 from curation.score.calibrate import refit_if_due
+from curation.score.outcome import SOURCE_CAP
 from curation.semantic import propose_repeats
 from curation.tables import EVAL, PREFERENCE, SFT, CurationBuild, Dataset
 from curation.templates import Templates, find_templates, load_templates
@@ -226,7 +227,10 @@ def pair(task: Task, kind: str) -> None:
 def choose_rows(task: Task) -> None:
     """Drop what the recipe's quotas leave out, and take back what an earlier choice left out."""
     with builds.step(task.build_id, "publish") as (session, build):
-        builds.count(build, "choose", choose(session, task.role, task.recipe))
+        found = choose(session, task.role, task.recipe)
+        # Set, not added: the card counts by it, also of a build that was taken up again.
+        build.counts = {**build.counts, SOURCE_CAP: found.pop("source_capped", 0)}
+        builds.count(build, "choose", found)
 
 
 def finish(task: Task, run_id: UUID | None) -> Dataset:

@@ -184,8 +184,14 @@ def alone(role: str, variant: str, meanwhile: Callable[[], bool]) -> Iterator[No
         meanwhile: called again and again until the lock is free; returns whether it did anything.
     """
     with Session(get_engine()) as session:
-        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        while not session.execute(_TRY, {"key": f"curation:{role}:{variant}"}).scalar_one():
+
+        def is_taken() -> bool:
+            key = {"key": f"curation:{role}:{variant}"}
+            taken: bool = session.execute(_TRY, key).scalar_one()
+            session.execute(_LET_GO)
+            return taken
+
+        while not is_taken():
             if not meanwhile():
                 time.sleep(POLL_S)
         yield
@@ -199,6 +205,8 @@ def alone(role: str, variant: str, meanwhile: Callable[[], bool]) -> Iterator[No
 
 
 _TRY = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 0))")
+_LET_GO = text("SET LOCAL idle_in_transaction_session_timeout = 0")
+"""A second statement also ends the snapshot of the one before it: vacuum goes on."""
 
 
 @contextmanager

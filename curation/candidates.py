@@ -19,6 +19,7 @@ from sqlalchemy import and_, or_, select, text
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col
 
+from collector.feedback.sources import is_heard
 from collector.tables import CUT, ERROR, SUCCESS, Feedback, Interaction, InteractionPayload
 from curation import derive
 from curation.columns import example
@@ -403,7 +404,8 @@ def _feedback(
             col(Feedback.interaction_id).in_(ids),
             col(Feedback.loser_interaction_id).in_(ids),
             and_(col(Feedback.interaction_id).is_(None), col(Feedback.episode_id).in_(episodes)),
-        )
+        ),
+        text(is_heard("feedback")),
     )
     by_id: dict[UUID | None, list[Feedback]] = defaultdict(list)
     for said in session.execute(query).scalars():

@@ -23,6 +23,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel import Session
 
+from collector.feedback.sources import is_heard
 from collector.tables import ERROR, Interaction
 from curation.normalize import comparable_lines
 from curation.score.outcome import Statement
@@ -383,13 +384,15 @@ _TURNS = text(
 )
 
 _SAID = text(
-    """
+    f"""
     SELECT interaction_id, episode_id, kind, value, source, actor, derived_from, details, created_at
     FROM feedback WHERE interaction_id = ANY(:turns) AND kind IN ('success', 'rating')
+      AND {is_heard("feedback")}
     UNION ALL
     SELECT interaction_id, episode_id, kind, value, source, actor, derived_from, details, created_at
     FROM feedback
     WHERE episode_id = ANY(:episodes) AND interaction_id IS NULL AND kind IN ('success', 'rating')
+      AND {is_heard("feedback")}
     """
 )
 

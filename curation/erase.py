@@ -21,15 +21,18 @@ from collector.erase import (
     EPISODE,
     INTERACTION,
     PROJECT,
+    Reach,
     Subject,
     erase_log,
     interactions_of,
     n_neighbours,
+    texts_of,
 )
 from curation import semantic
 from curation.columns import EXAMPLES, example
 from curation.dedupe.index import remove_texts
 from curation.dedupe.settle import lock_verdicts
+from curation.erase_traces import erase_templates, forget_ids
 from curation.normalize import normalize
 from curation.preferences.pairs import CONSTITUTION, GENERATED
 from curation.publish.chosen import PAIRS, pair
@@ -40,7 +43,7 @@ from curation.tables import DatasetShard, Erasure
 from curation.templates import NO_TEMPLATES, load_templates
 from foundation import artifacts
 
-__all__ = ["Subject", "delete_files", "erase"]
+__all__ = ["Elsewhere", "Reach", "Subject", "delete_files", "erase"]
 
 FILES: Final = "files_to_delete"
 """Entry of an erasure's counts: URIs of artifacts that held what is gone."""
@@ -50,6 +53,12 @@ _ROWS_AT_ONCE: Final = 2000
 
 LearnedFrom = Callable[[Session, Sequence[UUID]], list[str]]
 """From ids of dataset versions to the names of the models that learned from them."""
+Elsewhere = Callable[[Session, Reach], tuple[Counter[str], dict[str, Any]]]
+"""Erases what floors above keep of a subject; returns rows by table, and what the proof says."""
+
+
+def _nowhere_else(session: Session, reach: Reach) -> tuple[Counter[str], dict[str, Any]]:
+    return Counter(), {}
 
 
 def erase(
@@ -59,6 +68,7 @@ def erase(
     actor: str,
     reason: str | None = None,
     learned_from: LearnedFrom = lambda session, datasets: [],
+    elsewhere: Elsewhere = _nowhere_else,
     dry_run: bool = False,
 ) -> Erasure:
     """Erase a subject and return the account of it; nothing found is an account of nothing.
@@ -71,6 +81,7 @@ def erase(
         actor: who asked for it.
         reason: why.
         learned_from: tells which models learned from the versions.
+        elsewhere: erases what floors above keep of it, before the first row goes here.
         dry_run: count what would go, exactly, and change nothing.
     """
     savepoint = session.begin_nested()
@@ -81,9 +92,14 @@ def erase(
     rows = [*session.execute(_EXAMPLES_OF, {"ids": ids}).scalars(), *pairs]
     versions = versions_with(session, rows)
     counts["dataset_row"] = count_rows(session, rows)
+    reach = Reach(subject, ids, texts_of(session, ids))
+    above, proof = elsewhere(session, reach)
+    counts.update(above)
     files = [] if dry_run else withdraw(session, rows)
     counts.update(_erase_traces(session, ids, pairs, rows))
     counts.update(_erase_examples(session, ids))
+    counts["template_text"] = erase_templates(session, reach.texts)
+    forget_ids(session, ids)
     session.execute(_JUDGE_AGAIN, {"ids": ids})
     log = erase_log(session, subject, ids)
     account = Erasure(
@@ -94,6 +110,7 @@ def erase(
         counts={**+(counts + log.counts), FILES: [*files, *log.artifacts]},
         dataset_ids=[str(identifier) for identifier in versions],
         model_versions=learned_from(session, versions),
+        proof={"digests": subject.digests, **proof},
     )
     if dry_run:
         savepoint.rollback()

@@ -59,8 +59,12 @@ _WORDS: Final = (
     ("near_duplicate", "Near repeat", "A kept example says nearly the same: a Jaccard similarity "
      "of 0.8 or more, verified on the texts.",
      "Where both are wanted: name shared text as a template, so that it does not count."),
-    ("over_quota", "Over its share", "Enough others of its task type or group were better.",
+    ("over_quota", "Over its share", "Enough others of its task type, group or source "
+     "were better.",
      "More of the other task types, or a larger share in the recipe."),
+    ("source_cap", "Its source has its share", "It rests on the word of one key alone, which the "
+     "recipe lets have no more of the dataset.", "Another key or a reviewer that judges it, a "
+     "trusted source, or a larger share in the recipe."),
     ("contaminated", "Repeats a benchmark", "It teaches a task that candidates are measured by.",
      "Nothing: it would forge every evaluation on that benchmark."),
     ("human_disagrees", "Outvoted", "Reviewers who compared both answers prefer the other one.",

@@ -38,9 +38,11 @@ _WITHOUT_EFFECT: Final = ("batch_size",)
 _CHOOSING: Final = (
     *("max_per_task_type", "max_task_type_share", "max_examples", "balance_by", "balance_weight"),
     *("diverse", "general_dataset", "general_share", "replay_datasets", "replay_share"),
-    *("pairs_per_task", "min_rating_gap"),
+    *("pairs_per_task", "min_rating_gap", "max_source_share"),
 )
 """Knobs of what is chosen among judged examples: changing them judges nothing anew."""
+_WITHOUT_EFFECT_UNSET: Final = ("max_source_share",)
+"""Knobs that came later: unset, a recipe is the same as before there were any."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ class CurationRecipe:
     """Examples of one task type; None: any number."""
     max_task_type_share: float = 1.0
     """Share of the dataset that one task type may take; 1.0: no limit."""
+    max_source_share: float | None = None
+    """Share of the dataset that may rest on the word of one key alone; None: no limit."""
     max_examples: int | None = None
     """Examples of the dataset, over all splits, before anything is mixed in; None: all."""
     general_dataset: str | None = None
@@ -160,6 +164,9 @@ class CurationRecipe:
             _require(0 < getattr(self, name) <= 1, name, getattr(self, name), "a share in (0, 1]")
         for name in ("min_score", "train_share", "validation_share", "test_share"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a value in [0, 1]")
+        if (most := self.max_source_share) is not None:
+            is_share = not isinstance(most, bool) and 0 < most <= 1
+            _require(is_share, "max_source_share", most, "a share in (0, 1], or null")
         for name in ("general_share", "replay_share"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a share in [0, 1)")
         for name in ("num_perm", "short_shingle", "long_shingle", "tiny_below"):
@@ -237,7 +244,13 @@ class CurationRecipe:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that can change a dataset: the knobs and the versions of the rules."""
-        return _hash_of({k: v for k, v in self.as_json().items() if k not in _WITHOUT_EFFECT})
+        return _hash_of(
+            {
+                k: v
+                for k, v in self.as_json().items()
+                if k not in _WITHOUT_EFFECT and not (k in _WITHOUT_EFFECT_UNSET and v is None)
+            }
+        )
 
     @property
     def judging_fingerprint(self) -> str:

@@ -551,4 +551,9 @@ class Erasure(SQLModel, table=True):
     model_versions: list[str] = Field(
         default_factory=list, sa_type=JSON, description="Names of models that learned from it."
     )
+    proof: dict[str, Any] | None = Field(
+        default=None,
+        sa_type=JSON,
+        description="Digests of the names, suites that lost tasks, what a search found afterwards.",
+    )
     created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))

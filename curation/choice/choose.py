@@ -18,6 +18,7 @@ from sqlmodel import Session
 from curation.choice.balance import Choice, allowances, cells_of
 from curation.choice.diversity import CHARACTERS, LEAST_QUALITY, pick, sketches
 from curation.choice.mix import replayed_rows
+from curation.choice.sources import keys_of, over_source
 from curation.columns import EXAMPLES, example
 from curation.dedupe.minhash import U32
 from curation.normalize import COMPARED_ROLES
@@ -37,7 +38,8 @@ def choose(session: Session, role: str, recipe: CurationRecipe) -> dict[str, int
 
     Returns:
         Counts: `candidates` (0 where the recipe limits nothing), `chosen`, `left_out` and
-        `replayed` in all; `newly_left_out` and `taken_back` against the last choice.
+        `replayed` in all, `source_capped` of them where the recipe caps sources; `newly_left_out`
+        and `taken_back` against the last choice.
     """
     mine = and_(example.role == role, example.variant == recipe.variant)
     if not _limits(recipe):
@@ -58,7 +60,13 @@ def choose(session: Session, role: str, recipe: CurationRecipe) -> dict[str, int
     ).all()
     replayed = _replayed(session, role, recipe, {row.id for row in rows if row.split == TRAIN})
     choices = [Choice(*row[:6]) for row in rows if row.id not in replayed]
-    left_out = over_quota(session, choices, recipe) | replayed
+    keys = keys_of(session, [choice.id for choice in choices]) if recipe.max_source_share else {}
+    capped = _over_source(choices, keys, recipe)
+    left_out = over_quota(session, (one for one in choices if one.id not in capped), recipe)
+    # Of what a quota takes, the best ones, one key may have too much again.
+    gone = capped | left_out
+    capped |= _over_source((one for one in choices if one.id not in gone), keys, recipe)
+    left_out |= replayed | capped
     out = [row.id for row in rows if row.id in left_out and row.status == KEPT]
     back = [row.id for row in rows if row.id not in left_out and row.status != KEPT]
     _mark(session, out, DROPPED, OVER_QUOTA)
@@ -70,7 +78,18 @@ def choose(session: Session, role: str, recipe: CurationRecipe) -> dict[str, int
         "replayed": len(replayed),
         "newly_left_out": len(out),
         "taken_back": len(back),
+        **({} if recipe.max_source_share is None else {"source_capped": len(capped)}),
     }
+
+
+def _over_source(
+    choices: Iterable[Choice], keys: Mapping[UUID, str], recipe: CurationRecipe
+) -> set[UUID]:
+    """Return what the cap on one key leaves out, the worst of what rests on it."""
+    if recipe.max_source_share is None or not keys:
+        return set()
+    best_first = [choice.id for choice in ordered(choices, recipe)]
+    return over_source(best_first, keys, recipe.max_source_share)
 
 
 def over_quota(session: Session, choices: Iterable[Choice], recipe: CurationRecipe) -> set[UUID]:
@@ -125,6 +144,7 @@ def _limits(recipe: CurationRecipe) -> bool:
         recipe.max_per_task_type is not None
         or recipe.max_task_type_share < 1
         or recipe.max_examples is not None
+        or recipe.max_source_share is not None
         or bool(recipe.replay_datasets)
     )
 

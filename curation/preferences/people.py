@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel import Session
 
+from collector.feedback.sources import is_heard
 from curation.candidates import move_watermark
 from curation.preferences.answers import (
     ANSWER,
@@ -92,7 +93,7 @@ _PREFERENCES = text(
         FROM feedback f
         WHERE f.interaction_id IN (pair.one, pair.other)
           AND f.loser_interaction_id IN (pair.one, pair.other)
-          AND f.kind = 'preference' AND f.source = ANY(:people)
+          AND f.kind = 'preference' AND f.source = ANY(:people) AND {is_heard("f")}
     ) AS votes
     FROM (
         SELECT DISTINCT least(interaction_id, loser_interaction_id) AS one,

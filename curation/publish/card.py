@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from sqlmodel import Session
 
 from curation.choice.balance import UNTYPED
+from curation.choice.sources import rows_by_source
 from curation.columns import example
 from curation.export import SPLITS
 from curation.publish.chosen import Chosen
@@ -34,9 +35,10 @@ from curation.score.outcome import (
     NO_OUTCOME,
     NOT_FAILED,
     OVER_QUOTA,
+    SOURCE_CAP,
     TOO_LITTLE_FEEDBACK,
 )
-from curation.tables import EVAL, KEPT, POSITIVE, TRAIN, VALIDATION, Dataset
+from curation.tables import EVAL, KEPT, POSITIVE, PREFERENCE, TRAIN, VALIDATION, Dataset
 from foundation.artifacts import put
 
 STEPS: Final = (
@@ -46,7 +48,7 @@ STEPS: Final = (
     ),
     ("unique", {EXACT_DUPLICATE, NEAR_DUPLICATE}),
     ("decontaminated", {CONTAMINATED}),
-    ("chosen", {OVER_QUOTA}),
+    ("chosen", {OVER_QUOTA, SOURCE_CAP}),
 )
 """Steps after `well_formed`, each with the reasons for which it drops."""
 NO_TASK: Final = (
@@ -108,6 +110,11 @@ class Tally:
         self.mixed[origin] += n_rows
 
     @property
+    def ids(self) -> list[UUID]:
+        """Ids of the role's own rows, as they were added."""
+        return self._ids
+
+    @property
     def sample(self) -> list[UUID]:
         """Ids of the rows whose text is measured."""
         return sample_of(self._ids)
@@ -130,9 +137,19 @@ def make_card(
     tally: Tally,
     quality: Mapping[str, Measure],
     leak_proof: Mapping[str, Any],
+    n_capped: int = 0,
 ) -> dict[str, Any]:
-    """Return the card as plain JSON values; shares are in 0-1, lengths in tokens (estimated)."""
+    """Return the card as plain JSON values; shares are in 0-1, lengths in tokens (estimated).
+
+    Of the rows over quota, `n_capped` are counted as left out by the cap on one source.
+    """
     n_candidates, dropped = count_drops(session, dataset.role, dataset.variant)
+    if n_capped:
+        n_capped = min(n_capped, dropped.get(OVER_QUOTA, 0))
+        dropped = (
+            Counter(dropped) - Counter({OVER_QUOTA: n_capped}) + Counter({SOURCE_CAP: n_capped})
+        )
+        dropped = dict(sorted(dropped.items()))
     judge = recipe.judge_model
     return {
         "role": dataset.role,
@@ -158,6 +175,7 @@ def make_card(
         "code_languages": _largest_first(tally.code_languages),
         "projects": _largest_first(tally.projects),
         "bases": _largest_first(tally.bases),
+        "sources": {} if dataset.kind == PREFERENCE else rows_by_source(session, tally.ids),
         "outcomes": _largest_first(tally.outcomes),
         "corrected_share": _share(tally.n_corrected, tally.n_rows),
         "verified_share": _share(tally.n_verified, tally.n_rows),

@@ -102,6 +102,7 @@ def render(card: Mapping[str, Any]) -> str:
                 ("Languages of the prose", "languages"),
                 ("Projects", "projects"),
                 ("Basis of the pairs", "bases"),
+                ("Whose word rows rest on", "sources"),
                 ("Mixed into train", "mixed_in"),
             )
             if card.get(name)

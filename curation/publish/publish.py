@@ -45,6 +45,7 @@ from curation.publish.shards import (
     write_shard,
 )
 from curation.recipe import CurationRecipe
+from curation.score.outcome import SOURCE_CAP
 from curation.tables import (
     SFT,
     TEST,
@@ -131,7 +132,8 @@ def publish(
             tally.add_mixed(piece.origin, len(piece.entries))
     quality = measured(session, dataset, recipe, templates, source, tally, last)
     leak_proof = prove_no_leak(session, dataset, recipe, templates, last)
-    card = make_card(session, dataset, recipe, tally, quality, leak_proof)
+    n_capped = build.counts.get(SOURCE_CAP, 0)
+    card = make_card(session, dataset, recipe, tally, quality, leak_proof, n_capped)
     if build.counts.get("hot"):
         card["warnings"].append(HOT)
     dataset.artifact_uri = write_card(card, shards_json(session, dataset))

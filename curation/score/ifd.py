@@ -121,7 +121,9 @@ def _load(model: str) -> _Loaded:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model, dtype=torch.float32, use_safetensors=True
+        )
     except (OSError, ValueError) as error:
         raise NotFound(
             "base model for IFD (recipe ifd_model)",

@@ -41,6 +41,8 @@ FAILED_OUTCOME, NO_OUTCOME, NOT_FAILED = "failed_outcome", "no_outcome", "not_fa
 LOW_RATING, LOW_SCORE, TOO_LITTLE_FEEDBACK = "low_rating", "low_score", "too_little_feedback"
 REJECTED_IN_REVIEW: Final = "rejected"
 EXACT_DUPLICATE, NEAR_DUPLICATE, OVER_QUOTA = "exact_duplicate", "near_duplicate", "over_quota"
+SOURCE_CAP: Final = "source_cap"
+"""What a card calls those over quota that rest on a key which has its share."""
 CONTAMINATED = "contaminated"
 RULE_ERROR: Final = "rule_error"
 """A recipe's own rule threw: `rule_error:<name>`."""

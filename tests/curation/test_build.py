@@ -2,6 +2,7 @@
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -10,12 +11,14 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import Session, select
 
+from collector.tables import SourceTrust
 from curation.build import build_dataset, latest_dataset
 from curation.export import load_rows, read, shards_of, write_export
 from curation.recipe import CurationRecipe
 from curation.tables import CurationBuild, Dataset, DatasetExample, Example
 from foundation.errors import BadInput, NotFound
 from foundation.ids import new_id
+from router.tables import GatewayKey
 
 CODE = "def f(x):\n    return x + {}"
 
@@ -368,6 +371,42 @@ def test_a_quota_leaves_examples_out_and_a_wider_one_takes_them_back(session, lo
     assert again.id == narrow.id, "repeats of what a quota left out stay repeats"
     wide = build_dataset("coder")
     assert wide.card["kept"] == 30
+
+
+def test_one_key_alone_has_no_more_than_its_share_of_a_version(session, log):
+    keys = {
+        name: GatewayKey(name=name, prefix=name, key_hash=name) for name in ("eve", "bob", "ci")
+    }
+    session.add_all(keys.values())
+    session.add(SourceTrust(source=f"key:{keys['ci'].id}", trust="trusted", reason="our tests"))
+    session.commit()
+
+    def judged(first: int, n: int, *by: str) -> None:
+        for number in range(first, first + n):
+            call = log.call(ask(number), CODE.format(number))
+            for name in by:
+                key_id = keys[name].id if name in keys else None
+                log.say(call, "success", 1.0, source="test", key_id=key_id)
+
+    judged(0, 12, "eve")
+    judged(20, 2, "eve", "bob")
+    judged(30, 2, "ci")
+    judged(40, 2, "the machine")
+    plain = build_dataset("coder")
+    shown = {"key:eve": 12, "key:ci": 2, "machine": 2, "several": 2}
+    assert plain.card["sources"] == shown
+    recipe = CurationRecipe(max_source_share=0.25)
+    capped = build_dataset("coder", recipe)
+    assert capped.card["sources"] == {**shown, "key:eve": 2}
+    assert capped.card["dropped_by_reason"] == {"source_cap": 10}
+    assert capped.card["steps"]["chosen"] == capped.card["kept"] == 8
+    assert build_dataset("coder", recipe).id == capped.id, "the same choice again"
+    few = build_dataset("coder", replace(recipe, max_examples=4))
+    assert few.card["sources"].get("key:eve", 0) <= 1
+    assert set(few.card["dropped_by_reason"]) <= {"source_cap", "over_quota"}
+    session.add(SourceTrust(source=f"key:{keys['eve'].id}", trust="trusted", reason="hers, too"))
+    session.commit()
+    assert build_dataset("coder", recipe).card["kept"] == 18
 
 
 def test_near_equal_system_prompts_make_no_repeats(session, log):

@@ -14,6 +14,7 @@ from stored_rows import store_example, store_version
 
 from curation.choice.balance import Choice, allowances, cell_of
 from curation.choice.choose import choose, over_quota
+from curation.choice.sources import over_source
 from curation.recipe import CurationRecipe
 from curation.split import split_of, strictest
 from curation.tables import Example
@@ -38,6 +39,8 @@ from foundation.errors import BadInput
         {"batch_size": 0},
         {"colour": "red"},
         {"min_score": "high"},
+        {"max_source_share": 0},
+        {"max_source_share": 1.5},
     ],
 )
 def test_a_wrong_knob_is_named(wrong):
@@ -51,6 +54,9 @@ def test_a_recipe_survives_json_and_knows_what_matters():
     assert CurationRecipe.from_json(None) == CurationRecipe()
     assert CurationRecipe(batch_size=9).fingerprint == CurationRecipe().fingerprint
     assert recipe.fingerprint != CurationRecipe().fingerprint
+    capped = CurationRecipe(max_source_share=0.5)
+    assert capped.fingerprint != CurationRecipe().fingerprint
+    assert capped.judging_fingerprint == CurationRecipe().judging_fingerprint
 
 
 def cells(counts):
@@ -189,6 +195,28 @@ def test_the_lot_is_the_seeds_and_the_control_looks_at_no_score(session):
     assert len(best - out) == 10
     control = over_quota(session, choices, replace(recipe, variant="unverified"))
     assert len(best - control) < 10
+
+
+@pytest.mark.parametrize(
+    ("keys", "share", "left"),
+    [
+        ("....aaaaaaaa", 0.5, "....aaaa"),
+        ("....aaaaaaaa", 0.34, "....aa"),
+        ("aaaaaaaa....", 0.29, "a...."),
+        ("..aabb", 0.34, "..aabb"),
+        ("aaaabbbbb.", 0.5, "aaaabbbbb."),
+        ("aaaabbbbbbb.", 0.5, "aaaabbbbb."),
+        ("aaa", 0.5, ""),
+        ("...", 0.1, "..."),
+        ("", 0.5, ""),
+    ],
+)
+def test_no_key_has_more_than_its_share_of_what_is_left(keys, share, left):
+    ids = [UUID(int=number + 1) for number in range(len(keys))]
+    by_key = {one: key for one, key in zip(ids, keys, strict=True) if key != "."}
+    out = over_source(ids, by_key, share)
+    assert "".join(k for i, k in zip(ids, keys, strict=True) if i not in out) == left
+    assert not out or max(out) == ids[keys.rindex(by_key[max(out)])], "the last ones go"
 
 
 def test_other_roles_variants_and_dropped_rows_are_left_alone(session):
