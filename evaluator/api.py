@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from sqlmodel import col, select
 
+from evaluator.addresses import require_known
 from evaluator.compare import compare
 from evaluator.decide import DeployThresholds
 from evaluator.judge import judge_stored
@@ -104,6 +105,7 @@ def read_samples(
 @routes.post("/evaluations", status_code=202)
 def order_evaluation(order: EvaluationOrder) -> dict[str, Any]:
     """Queue an evaluation and return its run."""
+    require_known(order.base_url)
     plan = EvaluationPlan(**order.model_dump(exclude={"suite", "subjects"}, exclude_none=True))
     with session_scope() as session:
         run = start_evaluation(session, order.suite, order.subjects, plan)

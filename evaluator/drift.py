@@ -26,6 +26,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col, select
 
+from collector.feedback.sources import is_heard
 from evaluator.evidence import Restarted, e_value
 from evaluator.tables import DriftWatch, Evaluation, Suite
 from foundation.decisions import Ruling, decide, load, rule
@@ -409,7 +410,9 @@ class _Told:
 def _told_since(session: Session, version: ModelVersion, kept: dict[str, Any]) -> _Told:
     """Return whether each newly told task failed, in the order in which they were told."""
     last = last_look(session, kept)
-    query = _OUTCOMES.format(new=last.is_new(), before=last.was_seen("f"), now=NOW)
+    query = _OUTCOMES.format(
+        new=last.is_new(), before=last.was_seen("f"), now=NOW, heard=is_heard("feedback")
+    )
     values = {
         "role": version.role,
         "version": version.id,
@@ -422,7 +425,7 @@ def _told_since(session: Session, version: ModelVersion, kept: dict[str, Any]) -
 _OUTCOMES = """
     WITH said AS (
         SELECT id, interaction_id, episode_id, value, created_at FROM feedback
-        WHERE kind = 'success' AND source <> 'judge' AND value IS NOT NULL AND {new}
+        WHERE kind = 'success' AND source <> 'judge' AND value IS NOT NULL AND {new} AND {heard}
     ), told AS (
         SELECT coalesce(c.episode_id, c.id) AS task, said.value, said.created_at, said.id
         FROM said JOIN interaction c ON c.id = said.interaction_id

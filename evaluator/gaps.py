@@ -18,6 +18,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
+from collector.feedback.sources import is_heard
 from evaluator.tables import Evaluation, Sample, Suite, SuiteTask
 from foundation.intervals import wilson
 
@@ -146,7 +147,7 @@ def _in_production(session: Session, role: str, days: int, version_id: UUID | No
 
 
 _PRODUCTION = text(
-    """
+    f"""
     WITH calls AS (
         SELECT id, coalesce(episode_id, id) AS task, task_type FROM interaction
         WHERE role = :role AND ingested_at > now() - make_interval(days => :days)
@@ -154,18 +155,18 @@ _PRODUCTION = text(
     ), told AS (
         SELECT calls.task, calls.task_type, f.value, f.created_at, f.id
         FROM calls JOIN feedback f ON f.interaction_id = calls.id
-        WHERE f.kind = 'success' AND f.source <> 'judge' AND f.value IS NOT NULL
+        WHERE f.kind = 'success' AND f.source <> 'judge' AND f.value IS NOT NULL AND {is_heard("f")}
         UNION ALL
         SELECT calls.task, calls.task_type, f.value, f.created_at, f.id
         FROM calls JOIN feedback f ON f.episode_id = calls.task AND f.interaction_id IS NULL
-        WHERE f.kind = 'success' AND f.source <> 'judge' AND f.value IS NOT NULL
+        WHERE f.kind = 'success' AND f.source <> 'judge' AND f.value IS NOT NULL AND {is_heard("f")}
     ), first AS (
         SELECT DISTINCT ON (task) task, task_type, value FROM told ORDER BY task, created_at, id
     )
     SELECT task_type, count(*), count(*) FILTER (WHERE value < 0.5) FROM first GROUP BY task_type
     """
 )
-"""A task counts once, by what was said first about it."""
+"""A task counts once, by what was said first about it by somebody who is not distrusted."""
 
 
 def _in_benchmark(session: Session, role: str, version_id: UUID | None) -> list[Tally]:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from evaluator.addresses import api_key_of
 from evaluator.answers import Answer, ModelServerUnavailable, Subject
 from evaluator.speed import ADAPTER_USE, TOGETHER, median_of, ratio_of
 from evaluator.timed import TimedAnswer, TimedServer
@@ -24,7 +25,7 @@ from foundation.chat import Message
 from foundation.errors import BadInput
 from foundation.ids import new_id
 from foundation.prices import cost_usd
-from foundation.settings import LOOPBACK, get_settings
+from foundation.settings import LOOPBACK
 from serving.backends.openai_compatible import EngineUnavailable, footprint
 
 WARM_UP: Final = 2
@@ -227,15 +228,6 @@ def _server_of(subject: Subject) -> TimedServer:
             "subject", subject.name, "a model of an OpenAI-compatible server", "Time its upstream."
         )
     return TimedServer(base_url, api_key_of(base_url))
-
-
-def api_key_of(base_url: str) -> str | None:
-    """Return the key of an upstream with this address, else that of the deployment's engine."""
-    settings = get_settings()
-    for entry in settings.upstreams.values():
-        if str(entry.get("base_url", "")).rstrip("/") == base_url:
-            return entry.get("api_key")
-    return settings.api_key.get_secret_value() if settings.api_key else None
 
 
 def _footprint(subject: Subject) -> dict[str, Any]:

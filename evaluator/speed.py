@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from scipy.stats import binom
+import numpy as np
+from scipy.special import bdtr
 
 from evaluator.tables import Evaluation
 
@@ -73,7 +74,8 @@ def median_of(values: Sequence[float]) -> SpeedRatio | None:
     ordered = sorted(values)
     if not ordered:
         return None
-    rank = int(binom.ppf(0.025, len(ordered), 0.5))  # values that may lie outside on each side
+    outside = bdtr(np.arange(len(ordered) + 1), len(ordered), 0.5)
+    rank = int(np.searchsorted(outside, 0.025))  # values that may lie outside on each side
     if rank < 1:
         return SpeedRatio(median(ordered), None, None)
     return SpeedRatio(median(ordered), ordered[rank - 1], ordered[-rank])

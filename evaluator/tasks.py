@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlmodel import Session, col, select
 
+from evaluator.addresses import api_key_of
 from evaluator.answers import AnswersByRequest, ChatServer, Providers, Subject
 from evaluator.cache import AnswerCache, folder_hash
 from evaluator.compare import compare, shared_suite
@@ -301,13 +302,14 @@ class Models:
         subject = engine.subject(served_name(version), version.name, version.id)
         settings = {**subject.settings, "model_hash": version.content_hash, ADAPTER_USE: NO_ADAPTER}
         if version.kind == ADAPTER:
-            ensure_adapter(engine.base_url, version.name, version_folder(version), _api_key())
+            key = api_key_of(engine.base_url)
+            ensure_adapter(engine.base_url, version.name, version_folder(version), key)
             identity = probe_identity(
                 engine.base_url,
                 version.name,
                 version.base_model,
                 version.content_hash,
-                _api_key(),
+                key,
             )
             settings |= {ADAPTER_USE: UNMERGED, "identity": identity.as_json()}
         return replace(
@@ -333,7 +335,8 @@ class Models:
         return None
 
     def _engine(self) -> ChatServer:
-        return self._server(str(self._plan.base_url), _api_key())
+        base_url = str(self._plan.base_url)
+        return self._server(base_url, api_key_of(base_url))
 
     def _server(self, base_url: str, api_key: str | None) -> ChatServer:
         opened = self._opened.get(base_url)
@@ -374,11 +377,6 @@ def model_hash(version: ModelVersion) -> str:
 
 def _version(session: Session, name: str) -> ModelVersion | None:
     return session.exec(select(ModelVersion).where(ModelVersion.name == name)).first()
-
-
-def _api_key() -> str | None:
-    key = get_settings().api_key
-    return key.get_secret_value() if key else None
 
 
 def _result(evaluations: Sequence[Evaluation]) -> dict[str, Any]:

@@ -1,22 +1,23 @@
-"""Routes of what calls may take: keys to the gateway, budgets, and usage."""
+"""Routes of what calls may take: keys, budgets, and usage."""
 
 from dataclasses import asdict
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from foundation.database import session_scope
 from foundation.settings import get_settings
 from router import keys, usage, windows
+from router.key_records import CameBy, records_of
 from router.tables import GatewayKey
 
 routes = APIRouter(prefix="/v1", tags=["keys and budgets"])
 
 
 class CreateKey(BaseModel):
-    """Make a key; roles and projects that are not named are all of them."""
+    """Make a key; roles and projects that are not named are all, scopes the gateway alone."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -24,6 +25,7 @@ class CreateKey(BaseModel):
     kind: str = keys.AGENT
     roles: list[str] = []
     projects: list[str] = []
+    scopes: list[str] = []
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     concurrent: int | None = None
@@ -31,6 +33,14 @@ class CreateKey(BaseModel):
     cost_usd_per_month: float | None = None
     expires_at: AwareDatetime | None = None
     actor: str | None = None
+
+
+class RotateKey(BaseModel):
+    """How long the old secret opens still; not said: not at all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    grace_hours: float | None = None
 
 
 class SetBudget(BaseModel):
@@ -64,6 +74,7 @@ def create_key(wanted: CreateKey, response: Response) -> dict[str, Any]:
             kind=wanted.kind,
             roles=wanted.roles,
             projects=wanted.projects,
+            scopes=wanted.scopes,
             limits=limits,
             expires_at=expires_at,
             actor=actor,
@@ -74,10 +85,15 @@ def create_key(wanted: CreateKey, response: Response) -> dict[str, Any]:
 
 
 @routes.post("/keys/{name}/rotate")
-def rotate_key(name: str, response: Response) -> dict[str, Any]:
-    """Give a key a new secret; `key` of the answer is shown this once, the old one is refused."""
+def rotate_key(name: str, response: Response, wanted: RotateKey | None = None) -> dict[str, Any]:
+    """Give a key a new secret; `key` of the answer is shown this once.
+
+    The old one is refused at once, or after the hours of grace.
+    """
+    hours = wanted.grace_hours if wanted else None
+    grace = timedelta(hours=hours) if hours is not None else None
     with session_scope() as session:
-        return _shown_once(response, *keys.rotate_key(session, name))
+        return _shown_once(response, *keys.rotate_key(session, name, grace))
 
 
 @routes.post("/keys/{name}/revoke")
@@ -85,6 +101,13 @@ def revoke_key(name: str) -> dict[str, Any]:
     """Let a key open nothing any more."""
     with session_scope() as session:
         return keys.explain_key(keys.revoke_key(session, name))
+
+
+@routes.get("/keys/{name}/records")
+def show_records(name: str, days: Annotated[int, Query(ge=1, le=3650)] = 30) -> list[CameBy]:
+    """What came by a key in the last `days` days: calls, feedback, refused records."""
+    with session_scope() as session:
+        return records_of(session, name, days)
 
 
 @routes.get("/budgets")

@@ -115,6 +115,21 @@ async def send_piece(send: Send, piece: bytes) -> None:
     await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
+class Answering:
+    """Sends an answer on and notes its status, 0 before there is one."""
+
+    __slots__ = ("_send", "status")
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.status = send, 0
+
+    async def __call__(self, message: Message) -> None:
+        """Send; part of ASGI."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
 class Departure:
     """Cancels the present task when the caller leaves; `happened` tells why it was cancelled.
 

@@ -13,7 +13,9 @@ from uuid import UUID
 
 from collector.tables import CUT, ERROR, SUCCESS
 from evaluator.sandbox import Sandbox
+from foundation import tracing
 from foundation.errors import FlywheelError
+from router import metrics
 from router.call import Call, Ending
 from router.consensus import THE_ROLE, Agreed, Answer, Consensus, agree
 from router.dialects import CHAT, Asked, read_error
@@ -68,7 +70,8 @@ class Beside:
             said[model if model not in said else f"{model} again"] = one
             return one.answer
 
-        found = await agree(rules, asked, ask, self._sandbox)
+        with tracing.span("gateway consensus", flywheel__models=len(rules.models)):
+            found = await agree(rules, asked, ask, self._sandbox)
         for model, one in said.items():
             if found is None or model != found.model:
                 self._board.recorder.keep(one.call, one.ending)
@@ -107,7 +110,8 @@ class Beside:
         """Send the main call to another model as well, for the log alone."""
         call = self._below(target, asked)
         call.arm, call.experiment_id, call.unit = SHADOW, experiment_id, self._main.unit
-        said = await self._sent(call, target)
+        with tracing.span("gateway shadow", flywheel__interaction_id=call.id):
+            said = await self._sent(call, target)
         self._board.recorder.keep(call, said.ending)
 
     def _below(self, target: Target | None, asked: Asked) -> Call:
@@ -117,6 +121,7 @@ class Beside:
             target,
             asked,
             key=main.key,
+            key_id=main.key_id,
             project=main.project,
             task_type=main.task_type,
             difficulty=main.difficulty,
@@ -153,9 +158,12 @@ class Beside:
             kind = f"{REFUSED}{type(error).__name__}"
             ending = Ending(ERROR, error_type=kind, error=str(error))
         finally:
+            metrics.beside.inc(metrics.role_of(call.role), call.arm or "consensus")
+            metrics.count_tries(call)
             if pieces:
                 tokens = input_tokens(asked.body)
                 spent = spent_on(target, pieces, is_stream=asked.stream, input_tokens=tokens)
+                metrics.count_spent(call.role, spent)
                 reservation.settle(spent.input_tokens, spent.output_tokens, spent.cost_usd)
             else:
                 reservation.release()

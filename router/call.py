@@ -21,6 +21,7 @@ class Call:
         target: who was chosen to answer; None if it was refused before that was known.
         asked: what was asked, as it is sent; None if it could not be read.
         key: name of the caller's key; empty without one.
+        key_id: and its id.
         attempts: whom the forwarder asked, and what became of it.
         fallback_of: the version or model that was chosen, if another one answered in its stead.
         answered_by: who answered, once somebody has.
@@ -33,6 +34,7 @@ class Call:
     asked: Asked | None = None
     id: UUID = field(default_factory=new_id)
     key: str = ""
+    key_id: UUID | None = None
     project: str | None = None
     task_type: str | None = None
     difficulty: str | None = None

@@ -1,4 +1,4 @@
-"""Connections of the gateway's callers, with an end to those who say nothing or never finish.
+"""Connections of callers, with an end to those who say nothing or never finish.
 
 uvicorn waits for ever for the first byte of a connection and for the last one of a request's head,
 so that a few thousand silent callers (slow-loris) would take every descriptor it has. A request's
@@ -29,6 +29,10 @@ KEEP_S = 75
 send into a closed one."""
 
 
+MOST_CONNECTIONS = 2_000
+"""Connections that a process of the service holds; the next one is answered 503."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with clocks for all that a caller can let it wait for but bodies."""
 
@@ -36,6 +40,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _unread_clock: asyncio.TimerHandle | None = None
     _in_head = True
     _head_bytes = 0
+    _header_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock; part of asyncio."""
@@ -72,8 +77,20 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a head; called by the parser."""
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._head_bytes, self._header_bytes = True, 0, 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; called by the parser.
+
+        Raises:
+            ValueError: the head is too large, and came so quickly that `data_received` saw its end
+                first. The parser ends the request with 400.
+        """
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > HEAD_BYTES:
+            raise ValueError("headers of more than 64 KiB")
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """End the head; called by the parser."""
@@ -123,13 +140,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
+def bounded_options() -> dict[str, Any]:
+    """Return what uvicorn is told to serve anything with."""
+    return {"http": BoundedProtocol, "ws": "none", "timeout_keep_alive": KEEP_S}
+
+
 def server_options() -> dict[str, Any]:
     """Return what uvicorn is told to serve the gateway with; it keeps its own log of calls."""
-    return {
-        "http": BoundedProtocol,
-        "ws": "none",
-        "lifespan": "on",
-        "access_log": False,
-        "proxy_headers": False,
-        "timeout_keep_alive": KEEP_S,
-    }
+    return {**bounded_options(), "lifespan": "on", "access_log": False, "proxy_headers": False}

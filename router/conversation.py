@@ -7,6 +7,7 @@ the arm that was assigned.
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 from starlette.types import Receive, Send
 
 from collector.tables import CUT, ERROR, SUCCESS
+from foundation import log_ids, logs, trace_context, tracing
 from foundation.errors import BadInput, FlywheelError
 from foundation.settings import get_settings
-from router.asgi import Departure, read_body, send_json, send_whole
+from router import metrics
+from router.asgi import Answering, Departure, read_body, send_json, send_whole
 from router.beside import IN_CHATS, Beside
 from router.budget import Reservation
 from router.cache import HEADER, HIT, MISS, Flight, key_of, wish_of
@@ -37,9 +40,13 @@ from router.switchboard import ROLE_PREFIX, Outgoing, Switchboard
 from router.upstreams.config import CallRules
 from router.upstreams.forward import NobodyAnswers
 from router.upstreams.parameters import applied
+from router.upstreams.server import LITELLM
 
 CALLERS_FAULT = frozenset({400, 413, 422})
 """Statuses by which an upstream says that the request itself is wrong."""
+
+LONGEST_MODEL = 200
+"""Characters of the model that was asked for, in a span."""
 
 MOST_ANSWERS = 128
 """Answers to one request, at most, that tokens are promised for: OpenAI's own limit."""
@@ -80,8 +87,18 @@ class Exchange:
 
 
 async def converse(board: Switchboard, dialect: Dialect, exchange: Exchange) -> None:
-    """Answer a call in a dialect, whole or as a stream."""
+    """Answer a call in a dialect, whole or as a stream; then tell counters, span and log of it."""
+    answering = exchange.send = Answering(exchange.send)
     conversation = Conversation(board, dialect, exchange)
+    parent = exchange.headers.get("traceparent")
+    with tracing.span(f"gateway {dialect.name}", "server", parent) as span:
+        try:
+            await _converse(conversation, exchange)
+        finally:
+            conversation.tell(span, answering.status)
+
+
+async def _converse(conversation: "Conversation", exchange: Exchange) -> None:
     try:
         await conversation.prepare()
     except FlywheelError as error:
@@ -126,6 +143,9 @@ class Conversation:
         self._relay: Relay | None = None
         self._pieces: Sequence[bytes] = ()
         self._recorded = False
+        self._outcome = metrics.REFUSED
+        self._spent = Spent()
+        self._started = time.perf_counter()
 
     # Before it is sent
 
@@ -137,6 +157,10 @@ class Conversation:
         limit = get_settings().max_prompt_bytes
         asked = self.asked = self.dialect.read(await read_body(self.exchange.receive, limit))
         call = self.call = self._call(asked, caller, labels)
+        log_ids.bind(interaction_id=call.id, episode_id=call.episode_id, role=call.role)
+        trace = trace_context.traceparent() or headers.get("traceparent")
+        if trace is not None and trace_context.is_well_formed(trace):
+            call.attributes["trace_id"] = trace[3:35]
         await board.choose(call, caller, asked.model)
         assert call.target is not None
         rules = board.config.rules_for(
@@ -162,6 +186,7 @@ class Conversation:
             role,
             asked=asked,
             key=caller.name,
+            key_id=caller.key_id,
             project=caller.project(labels.project),
             task_type=labels.task_type,
             difficulty=labels.difficulty,
@@ -342,6 +367,8 @@ class Conversation:
                 return
             self.call = Call(self.role, asked=self.asked)
         self._recorded, self._succeeded = True, status == SUCCESS
+        is_refused = error_type is not None and error_type.startswith(REFUSED)
+        self._outcome = metrics.REFUSED if is_refused else status
         opened = self._opened
         ending = Ending(
             status,
@@ -375,7 +402,40 @@ class Conversation:
         except Exception:  # a promise that nobody settles would be held as long as we run
             log.exception("what call %s took is not known; it counts as reserved", call.id)
             spent = Spent()
+        self._spent = spent
+        metrics.count_spent(call.role, spent)
         reservation.settle(spent.input_tokens, spent.output_tokens, spent.cost_usd)
+
+    def tell(self, span: tracing.Span, status: int) -> None:
+        """Count the call, and say in its span and in the log how it went: never what was said."""
+        call, role = self.call, self.role
+        metrics.count_call(call, role, self.dialect.name, self._outcome, status)
+        if tracing.is_on():
+            self._describe(span, status)
+        elapsed_ms = (time.perf_counter() - self._started) * 1000
+        logs.write_access("POST", self.exchange.place.path, status, elapsed_ms)
+
+    def _describe(self, span: tracing.Span, status: int) -> None:
+        call = self.call
+        target = call and (call.answered_by or call.target)
+        provider = (target.upstream.name if target.upstream else LITELLM) if target else None
+        span.say(
+            gen_ai__operation__name=self.dialect.operation,
+            gen_ai__provider__name=provider,
+            gen_ai__request__model=self.asked and self.asked.model[:LONGEST_MODEL],
+            gen_ai__response__model=target and target.model,
+            gen_ai__usage__input_tokens=self._spent.input_tokens,
+            gen_ai__usage__output_tokens=self._spent.output_tokens,
+            http__response__status_code=status,
+            flywheel__role=metrics.role_of(self.role),
+            flywheel__interaction_id=call and call.id,
+            flywheel__episode_id=call and call.episode_id,
+            flywheel__arm=call and call.arm,
+            flywheel__model_version=target and target.version_name,
+            flywheel__tries=call and len(call.attempts),
+        )
+        if self._outcome != SUCCESS:
+            span.fail(self._outcome)
 
     def _mirror(self, call: Call) -> None:
         """Send a copy where the role's calls are copied to, after the caller has its answer."""

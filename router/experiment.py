@@ -36,4 +36,6 @@ from router.experiments.units import arm_of_unit as arm_of_unit
 from router.experiments.units import assign as assign
 from router.experiments.units import record_call as record_call
 from router.experiments.units import record_calls as record_calls
+from router.experiments.voices import Voice as Voice
+from router.experiments.voices import read_voices as read_voices
 from router.tables import Experiment as Experiment

@@ -8,18 +8,21 @@ per episode; a plain model name goes to its upstream. One ASGI application witho
 import gc
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from collector.metrics import CONTENT_TYPE, exposition, spool_families
+from collector.metrics import CONTENT_TYPE, DROPPED, SPOOL, exposition, spool_account
+from foundation import error_reports, meters, tracing
+from foundation.access import require_same_origin
 from foundation.database import session_scope
 from foundation.errors import BadInput, FlywheelError, NotAuthorised, NotFound
 from foundation.lone_page import CONTENT_POLICY
 from foundation.settings import get_settings
+from router import metrics as counts
 from router import processes
 from router.asgi import headers_of, read_body, send_json, send_whole
 from router.call import RawHeaders
@@ -27,7 +30,9 @@ from router.conversation import CODES, Exchange, converse
 from router.dialects import CHAT, COUNT_PATH, MESSAGES, OF_PATH, Dialect, count_tokens
 from router.paths import Place, place_of
 from router.recording import SOURCE, Recorder
+from router.scopes import GATEWAY, METRICS
 from router.switchboard import ROLE_PREFIX, Switchboard
+from router.upstreams.health import UP
 from router.upstreams.page import as_html, verdict
 from router.upstreams.watched import WatchedConfig
 
@@ -58,6 +63,7 @@ class GatewayApp:
         try:
             if handler is None:
                 raise _no_endpoint(scope["method"], scope["path"])
+            require_same_origin(scope["method"], exchange.headers)
             await handler(self.board, exchange)
         except FlywheelError as error:
             await _refuse(send, error, place)
@@ -74,6 +80,8 @@ class GatewayApp:
             log.exception("the gateway cannot start")
             return await send({"type": "lifespan.startup.failed", "message": str(error)})
         self.board = board
+        SPOOL.read = lambda: spool_account(SOURCE, recorder.counts())[0]
+        DROPPED.read = lambda: spool_account(SOURCE, recorder.counts())[1]
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await board.close()
@@ -91,6 +99,9 @@ def create_gateway_app() -> GatewayApp:
 
 def create_process_app() -> GatewayApp:
     """Return the gateway for a process that does nothing else."""
+    tracing.configure(meters.GATEWAY)
+    error_reports.configure(meters.GATEWAY)
+    meters.share()
     app = create_gateway_app()
     sys.setswitchinterval(SWITCH_S)
     gc.collect()
@@ -133,6 +144,26 @@ async def alive(board: Switchboard, exchange: Exchange) -> None:
     await send_json(exchange.send, 200, said)
 
 
+async def ready(board: Switchboard, exchange: Exchange) -> None:
+    """Say whether calls can be answered: whoever serves is known, or a plain model can be asked.
+
+    A database that is away makes it degraded, not unready: the last picture answers.
+    """
+    has_targets = bool(board.roster.serving or board.roster.upstreams or board.config.models)
+    if not board.roster_read:
+        return await send_json(
+            exchange.send,
+            503,
+            {"status": "not ready", "reason": "who serves has never been read from the database"},
+        )
+    said: dict[str, Any] = {"status": "ready" if board.fresh else "degraded"}
+    if not board.fresh:
+        said["reason"] = "the database does not answer; the last picture of who serves is used"
+    elif not has_targets:
+        said["reason"] = "nobody serves a role and no upstream is set: only provider/model is known"
+    await send_json(exchange.send, 200, said)
+
+
 async def health(board: Switchboard, exchange: Exchange) -> None:
     """Show what every gateway process knows of its upstreams; as JSON to who does not ask HTML."""
     board.keyring.identify(exchange.headers)
@@ -162,11 +193,27 @@ async def _processes(board: Switchboard) -> list[dict[str, Any]]:
 
 
 async def metrics(board: Switchboard, exchange: Exchange) -> None:
-    """Tell the books of this process's spool as Prometheus counters."""
-    board.keyring.identify(exchange.headers)
-    text = exposition(spool_families(SOURCE, board.recorder.counts()))
+    """Tell what all processes of this gateway counted, as Prometheus text."""
+    board.keyring.identify(exchange.headers, GATEWAY, METRICS)
+    circuits = board.forwarder.health.rows()
+    now = [
+        counts.fresh.family([((), float(board.fresh))]),
+        counts.up.family(_ups(circuits)),
+        *meters.disk_families(get_settings().home),
+    ]
+    families = await run_in_threadpool(meters.families)
+    text = exposition([*families, *now])
     headers = [(b"content-type", CONTENT_TYPE.encode())]
     await send_whole(exchange.send, 200, headers, text)
+
+
+def _ups(circuits: Iterable[Mapping[str, Any]]) -> list[tuple[tuple[str, str], float]]:
+    """Return whether each upstream and model is up; of several addresses one will do."""
+    found: dict[tuple[str, str], float] = {}
+    for row in circuits:
+        key = (row["upstream"], row["model"] or "")
+        found[key] = max(found.get(key, 0.0), float(row["state"] == UP))
+    return list(found.items())
 
 
 async def list_models(board: Switchboard, exchange: Exchange) -> None:
@@ -202,6 +249,7 @@ def _conversing(dialect: Dialect) -> Handler:
 
 ENDPOINTS: dict[tuple[str, str], Handler] = {
     ("GET", "/healthz"): alive,
+    ("GET", "/readyz"): ready,
     ("GET", "/health"): health,
     ("GET", "/metrics"): metrics,
     ("GET", "/v1/models"): list_models,

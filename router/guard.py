@@ -1,9 +1,10 @@
 """The guard: watches a version after its promotion and rolls it back when it breaks.
 
 Errors, slow answers and a drop of success against the predecessor are each an e-process, so the
-guard may look as often as it likes. Half of each counts from the promotion and half allows for a
-change at any time, so a long healthy past does not hide a later break (`stats.RateWatch`). Each
-check quarantines a healthy version by mistake in at most 1/harm_e of its lives.
+guard may look as often as it likes. Most of each (0.85) counts from the promotion and the rest
+(0.15) allows for a change at any time, so a long healthy past does not hide a later break
+(`stats.RateWatch`). Each check quarantines a healthy version by mistake in at most 1/harm_e of its
+lives.
 
 What the predecessor suffers under the same load, as the hold-back shows, is not held against the
 version. Its state is a row of `guard_watch`, moved on in the transaction that reads the new rows:
@@ -12,7 +13,7 @@ what a rollback brought back has nobody better behind it.
 """
 
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, select
 
+from collector.feedback.sources import is_heard
 from foundation import decisions
 from foundation.decisions import Ruling
 from foundation.errors import BadInput
@@ -29,6 +31,7 @@ from foundation.intervals import wilson
 from foundation.snapshots import NOW, last_look, watermark
 from foundation.tables import Decision, now
 from router import stats
+from router.failure_sources import OTHERS, failure_sources
 from router.faults import REFUSED, UNREACHABLE
 from router.promote import PROMOTE, is_stopped, lock_role, previous_version, rollback
 from router.tables import ROLLED_BACK, GuardWatch, Promotion, RolePolicy
@@ -99,6 +102,8 @@ class Vitals:
     latest: dict[str, int] = field(default_factory=dict)
     """Those of the version itself in that time: the last calls of both. Empty: recorded when that
     was the whole time since the promotion."""
+    told_by: dict[str, int] = field(default_factory=dict)
+    """Failed tasks by who told of them first; asked when it is to be rolled back, else empty."""
 
 
 @decisions.rule("router.guard")
@@ -112,13 +117,24 @@ def rule(inputs: dict[str, Any], thresholds: dict[str, Any]) -> Ruling:
     seen, limits = decisions.load(Vitals, inputs), decisions.load(GuardThresholds, thresholds)
     reasons = tuple(
         f"{check.bad} of {check.n} {check.words}, the limit is {check.limit:.1%}: "
-        f"E = {e_value:.3g}, at least {limits.harm_e:g}"
+        f"E = {e_value:.3g}, at least {limits.harm_e:g}{_told_by_one(check, seen)}"
         for check in _checks(seen, limits)
         if (e_value := stats.e_value(check.log_e)) >= limits.harm_e and not _shared(check, seen)
     )
     if reasons:
         return Ruling(ROLLED_BACK, reasons)
     return Ruling(HEALTHY, (f"{seen.calls} calls without proof of a break",))
+
+
+def _told_by_one(check: "_Check", seen: Vitals) -> str:
+    """Return the name of the source that most failed tasks rest on, in words; empty: of no one."""
+    if check.name != FAILURES:
+        return ""
+    n = sum(seen.told_by.values())
+    most = max((m, name) for name, m in seen.told_by.items()) if n else (0, OTHERS)
+    if most[1] == OTHERS or 2 * most[0] <= n:
+        return ""
+    return f"; {most[1]} told of {most[0]} of {n} of them: look at it before you believe it"
 
 
 @dataclass(frozen=True)
@@ -199,6 +215,7 @@ def watch(
     vitals = measure(session, promotion, limits)
     if rule(decisions.as_json(vitals), decisions.as_json(limits)).outcome == HEALTHY:
         return None
+    vitals = replace(vitals, told_by=failure_sources(session, promotion))
     decision = decisions.decide(
         session,
         "router.guard",
@@ -401,7 +418,7 @@ _NEW_OUTCOMES = """
         SELECT id, episode_id, written_xid, ingested_at FROM interaction
         WHERE role = :role AND model_version_id = :version AND id >= :since
     ), said AS NOT MATERIALIZED (
-        SELECT * FROM feedback WHERE kind = 'success' AND value IS NOT NULL
+        SELECT * FROM feedback WHERE kind = 'success' AND value IS NOT NULL AND {heard}
     ), told AS (
         SELECT coalesce(c.episode_id, c.id) AS task, f.value, 1 AS level, f.created_at, f.id
         FROM said f JOIN ours c ON c.id = f.interaction_id WHERE {new_said}
@@ -444,6 +461,7 @@ def _new_outcomes(
         new_call=last.is_new("c"),
         said_before=last.was_seen("f"),
         called_before=last.was_seen("c"),
+        heard=is_heard("feedback"),
         now=NOW,
     )
     failures, snapshot, at = session.execute(
@@ -459,7 +477,7 @@ def _new_outcomes(
 
 
 _OUTCOMES = text(
-    """
+    f"""
     WITH calls AS (
         SELECT id, episode_id FROM interaction
         WHERE role = :role AND model_version_id = :version
@@ -468,11 +486,11 @@ _OUTCOMES = text(
         SELECT DISTINCT ON (task) task, value FROM (
             SELECT calls.episode_id AS task, f.value, 0 AS level, f.created_at, f.id
             FROM feedback f JOIN calls ON calls.episode_id = f.episode_id
-            WHERE f.kind = 'success' AND f.interaction_id IS NULL
+            WHERE f.kind = 'success' AND f.interaction_id IS NULL AND {is_heard("f")}
             UNION ALL
             SELECT coalesce(calls.episode_id, calls.id), f.value, 1, f.created_at, f.id
             FROM feedback f JOIN calls ON calls.id = f.interaction_id
-            WHERE f.kind = 'success'
+            WHERE f.kind = 'success' AND {is_heard("f")}
         ) said ORDER BY task, level, created_at, id
     )
     SELECT count(*) AS outcomes, count(*) FILTER (WHERE value >= 0.5) AS successes FROM told

@@ -1,8 +1,8 @@
-"""Keys to the gateway: who calls, on behalf of which roles and projects, and how fast.
+"""Keys to gateway and service: what they open, for which roles and projects, and how fast.
 
-A key is shown once, when it is made; the database keeps its SHA-256. Each gateway process answers
-from a picture of all keys that it renews with its roster: a call costs no query, and a revoked key
-is refused within about a second. `FLYWHEEL_API_KEY` is the master key, which opens everything.
+A key is shown once, when it is made; the database keeps its SHA-256. Each process answers from a
+picture of all keys that it renews about every second: a call costs no query, and a revoked key is
+refused within about that time. `FLYWHEEL_API_KEY` is the master key, which opens everything.
 """
 
 import hmac
@@ -10,8 +10,8 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
@@ -19,7 +19,7 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from foundation.access import given_key
+from foundation.access import Bearer, given_key, require_own_name
 from foundation.database import explain_row
 from foundation.errors import (
     BadInput,
@@ -31,6 +31,17 @@ from foundation.errors import (
 )
 from foundation.settings import Settings, get_settings
 from foundation.tables import now
+from router.key_uses import KeyUses
+from router.scopes import (
+    ADMIN,
+    BY_DEFAULT,
+    GATEWAY,
+    INGEST,
+    SCOPES,
+    opens,
+    opens_service,
+    sane_scopes,
+)
 from router.tables import GatewayKey
 
 AGENT, USER, SERVICE, OPERATOR = "agent", "user", "service", "operator"
@@ -44,6 +55,13 @@ _SHOWN: Final = 10
 """Characters of a key that are kept, to tell keys apart."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REMEDY: Final = "Ask for a key: flywheel key create NAME."
+_REMEDY_OF_SERVICE: Final = (
+    "Send a key that has the scope, or the master key FLYWHEEL_API_KEY. "
+    "Make one: flywheel key create NAME --scope SCOPE."
+)
+
+LONGEST_GRACE: Final = timedelta(days=30)
+"""How long an old secret may open after a new one was made."""
 
 
 class KeysUnknown(FlywheelError):
@@ -53,7 +71,7 @@ class KeysUnknown(FlywheelError):
 
     def __init__(self) -> None:
         super().__init__(
-            "keys of the gateway: not read yet, expected a database that answers. "
+            "keys: not read yet, expected a database that answers. "
             "Check FLYWHEEL_DATABASE_URL; the master key FLYWHEEL_API_KEY opens meanwhile."
         )
 
@@ -86,6 +104,25 @@ class Caller:
     """None: every project."""
     limits: KeyLimits = field(default_factory=KeyLimits)
     expires_at: datetime | None = None
+    scopes: frozenset[str] = frozenset(BY_DEFAULT)
+
+    def may(self, scope: str) -> bool:
+        """Say whether it opens what takes `scope`."""
+        return opens(self.scopes, scope)
+
+    def require_scope(self, scope: str) -> None:
+        """Raise Forbidden unless the key opens what takes `scope`."""
+        if not self.may(scope):
+            raise Forbidden(
+                f"scope of key {self.name!r}",
+                ", ".join(sorted(self.scopes)),
+                f"{scope!r} ({SCOPES[scope]})",
+                f"Ask for a key that has it: flywheel key create NAME --scope {scope}.",
+            )
+
+    def bearer(self) -> Bearer:
+        """Return what the rooms below need to know of it."""
+        return Bearer(self.key_id, self.name, self.roles, self.projects, self.may(INGEST))
 
     def require_role(self, role: str) -> None:
         """Raise Forbidden unless the key may call on behalf of `role`."""
@@ -115,9 +152,9 @@ class Caller:
         )
 
 
-LOCAL: Final = Caller(None, "", OPERATOR)
+LOCAL: Final = Caller(None, "", OPERATOR, scopes=frozenset({ADMIN}))
 """Anybody on this machine, where no key was ever made."""
-MASTER: Final = Caller(None, "", OPERATOR)
+MASTER: Final = Caller(None, "", OPERATOR, scopes=frozenset({ADMIN}))
 """Who has FLYWHEEL_API_KEY."""
 
 
@@ -128,35 +165,64 @@ class Keyring:
     callers: Mapping[str, Caller] = field(default_factory=dict)
     """By the hash of the key; revoked and expired ones are left out."""
     n_made: int = 0
-    """Keys that were ever made: from the first on, the gateway asks for one."""
+    """Keys to the gateway that were ever made: from the first on, it asks for one."""
     master: str | None = None
     """SHA-256 of FLYWHEEL_API_KEY."""
     known: bool = False
+    n_of_service: int = 0
+    """Keys that were ever made and open anything of the service: likewise."""
+    uses: KeyUses = field(default_factory=KeyUses)
+    """Which keys were used lately; goes from picture to picture."""
+    ended: Mapping[str, str] = field(default_factory=dict)
+    """By the hash of a key that opens nothing any more, why: said to who still sends it."""
 
-    def identify(self, headers: Mapping[str, str]) -> Caller:
+    def is_master(self, headers: Mapping[str, str]) -> bool:
+        """Say whether a request carries the master key."""
+        given = given_key(headers)
+        return bool(given) and self._is_master(_digest(given))
+
+    def identify(self, headers: Mapping[str, str], scope: str = GATEWAY, *others: str) -> Caller:
         """Return who calls, by `Authorization: Bearer`, `x-api-key` or a Basic password.
 
         Keys are looked up by their SHA-256, so that the time this takes says nothing of them.
 
         Args:
             headers: of the request, names in lower case.
+            scope: what is asked for.
+            others: scopes that open it, too.
 
         Raises:
             NotAuthorised: no key, or one that does not open.
+            Forbidden: a key of other scopes; or none is asked for, and the request's host is not a
+                name of this machine.
             KeysUnknown: the keys were never read, so nobody but the master can be told.
         """
         given = given_key(headers)
         digest = _digest(given) if given else ""
-        if self.master is not None and hmac.compare_digest(digest, self.master):
+        if self._is_master(digest):
             return MASTER
         if not self.known:
             raise KeysUnknown
-        if self.master is None and self.n_made == 0:
+        is_gateway = scope == GATEWAY
+        if self.master is None and not (self.n_made if is_gateway else self.n_of_service):
+            require_own_name(headers)
             return LOCAL
         caller = self.callers.get(digest)
         if caller is None or (caller.expires_at and caller.expires_at.timestamp() <= time.time()):
-            raise NotAuthorised("the gateway", _REMEDY)
+            why = _ended_at(caller.name, caller.expires_at) if caller else self.ended.get(digest)
+            raise (
+                NotAuthorised("the gateway", _REMEDY, why)
+                if is_gateway
+                else NotAuthorised(f"this service, scope {scope}", _REMEDY_OF_SERVICE, why)
+            )
+        if not any(map(caller.may, others)):
+            caller.require_scope(scope)
+        if caller.key_id is not None:
+            self.uses.note(caller.key_id)
         return caller
+
+    def _is_master(self, digest: str) -> bool:
+        return self.master is not None and hmac.compare_digest(digest, self.master)
 
 
 def unread_keyring(settings: Settings | None = None) -> Keyring:
@@ -165,16 +231,46 @@ def unread_keyring(settings: Settings | None = None) -> Keyring:
     return Keyring(master=_digest(key.get_secret_value()) if key else None)
 
 
-def take(session: Session, settings: Settings | None = None) -> Keyring:
-    """Read the keys."""
+def take(
+    session: Session, settings: Settings | None = None, uses: KeyUses | None = None
+) -> Keyring:
+    """Read the keys; `uses` are those of the picture before."""
     rows = session.exec(select(GatewayKey)).all()
     moment = now()
-    callers = {
-        row.key_hash: _caller(row)
-        for row in rows
-        if row.revoked_at is None and (row.expires_at is None or row.expires_at > moment)
-    }
-    return Keyring(callers, len(rows), unread_keyring(settings).master, known=True)
+    callers, ended = dict[str, Caller](), dict[str, str]()
+    for row in rows:
+        if row.revoked_at is not None:
+            ended[row.key_hash] = f"key {row.name!r} was revoked"
+        elif row.expires_at is not None and row.expires_at <= moment:
+            ended[row.key_hash] = _ended_at(row.name, row.expires_at)
+        else:
+            caller = callers[row.key_hash] = _caller(row)
+            old = _by_old_secret(row, caller, moment)
+            callers |= old
+            if row.previous_hash is not None and not old:
+                ended[row.previous_hash] = f"key {row.name!r} was rotated, this is its old secret"
+    return Keyring(
+        callers,
+        sum(opens(scopes_of(row), GATEWAY) for row in rows),
+        unread_keyring(settings).master,
+        known=True,
+        n_of_service=sum(opens_service(scopes_of(row)) for row in rows),
+        uses=uses or KeyUses(),
+        ended=ended,
+    )
+
+
+def _ended_at(name: str, expires_at: datetime | None) -> str:
+    return f"key {name!r} ended at {expires_at:%Y-%m-%d %H:%M} UTC"
+
+
+def _by_old_secret(row: GatewayKey, caller: Caller, moment: datetime) -> dict[str, Caller]:
+    """Return who calls by the secret before the last rotation, while that opens still."""
+    ends = row.previous_expires_at
+    if row.previous_hash is None or ends is None or ends <= moment:
+        return {}
+    ends = min(ends, row.expires_at) if row.expires_at else ends
+    return {row.previous_hash: replace(caller, expires_at=ends)}
 
 
 def create_key(
@@ -184,16 +280,18 @@ def create_key(
     kind: str = AGENT,
     roles: Sequence[str] = (),
     projects: Sequence[str] = (),
+    scopes: Sequence[str] = (),
     limits: KeyLimits | None = None,
     expires_at: datetime | None = None,
     actor: str = "flywheel",
 ) -> tuple[GatewayKey, str]:
     """Make a key; return its row and the key itself, which nobody can read again.
 
-    It may call on behalf of `roles` and `projects`, or of all where none is named.
+    It may call on behalf of `roles` and `projects`, or of all where none is named. It opens what
+    `scopes` say, or the gateway alone.
 
     Raises:
-        BadInput: a name, kind, role, project or time is not acceptable.
+        BadInput: a name, kind, role, project, scope or time is not acceptable.
         Conflict: there is a key of that name.
     """
     if not _NAME.fullmatch(name):
@@ -210,6 +308,7 @@ def create_key(
         kind=kind,
         roles=_known_roles(kind, roles),
         projects=_sane_projects(projects),
+        scopes=sane_scopes(scopes, is_narrow=bool(roles or projects)),
         limits=_said(limits or KeyLimits()),
         expires_at=expires_at,
         actor=actor,
@@ -224,16 +323,28 @@ def create_key(
     return row, secret
 
 
-def rotate_key(session: Session, name: str) -> tuple[GatewayKey, str]:
-    """Give a key a new secret, which is returned; the old one opens nothing from now on.
+def rotate_key(
+    session: Session, name: str, grace: timedelta | None = None
+) -> tuple[GatewayKey, str]:
+    """Give a key a new secret, which is returned.
+
+    The old one opens nothing from now on, or after `grace`. One that was in its grace already ends.
 
     Raises:
         NotFound: no key of that name.
         Conflict: it is revoked.
+        BadInput: the grace is none, or longer than `LONGEST_GRACE`.
     """
     row = get_key(session, name)
     if row.revoked_at is not None:
         raise Conflict("key", name, "a key that is not revoked", "Make a new one.")
+    row.previous_hash = row.previous_expires_at = None
+    if grace is not None:
+        if not timedelta() < grace <= LONGEST_GRACE:
+            raise BadInput(
+                "grace of an old secret", str(grace), "up to 30 days", "Choose a shorter one."
+            )
+        row.previous_hash, row.previous_expires_at = row.key_hash, now() + grace
     secret = _new_secret()
     row.prefix, row.key_hash = secret[:_SHOWN], _digest(secret)
     session.add(row)
@@ -245,6 +356,7 @@ def revoke_key(session: Session, name: str) -> GatewayKey:
     """Let a key open nothing any more; again, it changes nothing. Raises NotFound."""
     row = get_key(session, name)
     row.revoked_at = row.revoked_at or now()
+    row.previous_hash = row.previous_expires_at = None
     session.add(row)
     session.flush()
     return row
@@ -264,10 +376,15 @@ def list_keys(session: Session) -> list[GatewayKey]:
 
 
 def explain_key(row: GatewayKey) -> dict[str, Any]:
-    """Return a key as JSON values, without its hash."""
+    """Return a key as JSON values, without its hashes; `scopes` are said in any case."""
     told = explain_row(row)
-    del told["key_hash"]
-    return told
+    del told["key_hash"], told["previous_hash"]
+    return {**told, "scopes": scopes_of(row)}
+
+
+def scopes_of(row: GatewayKey) -> list[str]:
+    """Return what a key opens."""
+    return list(BY_DEFAULT) if row.scopes is None else row.scopes
 
 
 def _caller(row: GatewayKey) -> Caller:
@@ -279,6 +396,7 @@ def _caller(row: GatewayKey) -> Caller:
         None if row.projects is None else tuple(row.projects),
         KeyLimits(**row.limits),
         row.expires_at,
+        frozenset(scopes_of(row)),
     )
 
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import aiohttp
 from starlette.concurrency import run_in_threadpool
 
-from foundation import llm
+from foundation import llm, trace_context, tracing
 from foundation.errors import FlywheelError
 from router import http1
 from router.call import RawHeaders
@@ -135,6 +135,8 @@ async def open_answer(
     body = asked.with_model(target.model) if is_native else asked.as_chat(target.model)
     url = f"{upstream.base_url}{dialect.native_path}"
     headers = _head(_headers(dialect, upstream.api_key, given))
+    if tracing.is_on() and (trace := trace_context.traceparent()) is not None:
+        headers += b"traceparent: %b\r\n" % trace.encode()
     if upstream.proxy is not None:
         return await _open_proxied(client.proxied(), target, url, headers, body, is_native)
     with _said(target.model):

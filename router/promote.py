@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy import ColumnElement, exists, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from foundation import decisions
@@ -17,6 +19,7 @@ from foundation.errors import BadInput, Conflict, NotFound
 from foundation.settings import get_settings
 from foundation.tables import Decision, now
 from router.tables import (
+    AB,
     HALTED,
     HOLD_BACK,
     ROLLED_BACK,
@@ -179,7 +182,7 @@ def rollback(
         raise NotFound(
             "rollback",
             role,
-            "a role with an earlier version that is neither quarantined nor a control",
+            "a role with an earlier version that never was quarantined and is no control",
             "Name the version to serve: flywheel rollback ROLE --to VERSION",
         )
     require_servable(role, target)
@@ -213,7 +216,11 @@ def rollback(
 
 
 def previous_version(session: Session, role: str) -> ModelVersion | None:
-    """Return the version that served before the present one and may serve again, or None."""
+    """Return the version that served before the present one and may serve again, or None.
+
+    One that was ever quarantined is passed over, whoever has let it out since: it serves by a
+    person's word alone.
+    """
     return previous_versions(session, [role]).get(role)
 
 
@@ -227,6 +234,7 @@ def previous_versions(session: Session, roles: Sequence[str]) -> dict[str, Model
             col(Promotion.role).in_(roles),
             col(ModelVersion.id) != col(RoleServing.model_version_id),
             ModelVersion.stage != QUARANTINED,
+            ~_was_quarantined(),
             col(ModelVersion.is_control).is_(False),
             col(ModelVersion.files_removed_at).is_(None),
         )
@@ -234,6 +242,41 @@ def previous_versions(session: Session, roles: Sequence[str]) -> dict[str, Model
         .order_by(col(Promotion.role), col(Promotion.created_at).desc(), col(Promotion.id).desc())
     ).all()
     return dict(rows)
+
+
+def was_quarantined(session: Session, version: ModelVersion) -> bool:
+    """Say whether a version is quarantined, or was once."""
+    return version.stage == QUARANTINED or bool(
+        session.exec(
+            select(ModelVersion.id).where(ModelVersion.id == version.id, _was_quarantined())
+        ).first()
+    )
+
+
+_QUARANTINING: Final = (
+    ("evaluator.forgetting", "quarantine"),
+    (registry.STAGE_BY_HAND, QUARANTINED),
+)
+"""Kinds and outcomes of Decisions that quarantine their subject."""
+
+
+def _was_quarantined() -> ColumnElement[bool]:
+    """Return whether the query's version left its role by a rollback, or was quarantined else."""
+    version = col(ModelVersion.id)
+    left = aliased(Promotion)
+    rolled_back = exists().where(
+        col(left.from_model_version_id) == version, col(left.kind) == ROLLBACK
+    )
+    did_harm = exists().where(
+        col(Experiment.treatment_model_version_id) == version,
+        col(Experiment.kind) == AB,
+        col(Experiment.status) == ROLLED_BACK,
+    )
+    set_apart = exists().where(
+        col(Decision.subject_id) == version,
+        tuple_(col(Decision.kind), col(Decision.outcome)).in_(_QUARANTINING),
+    )
+    return rolled_back | did_harm | set_apart
 
 
 def lock_role(session: Session, role: str) -> RoleServing:
@@ -388,7 +431,8 @@ def require_servable(role: str, version: ModelVersion) -> None:
             "model version",
             version.name,
             "a version that is not quarantined",
-            "A quarantined version is kept for analysis; train its repair.",
+            "A quarantined version is kept for analysis; train its repair. If it was quarantined "
+            "wrongly, set it to retired on its page first.",
         )
 
 

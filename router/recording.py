@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ import orjson
 from sqlmodel import Session
 
 from collector.bodies import exact
+from collector.delivery import Delivery, Line
 from collector.direct import DirectTransport
 from collector.record import LONGEST_NAME, USAGE_COLUMNS, AsSent, plain, snapshot
 from collector.sender import INTERACTION, Sender
@@ -60,6 +62,9 @@ MAX_LEVELS = 200
 """Levels of nesting that are kept of a request or response which has too many; the log takes 254,
 the record's own among them."""
 
+KEY_ID = "key_id"
+"""Member of our spooled lines that says by which key a call came; of no record from outside."""
+
 TOO_DEEP = "[left out: nested too deeply]"
 
 STREAM = "stream"
@@ -80,6 +85,8 @@ def line_of(call: Call, ending: Ending, latency_ms: float) -> bytes:
     }
     if call.asked is not None and call.asked.dialect is not CHAT:
         line |= {"dialect": call.asked.dialect.name, "native": ending.is_native}
+    if call.key_id is not None:
+        line[KEY_ID] = str(call.key_id)
     if call.episode_id is not None:
         line["episode"] = str(call.episode_id)
     line["request"] = AsSent(call.asked.body) if call.asked is not None else {}
@@ -147,6 +154,11 @@ class CallPreparer(Preparer):
             return orjson.dumps(line)
         except TypeError:  # an integer beyond 64 bits, or half a character
             return super().write(line)
+
+    def clean(self, line: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the scrubbed record of a raw line, with the key by which the call came."""
+        clean = super().clean(line, record)
+        return {**clean, KEY_ID: line[KEY_ID]} if KEY_ID in line else clean
 
     def build(self, line: Mapping[str, Any]) -> dict[str, Any]:
         """Return the record of a raw line; what cannot be read of its answer is left out.
@@ -217,11 +229,21 @@ class IngestTransport(DirectTransport):
     def __init__(self) -> None:
         super().__init__(max_record_bytes=ANY_SIZE)
 
+    def read(self, head: Mapping[str, Any], lines: Sequence[bytes]) -> Delivery:
+        """Return what the gateway wrote down, each line with the key by which the call came."""
+        delivery = super().read(head, lines)
+        return replace(delivery, lines=[_with_key(line) for line in delivery.lines])
+
     def note(self, session: Session, records: Sequence[dict[str, Any]]) -> None:
         """Count the calls that the gateway answered, for their experiments and for the usage."""
         own = [record for record in records if record.get("source") == SOURCE]
         record_calls(session, [_unit_call(record) for record in own if _counts_for_arm(record)])
         usage.count(session, own)
+
+
+def _with_key(line: Line) -> Line:
+    stated = line.record.pop(KEY_ID, None) if isinstance(line.record, dict) else None
+    return line if stated is None else replace(line, key_id=UUID(stated))
 
 
 def _counts_for_arm(record: Mapping[str, Any]) -> bool:

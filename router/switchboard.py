@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
+from foundation import tracing
 from foundation.database import session_scope
 from foundation.errors import FlywheelError, NotFound
 from router import keys, processes
@@ -37,6 +38,7 @@ from router.specialist.rules import NONE
 from router.upstreams.config import GatewayConfig
 from router.upstreams.forward import Forwarder
 from router.upstreams.routes import model_target
+from router.upstreams.server import LITELLM
 from router.upstreams.watched import WatchedConfig
 from router.ways import USUAL, Ways
 from serving import deploy
@@ -76,7 +78,7 @@ class Switchboard:
         self.budgets = Budgets()
         self.cache = ResponseCache(watched.config.defaults.cache_bytes)
         self.shadows = Shadows()
-        self.roster, self.fresh = Roster(), False
+        self.roster, self.fresh, self.roster_read = Roster(), False, False
         self.keyring: Keyring = unread_keyring()
         self.arms = Arms()
         self._refreshing = asyncio.Lock()
@@ -118,7 +120,7 @@ class Switchboard:
                 self.cache.max_bytes = self.config.defaults.cache_bytes
             try:
                 self.roster, self.keyring = await run_in_threadpool(self._take_pictures)
-                self.fresh = True
+                self.fresh = self.roster_read = True
             except (SQLAlchemyError, FlywheelError) as error:
                 if self.fresh:
                     log.warning("who serves is not known anew, the last picture stays: %s", error)
@@ -128,7 +130,8 @@ class Switchboard:
         with session_scope() as session:
             processes.tell(session, self.budgets.process_id, self.state())
             roster = rosters.take(session, self.config.engine, self.config.upstreams)
-            return roster, keys.take(session)
+            self.keyring.uses.write(session)
+            return roster, keys.take(session, uses=self.keyring.uses)
 
     async def _keep_fresh(self) -> None:
         while True:
@@ -246,7 +249,11 @@ class Switchboard:
 
     async def _send(self, target: Target, outgoing: Outgoing) -> Opened:
         """Send a request to one target; an engine that has lost the adapter is given it again."""
-        opened = await open_answer(self.client, target, outgoing.asked, outgoing.headers)
+        name = target.upstream.name if target.upstream else LITELLM
+        attributes = {"gen_ai__provider__name": name, "gen_ai__request__model": target.model}
+        with tracing.span("gateway try", "client", **attributes) as span:
+            opened = await open_answer(self.client, target, outgoing.asked, outgoing.headers)
+            span.say(http__response__status_code=opened.status)
         if opened.status != 404 or not target.is_adapter:
             return opened
         refusal = await opened.read()

@@ -216,7 +216,7 @@ class RolePolicy(SQLModel, table=True):
 
 
 class GatewayKey(SQLModel, table=True):
-    """A key to the gateway: only its hash is kept; what it may ask for, and how much of it."""
+    """A key: only its hash is kept; what it opens, what it may ask for, and how much of it."""
 
     __tablename__ = "gateway_key"
 
@@ -229,6 +229,9 @@ class GatewayKey(SQLModel, table=True):
     projects: list[str] | None = Field(
         default=None, sa_type=JSON, description="None: every project."
     )
+    scopes: list[str] | None = Field(
+        default=None, sa_type=JSON, description="What it opens; None: the gateway alone."
+    )
     limits: dict[str, Any] = Field(
         default_factory=dict, sa_type=JSON, description="Requests, tokens and dollars; see limits."
     )
@@ -236,6 +239,13 @@ class GatewayKey(SQLModel, table=True):
     created_at: datetime = Field(default_factory=now, sa_type=DateTime(timezone=True))
     expires_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
     revoked_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
+    previous_hash: str | None = Field(
+        default=None, description="Of the secret before the last rotation, while it opens still."
+    )
+    previous_expires_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
+    last_used_at: datetime | None = Field(
+        default=None, sa_type=DateTime(timezone=True), description="To about a minute."
+    )
 
 
 class BudgetLimit(SQLModel, table=True):

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel import Session
 
+from collector.feedback.sources import is_heard
 from curation.eval_sets import grading_of, held_out_tasks, taught
 from curation.recipe import CurationRecipe
 from evaluator.suites.store import add_suite
@@ -150,14 +151,14 @@ def _attributes(row: Any) -> dict[str, Any]:
 
 
 _CORRECTIONS = text(
-    """
+    f"""
     SELECT DISTINCT ON (i.id) i.id, i.episode_id, i.task_type, i.project, p.request, p.attributes,
            f.text
     FROM feedback f
     JOIN interaction i ON i.id = f.interaction_id
     JOIN interaction_payload p ON p.id = i.id
     WHERE i.role = :role AND f.kind = 'correction' AND f.source IN ('human', 'user')
-      AND coalesce(f.text, '') <> ''
+      AND coalesce(f.text, '') <> '' AND {is_heard("f")}
       AND (
         i.status <> 'success' OR NOT i.completed
         OR EXISTS (

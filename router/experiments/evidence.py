@@ -14,9 +14,10 @@ from foundation.ids import first_id_at
 from foundation.tables import now
 from router import stats
 from router.experiments.plan import PLANNED, PREFERENCE, SCORE, ExperimentPlan, plan_of
+from router.experiments.sources import choices_left_out, left_out
 from router.experiments.units import Unit, read_units
 from router.policy import policy_of
-from router.preferences import read_choices
+from router.preferences import Choice, read_all_choices, read_choices
 from router.promote import ROLLBACK
 from router.tables import (
     AB,
@@ -75,6 +76,9 @@ class Evidence:
     """`UnitAnalysis`, or why it is refused, where units are users or agents."""
     looks: Sequence[Mapping[str, float]] = ()
     """Looks that were due and taken, where looks are planned."""
+    left_out: Sequence[Mapping[str, Any]] = ()
+    """`LeftOut`: what stands without each source that may not decide alone, the least shown first.
+    Empty: no such source spoke, nothing is proven yet, or it was recorded before that counted."""
     rivals: Mapping[str, float] = field(default_factory=dict)
     """Log E of the other roles' running experiments, which alpha is shared with."""
     auto_promote: str = ON
@@ -161,6 +165,7 @@ def gather(session: Session, experiment: Experiment) -> tuple[Evidence, list[Uni
     lasted = (experiment.ended_at or now()) - experiment.started_at
     watched = _exchanged(units) if experiment.kind == HOLD_BACK else units
     guarded = stats.guardrail_evidence(watched, plan.cost_budget_usd, plan.margins)
+    ended = _has_ended(experiment, plan, known, lasted)
     fields: dict[str, Any] = {
         "assigned": _per_arm(units, lambda unit: 1),
         "analysed": _per_arm(known, lambda unit: 1),
@@ -176,7 +181,64 @@ def gather(session: Session, experiment: Experiment) -> tuple[Evidence, list[Uni
         "was_proposed": experiment.proposed_at is not None,
         **_surroundings(session, experiment, plan),
     }
-    return Evidence(**fields | _compared(session, experiment, plan, units)), units
+    seen = Evidence(**fields | _compared(session, experiment, plan, units, ended))
+    if plan.one_source_decides or not _shows_something(seen, plan):
+        return seen, units
+    return replace(seen, left_out=_left_out(session, experiment, plan, units, seen, ended)), units
+
+
+def _has_ended(
+    experiment: Experiment, plan: ExperimentPlan, known: Sequence[Unit], lasted: timedelta
+) -> bool:
+    """Return whether planned looks end now though pairs are missing, by units or time alone.
+
+    What they end with is decided once: without a proof the experiment is over.
+    """
+    if experiment.kind == HOLD_BACK:
+        return lasted >= timedelta(days=plan.hold_back_days)
+    return min(_per_arm(known, lambda unit: 1).values()) >= plan.max_units_per_arm
+
+
+def _shows_something(seen: Evidence, plan: ExperimentPlan) -> bool:
+    """Return whether anything may be proven, so that it matters who said it."""
+    by_looks = any(abs(look["z"]) >= look["bound"] for look in seen.looks)
+    least = math.log(min(1 / plan.alpha, plan.harm_e))
+    return by_looks or max(seen.log_e, seen.log_e_harm) >= least or seen.was_proposed
+
+
+def _left_out(
+    session: Session,
+    experiment: Experiment,
+    plan: ExperimentPlan,
+    units: list[Unit],
+    seen: Evidence,
+    ended: bool,
+) -> list[dict[str, Any]]:
+    if plan.outcome_kind == PREFERENCE:
+        choices = read_all_choices(session, experiment)
+        return choices_left_out(
+            session, plan, choices, lambda rest: replace(seen, **_chosen_by(rest))
+        )
+
+    def compare(rest: list[Unit]) -> Evidence:
+        known = [unit for unit in rest if unit.is_analysed]
+        compared = (
+            _looked_again(seen, plan, rest)
+            if experiment.unit_kind != EPISODE
+            else _by_units(plan, rest, ended)
+        )
+        return replace(seen, analysed=_per_arm(known, lambda unit: 1), **compared)
+
+    return left_out(session, experiment, plan, units, now(), compare)
+
+
+def _looked_again(seen: Evidence, plan: ExperimentPlan, units: list[Unit]) -> dict[str, Any]:
+    """Return the last look that was taken, as other sticky units would show it."""
+    if not seen.looks:
+        return {}
+    number = int(seen.looks[-1]["number"])
+    look = stats.unit_look(units, number, plan.looks, plan.alpha)
+    return {"looks": [] if isinstance(look, str) else [asdict(look)]}
 
 
 def _exchanged(units: Iterable[Unit]) -> list[Unit]:
@@ -190,13 +252,22 @@ def _successes(unit: Unit) -> int:
 
 
 def _compared(
-    session: Session, experiment: Experiment, plan: ExperimentPlan, units: list[Unit]
+    session: Session,
+    experiment: Experiment,
+    plan: ExperimentPlan,
+    units: list[Unit],
+    ended: bool,
 ) -> dict[str, Any]:
     """Return the fields of `Evidence` that say which arm is better."""
     if experiment.unit_kind != EPISODE:
         return _sticky(experiment, plan, units)
     if plan.outcome_kind == PREFERENCE:
-        return _chosen(session, experiment)
+        return _chosen_by(read_choices(session, experiment))
+    return _by_units(plan, units, ended)
+
+
+def _by_units(plan: ExperimentPlan, units: list[Unit], ended: bool) -> dict[str, Any]:
+    """Return what pairs and blocks of episodes say; where it has `ended`, with the last look."""
     shares = dict(enumerate(plan.shares))
     settled = stats.ramp_evidence(units, shares, with_late=False)
     sure = stats.sure_ramp(units, shares, _settled)
@@ -222,7 +293,9 @@ def _compared(
         compared["sure"] = asdict(sure)
     if plan.mode == PLANNED:
         differences = stats.settled_differences(units, value)
-        looks = stats.planned_looks(differences, plan.max_per_arm, plan.looks, plan.alpha)
+        looks = stats.planned_looks(
+            differences, plan.max_per_arm, plan.looks, plan.alpha, ended=ended
+        )
         compared["looks"] = [asdict(look) for look in looks]
     return compared
 
@@ -260,9 +333,9 @@ def _sticky(experiment: Experiment, plan: ExperimentPlan, units: list[Unit]) -> 
     return {**counts, "sticky": said, "looks": looks}
 
 
-def _chosen(session: Session, experiment: Experiment) -> dict[str, Any]:
+def _chosen_by(choices: Sequence[Choice]) -> dict[str, Any]:
     """Return what users chose; each choice is a unit of both arms."""
-    won = np.array([choice.treatment_won for choice in read_choices(session, experiment)], bool)
+    won = np.array([choice.treatment_won for choice in choices], bool)
     wins = np.concatenate([[0], np.cumsum(won)])
     losses = np.concatenate([[0], np.cumsum(~won)])
     return {

@@ -14,19 +14,22 @@ from foundation import decisions
 from router.experiments.plan import plan_of
 from router.experiments.ramp import begin_phase
 from router.policy import policy_of
+from router.promote import was_quarantined
 from router.tables import HOLD_BACK, RUNNING, Experiment
 from trainer import registry
-from trainer.tables import QUARANTINED
 
 
 def begin_hold_back(session: Session, won: Experiment) -> Experiment | None:
     """Keep a share of the units with the version before; None if plan or policy hold nothing back.
 
+    Nor is anything held back for a version that was ever quarantined: a person let it serve, and
+    nothing goes back to it by itself.
+
     Call it in the transaction of the promotion, with the experiment ended.
     """
     plan, share = plan_of(won), policy_of(session, won.role).hold_back_share
     before = registry.get_version(session, str(won.control_model_version_id))
-    if plan.hold_back_days == 0 or share == 0 or before.stage == QUARANTINED:
+    if plan.hold_back_days == 0 or share == 0 or was_quarantined(session, before):
         return None
     watched = replace(plan, treatment_share=share, ramp=())
     held = Experiment(

@@ -6,16 +6,17 @@ from typing import Any
 from sqlalchemy import text, update
 from sqlmodel import Session, col
 
+from collector.feedback.sources import is_heard
 from foundation.tables import now
 from router.experiments.plan import SCORE, plan_of
 from router.tables import EPISODE, Assignment, Experiment
 
-_SETTLE = """
+_SETTLE = f"""
     WITH open AS (
-        SELECT id, unit FROM assignment WHERE experiment_id = :experiment AND {undecided}
+        SELECT id, unit FROM assignment WHERE experiment_id = :experiment AND {{undecided}}
     ), said AS (
-        SELECT *, {value} AS said_value FROM feedback
-        WHERE {kind} AND value IS NOT NULL AND ingested_at >= :since
+        SELECT *, {{value}} AS said_value FROM feedback
+        WHERE {{kind}} AND value IS NOT NULL AND ingested_at >= :since AND {is_heard("feedback")}
     ), found AS (
         SELECT open.id, 0 AS level, said.said_value, said.created_at, said.id AS said_id
         FROM open JOIN said ON said.episode_id::text = open.unit
@@ -36,10 +37,10 @@ _SETTLE = """
     )
     UPDATE assignment SET
         outcome = first.said_value >= 0.5,
-        score = {score},
+        score = {{score}},
         outcome_at = coalesce(outcome_at, :moment),
         late_at = CASE WHEN timed_out THEN CAST(:moment AS timestamptz) END
-    FROM first JOIN held USING (id) WHERE assignment.id = first.id AND {undecided}
+    FROM first JOIN held USING (id) WHERE assignment.id = first.id AND {{undecided}}
     """
 """Feedback on the episode as a whole speaks for it; else the first on one of the role's calls.
 
@@ -67,10 +68,11 @@ _SETTLE_SCORE = text(
 """A score that comes after the time-out changes nothing: it stays 0."""
 
 _SETTLE_TASKS = text(
-    """
+    f"""
     WITH said AS (
         SELECT * FROM feedback
         WHERE kind = 'success' AND value IS NOT NULL AND ingested_at >= :since
+          AND {is_heard("feedback")}
     ), told AS (
         SELECT i.unit_id AS unit, coalesce(i.episode_id, i.id) AS task,
                said.value, 1 AS level, said.created_at, said.id

@@ -19,6 +19,7 @@ _CHOICES: Final = {
     "outcome_kind": (SUCCESS, SCORE, PREFERENCE),
     "mode": (SEQUENTIAL, PLANNED),
 }
+_CLAIMS: Final = ("over_roles", "one_source_decides")
 _SHARES: Final = ("treatment_share", "alpha", "alpha_unattended", "error_limit", "slow_share")
 _MARGINS: Final = ("error_margin", "slow_margin", "cost_margin", "refusal_margin", "tool_margin")
 _NO_RAMP: Final = (
@@ -99,6 +100,8 @@ class ExperimentPlan:
     """Days that a share of units stays with the version before, after a promotion; 0: none."""
     cooldown_h: float = 0.0
     """Hours after a rollback of the role in which nothing is promoted by itself."""
+    one_source_decides: bool = False
+    """Whether a proof may rest on what one key, or one user, said."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ramp", _as_ramp(self.ramp))
@@ -117,6 +120,11 @@ class ExperimentPlan:
         _check(self, "ramp", not self.ramp or self.unit_kind == EPISODE, _NO_RAMP)
         enough = self.max_per_arm >= max(1, self.min_per_arm)
         _check(self, "max_per_arm", enough, "at least min_per_arm and 1")
+
+    @property
+    def max_units_per_arm(self) -> int:
+        """Units per arm at which planned looks end: they count pairs, and some find no partner."""
+        return 2 * self.max_per_arm
 
     @property
     def margins(self) -> dict[str, float]:
@@ -139,7 +147,7 @@ def _check_kinds(plan: ExperimentPlan) -> None:
     for name, value in vars(plan).items():
         if name in _CHOICES:
             _check(plan, name, value in _CHOICES[name], f"one of {', '.join(_CHOICES[name])}")
-        elif name == "over_roles":
+        elif name in _CLAIMS:
             _check(plan, name, isinstance(value, bool), "true or false")
         elif name == "score_name":
             _check(plan, name, bool(value) and isinstance(value, str), "the name of a metric")

@@ -7,6 +7,7 @@ from datetime import timedelta
 from sqlalchemy import text
 from sqlmodel import Session
 
+from collector.feedback.sources import is_heard
 from foundation.errors import BadInput
 from foundation.ids import first_id_at
 from foundation.tables import now
@@ -51,7 +52,7 @@ class Outlook:
 
 
 _TRAFFIC = text(
-    """
+    f"""
     WITH calls AS (
         SELECT id, episode_id, unit_id, model_version_id FROM interaction
         WHERE role = :role AND id >= :since AND source IN ('gateway', 'client')
@@ -60,11 +61,11 @@ _TRAFFIC = text(
             SELECT c.episode_id AS task, f.value, f.created_at, f.id
             FROM feedback f JOIN calls c ON c.episode_id = f.episode_id
             WHERE f.kind = 'success' AND f.interaction_id IS NULL
-              AND c.model_version_id = :version
+              AND c.model_version_id = :version AND {is_heard("f")}
             UNION ALL
             SELECT coalesce(c.episode_id, c.id), f.value, f.created_at, f.id
             FROM feedback f JOIN calls c ON c.id = f.interaction_id
-            WHERE f.kind = 'success' AND c.model_version_id = :version
+            WHERE f.kind = 'success' AND c.model_version_id = :version AND {is_heard("f")}
         ) said ORDER BY task, created_at, id
     )
     SELECT (SELECT count(DISTINCT coalesce(episode_id, id)) FROM calls) AS tasks,

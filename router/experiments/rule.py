@@ -55,7 +55,7 @@ def rule(inputs: dict[str, Any], thresholds: dict[str, Any]) -> Ruling:
     if uneven := _uneven_split(seen, plan):
         return Ruling(HALTED, uneven)
     if harm := _harm(seen, plan):
-        return Ruling(ROLLED_BACK, harm)
+        return Ruling(ROLLED_BACK, (*harm, *_told_by_one(seen, plan)))
     plan = attended(plan, seen)
     proof, words = _proof(seen, plan)
     ended = _has_ended(seen, plan)
@@ -89,7 +89,7 @@ def hold_back_rule(inputs: dict[str, Any], thresholds: dict[str, Any]) -> Ruling
     if uneven := _uneven_split(seen, plan):
         return Ruling(HALTED, uneven)
     if harm := _harm(seen, plan, watched=CONTROL):
-        return Ruling(ROLLED_BACK, harm)
+        return Ruling(ROLLED_BACK, (*harm, *_told_by_one(seen, plan, watched=CONTROL)))
     words = f"{seen.score}, for the version before: no proof that what was promoted is worse"
     if seen.days >= plan.hold_back_days:
         return Ruling(STAYED, (f"{seen.days:.1f} days held back, the planned end", words))
@@ -297,14 +297,61 @@ def _proven(seen: Evidence, plan: ExperimentPlan, words: str, ended: bool) -> Ru
             end = f"{min(seen.analysed.values())} units per arm, the planned end"
             return Ruling(STAYED, (f"{end}, and not all guardrails are proven", words, *missing))
         return Ruling(RUNNING, (words, *missing))
-    if seen.auto_promote == ON:
+    alone = resting_on_one(seen, plan)
+    if seen.auto_promote == ON and not alone:
         return Ruling(PROMOTED, (words,))
     if seen.auto_promote == OFF and ended:
-        return Ruling(STAYED, ("the planned end: auto_promote is off for the role", words))
+        return Ruling(STAYED, ("the planned end: auto_promote is off for the role", words, *alone))
+    if seen.auto_promote == ON:
+        return Ruling(PROPOSED, (words, *alone, "it waits for a person, or for other sources"))
     waits = "auto_promote is assisted: it waits for a person to accept it"
     if seen.auto_promote != ASSISTED:
         waits = "auto_promote is off: it is only proposed"
-    return Ruling(PROPOSED, (words, waits))
+    return Ruling(PROPOSED, (words, *alone, waits))
+
+
+def resting_on_one(seen: Evidence, plan: ExperimentPlan) -> tuple[str, ...]:
+    """Return without which sources a proof does not stand, in words; empty: nobody decides alone.
+
+    A proof must stand without each of them in turn, with the units that then are left.
+    """
+    needed = needed_e(seen, plan)
+    by_looks = plan.mode == PLANNED or seen.sticky is not None
+    reasons = []
+    for one in seen.left_out:
+        e_value, left = stats.e_value(one["log_e"]), min(one["control"], one["treatment"])
+        shown = f"E = {e_value:.3g}, below {needed:g}"
+        stands = e_value >= needed
+        if by_looks:
+            stands = one["z"] is not None and one["z"] >= one["bound"]
+            shown = "no look proves it"
+        if one["split_e"] >= plan.srm_e:
+            stands, shown = False, "what it alone spoke of is not split between the arms as planned"
+        elif stands and left < plan.min_per_arm:
+            stands, shown = False, f"{left} units in the smaller arm, below {plan.min_per_arm}"
+        if not stands:
+            reasons.append(
+                f"the proof rests on {one['name']}, which told {one['share']:.0%} of the outcomes "
+                f"first: without it {shown}"
+            )
+    return tuple(reasons)
+
+
+def _told_by_one(seen: Evidence, plan: ExperimentPlan, watched: str = TREATMENT) -> tuple[str, ...]:
+    """Return without which sources harm by outcomes would not be proven.
+
+    It rolls back all the same: the safe side is who served before, and a person who has looked may
+    set it to retired and promote it again.
+    """
+    name = "log_e" if watched == CONTROL else "log_e_harm"
+    if stats.e_value(getattr(seen, name)) < plan.harm_e or seen.sticky is not None:
+        return ()
+    return tuple(
+        f"look at {one['name']} before you believe it: it told {one['share']:.0%} of the outcomes "
+        f"first, and without it E = {stats.e_value(one[name]):.3g}"
+        for one in seen.left_out
+        if stats.e_value(one[name]) < plan.harm_e
+    )
 
 
 def unmet(seen: Evidence, plan: ExperimentPlan) -> tuple[str, ...]:
@@ -345,5 +392,5 @@ def _has_ended(seen: Evidence, plan: ExperimentPlan) -> str | None:
     per_arm = min(seen.analysed.values())
     most = plan.max_per_arm
     if plan.mode == PLANNED and len(seen.looks) < plan.looks:
-        most *= 2  # the looks count pairs, and some units find no partner
+        most = plan.max_units_per_arm
     return f"{per_arm} units per arm, the planned end" if per_arm >= most else None

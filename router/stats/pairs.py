@@ -1,7 +1,8 @@
 """Pairs of units: who is compared with whom, and what the pairs say.
 
-The i-th treatment meets the i-th control unit of its stratum (role, difficulty, day) in the order
-of assignment. Both see the same drift, and neither gains from answering faster.
+The i-th treatment meets the i-th control unit of its stratum (task type, difficulty, day, phase of
+the ramp) in the order of assignment. Both see the same drift, and neither gains from answering
+faster.
 """
 
 from collections import defaultdict

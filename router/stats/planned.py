@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from foundation.errors import BadInput
@@ -109,6 +108,7 @@ def bounds(
 
 def _edge(nodes: Floats, density: Floats, step: float, chance: float, scale: float) -> float:
     """Return the value of the path that it surpasses at this look with the chance."""
+    from scipy.optimize import brentq  # here: it takes long to import, and few ask
 
     def excess(edge: float) -> float:
         return float(density @ ndtr((nodes - edge) / step)) - chance

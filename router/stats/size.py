@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import bdtrc, ndtri
 
 from evaluator.evidence import log_e_pairs
@@ -163,6 +162,8 @@ def detectable_effect(
     baseline: float, per_arm: int, alpha: float = 0.05, power: float = POWER
 ) -> float | None:
     """Return the least gain (0-1) that is shown with `power` within `per_arm`; None if none is."""
+    from scipy.optimize import brentq  # here: it takes long to import, and few ask
+
     most = 1 - baseline
     if proof_chance(baseline, most, per_arm, alpha) < power:
         return None

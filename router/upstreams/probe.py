@@ -5,6 +5,8 @@ asked for one token. Any answer counts that does not say that the server is in t
 comes from somebody who is there.
 """
 
+from urllib.parse import urlsplit
+
 import aiohttp
 
 from router.upstreams.retry import is_failure
@@ -23,7 +25,10 @@ async def is_back(upstream: Upstream, model: str | None, timeout_s: float) -> bo
         model: None for the server itself.
         timeout_s: longest wait, in seconds.
     """
-    headers = {"authorization": f"Bearer {upstream.api_key}"} if upstream.api_key else {}
+    # A name and password in the address are a header already, and aiohttp takes no second one.
+    has_login = urlsplit(upstream.base_url).username is not None
+    is_bearer = upstream.api_key is not None and not has_login
+    headers = {"authorization": f"Bearer {upstream.api_key}"} if is_bearer else {}
     asked = {"model": model, "messages": _QUESTION, "max_tokens": 1}
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     proxy = upstream.proxy

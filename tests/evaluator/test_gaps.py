@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from sqlalchemy import update
 
-from collector.tables import Feedback, Interaction
+from collector.tables import Feedback, Interaction, SourceTrust
 from evaluator.gaps import (
     BENCHMARK,
     PRODUCTION,
@@ -131,3 +132,12 @@ def test_production_and_benchmark_are_read(session):
     only = gaps_of(session, "coder", version_id=version)
     assert [(gap.source, gap.value, gap.n_tasks) for gap in only] == [(PRODUCTION, "parsing", 3)]
     assert gaps_of(session, "tester") == []
+
+
+def test_who_is_distrusted_opens_no_gap(session):
+    log(session, "parsing", [0, 0, 1])
+    assert [gap.value for gap in gaps_of(session, "coder")] == ["parsing"]
+    session.execute(update(Feedback).values(source="user", actor="mallory"))
+    session.add(SourceTrust(source="user:mallory", trust="distrusted", reason="r", actor="ada"))
+    session.flush()
+    assert gaps_of(session, "coder") == []

@@ -116,3 +116,8 @@ def test_who_reads_nothing_is_left(caller) -> None:
     left.clear()
     caller.sendall(b"GET /long HTTP/1.1\r\nhost: x\r\n\r\n")
     assert left.wait(20)
+
+
+def test_a_head_has_a_limit_however_quickly_it_comes(caller) -> None:
+    caller.sendall(b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"a" * 70_000 + b"\r\n\r\n")
+    assert everything(caller).startswith(b"HTTP/1.1 400 ")

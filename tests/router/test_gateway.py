@@ -486,6 +486,7 @@ def test_a_key_opens_its_roles_only(world, session) -> None:
         assert answer.status_code == status
     row, payload = stored(answer.headers["x-flywheel-interaction-id"])
     assert (row.role, payload.attributes["key"]) == ("coder", "ada")
+    assert row.key_id == keys.get_key(session, "ada").id
     answer = httpx.post(
         f"{world.url}/r/tester/v1/chat/completions", json=ask("say hi", "expert"), headers=headers
     )
@@ -493,6 +494,45 @@ def test_a_key_opens_its_roles_only(world, session) -> None:
     row, payload = stored(answer.headers["x-flywheel-interaction-id"])
     assert (row.role, row.error_type) == ("tester", "refused:forbidden")
     assert secret not in json.dumps(payload.model_dump(mode="json"))
+
+
+def test_a_key_of_the_service_does_not_call_models(world, session) -> None:
+    secrets = {
+        scope: keys.create_key(session, scope, scopes=[scope])[1]
+        for scope in ("gateway", "ingest", "metrics", "promote")
+    }
+    session.commit()
+    eventually(lambda: world.gateway.keyring.callers)
+    asked = {
+        scope: [
+            httpx.request(method, f"{world.url}{path}", json=body, headers={"x-api-key": secret})
+            for method, path, body in (
+                ("POST", "/r/coder/v1/chat/completions", ask("say hi", "expert")),
+                ("GET", "/v1/models", None),
+                ("GET", "/metrics", None),
+            )
+        ]
+        for scope, secret in secrets.items()
+    }
+    assert {scope: [a.status_code for a in answers] for scope, answers in asked.items()} == {
+        "gateway": [200, 200, 200],
+        "ingest": [403, 403, 403],
+        "metrics": [403, 403, 200],
+        "promote": [403, 403, 403],
+    }
+    assert "--scope gateway" in asked["ingest"][0].json()["error"]["message"]
+
+
+def test_no_other_site_calls_models_by_its_visitors_browsers(world) -> None:
+    url = f"{world.url}/r/coder/v1/chat/completions"
+    for headers in (
+        {"host": "evil.example:8711"},  # a name that leads to this machine
+        {"sec-fetch-site": "cross-site", "origin": "https://evil.example"},
+        {"origin": "https://evil.example", "content-type": "text/plain"},
+    ):
+        answer = httpx.post(url, json=ask("say hi", "expert"), headers=headers)
+        assert answer.status_code == 403, headers
+    assert world.upstream.app.state.seen == []
 
 
 def test_a_budget_that_is_spent_says_when_it_is_new(world, session) -> None:
@@ -590,7 +630,8 @@ def test_a_body_that_never_ends_is_answered(world, monkeypatch) -> None:
     host, port = world.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as caller:
         caller.sendall(
-            b"POST /r/coder/v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{"
+            b"POST /r/coder/v1/chat/completions HTTP/1.1\r\n"
+            b"host: localhost\r\ncontent-length: 99\r\n\r\n{"
         )
         assert caller.recv(65536).startswith(b"HTTP/1.1 408 ")
     eventually(lambda: ("coder", "error", "refused:TooSlow") in refusals())

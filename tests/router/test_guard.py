@@ -15,7 +15,7 @@ from router.faults import counts_for_version
 from router.guard import HEALTHY, GuardThresholds, Vitals
 from router.policy import set_policy
 from router.promote import initial, promote, rollback, serving_version
-from router.tables import ROLLED_BACK, GuardWatch
+from router.tables import ROLLED_BACK, GatewayKey, GuardWatch
 from router.tasks import watch
 from trainer.tables import QUARANTINED
 
@@ -122,6 +122,31 @@ def test_a_drop_of_success_is_seen(session, make_version) -> None:
     assert decision.outcome == ROLLED_BACK
     assert decision.inputs["predecessor_outcomes"] == 100
     assert "tasks failed" in decision.reasons[0]
+
+
+@pytest.mark.parametrize("by_mallory", [30, 15])
+def test_a_rollback_names_the_source_that_most_of_it_rests_on(
+    session, make_version, by_mallory
+) -> None:
+    old, new = make_version(), make_version()
+    initial(session, "coder", old)
+    log_calls(session, old, 100, "success", 1.0)
+    promote(session, "coder", new, reason="better", actor="ada")
+    mallory = GatewayKey(name="mallory", prefix="fw-m", key_hash="d" * 64)
+    session.add(mallory)
+    session.flush()
+    for number in range(30):
+        call = Interaction(role="coder", model_version_id=new.id, episode_id=new_id())
+        by = mallory.id if number < by_mallory else None
+        said = Feedback(
+            episode_id=call.episode_id, kind="success", value=0.0, source="test", key_id=by
+        )
+        session.add_all([call, said])
+    decision = look(session)
+    assert decision.outcome == ROLLED_BACK
+    named = "key:mallory told of 30 of 30 of them" in decision.reasons[0]
+    assert named == (by_mallory == 30), "the machine's own half is nobody's to look at"
+    assert replay(session, decision.id).agrees
 
 
 def test_nothing_is_rolled_back_without_a_predecessor(session, make_version) -> None:

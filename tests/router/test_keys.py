@@ -1,6 +1,7 @@
 """Keys: shown once, kept as a hash, scoped; who carries none, and who may not."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -89,9 +90,13 @@ def test_a_key_ends_when_it_expires_is_revoked_or_rotated(session: Session) -> N
     session.flush()
     after = take(session, OPEN)
     assert after.identify(bearer(new)).name == "rotated"
-    for key in (expiring, revoked, old):
-        with pytest.raises(NotAuthorised):
+    says = ("'expiring' ended at 20", "'revoked' was revoked", "no valid API key given")
+    for key, words in zip((expiring, revoked, old), says, strict=True):
+        with pytest.raises(NotAuthorised, match=words):
             after.identify(bearer(key))
+    with pytest.raises(NotAuthorised, match="'expiring' ended at 20"):
+        replace(before, callers={d: replace(c, expires_at=now()) for d, c in
+                                 before.callers.items()}).identify(bearer(expiring))  # fmt: skip
     stale = Keyring({"h": before.identify(bearer(expiring))}, 1, known=True)
     assert stale.callers["h"].expires_at is not None, "an old picture knows when it ends, too"
     with pytest.raises(Conflict):

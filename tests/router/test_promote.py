@@ -6,11 +6,21 @@ import pytest
 from sqlmodel import Session, select
 
 from foundation.database import session_scope
+from foundation.decisions import record
 from foundation.errors import BadInput, Conflict, FlywheelError, NotFound
 from foundation.tables import Decision
 from router import experiment
-from router.promote import initial, previous_version, promote, rollback, serving_version
-from router.tables import STOPPED, Promotion, RoleServing
+from router.promote import (
+    end_experiment,
+    initial,
+    previous_version,
+    promote,
+    rollback,
+    serving_version,
+    was_quarantined,
+)
+from router.tables import ROLLED_BACK, STOPPED, Promotion, RoleServing
+from trainer.registry import set_stage, set_stage_by_hand
 from trainer.tables import EXPERIMENTAL, PRODUCTION, QUARANTINED, RETIRED, ModelVersion
 
 
@@ -88,6 +98,56 @@ def test_rollback_restores_the_previous_and_quarantines(session, make_version) -
     with pytest.raises(NotFound, match="earlier version"):
         rollback(session, "coder", reason="and again", actor="guard")
     assert previous_version(session, "coder") is None
+
+
+def _roll_back(session: Session, version: ModelVersion) -> None:
+    promote(session, "coder", version, reason="better", actor="ada")
+    rollback(session, "coder", reason="one key said so", actor="guard")
+
+
+def _by_experiment(session: Session, version: ModelVersion) -> None:
+    running = experiment.start(session, "coder", version, experiment.PLANS["demo"], "ada")
+    harm = record(session, "router.experiment", ROLLED_BACK, ["it is worse"])
+    end_experiment(session, running, ROLLED_BACK, harm)
+
+
+def _by_hand(session: Session, version: ModelVersion) -> None:
+    set_stage_by_hand(session, version, QUARANTINED, reason="odd", actor="ada")
+
+
+def _by_forgetting(session: Session, version: ModelVersion) -> None:
+    record(session, "evaluator.forgetting", "quarantine", ["too much"], subject_id=version.id)
+    set_stage(session, version, QUARANTINED)
+
+
+@pytest.mark.parametrize("quarantine", [_roll_back, _by_experiment, _by_hand, _by_forgetting])
+def test_what_was_quarantined_serves_again_by_a_persons_word_alone(
+    session, make_version, quarantine
+) -> None:
+    first, wronged, third = make_version(), make_version(), make_version()
+    initial(session, "coder", first)
+    quarantine(session, wronged)
+    assert wronged.stage == QUARANTINED
+    with pytest.raises(BadInput, match="set it to retired"):
+        promote(session, "coder", wronged, reason="it was wronged", actor="ada")
+    assert was_quarantined(session, wronged)
+    set_stage_by_hand(session, wronged, RETIRED, reason="the key lied", actor="ada")
+    promotion = promote(session, "coder", wronged, reason="it was wronged", actor="ada")
+    decision = session.get(Decision, promotion.decision_id)
+    assert (decision.actor, decision.reasons) == ("ada", ["it was wronged"])
+    promote(session, "coder", third, reason="better", actor="ada")
+    assert (wronged.stage, was_quarantined(session, wronged)) == (RETIRED, True)
+    assert previous_version(session, "coder") is first, "nothing goes back to it by itself"
+    rollback(session, "coder", reason="I looked", actor="ada", to=wronged)
+    assert serving_version(session, "coder") is wronged
+
+
+def test_what_was_never_quarantined_is_gone_back_to(session, make_version) -> None:
+    first, second = make_version(), make_version()
+    initial(session, "coder", first)
+    promote(session, "coder", second, reason="better", actor="ada")
+    assert previous_version(session, "coder") is first
+    assert not was_quarantined(session, first)
 
 
 def test_rollback_to_a_named_version(session, make_version) -> None:

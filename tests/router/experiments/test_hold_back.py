@@ -22,6 +22,7 @@ from router.tables import (
     Experiment,
     Promotion,
 )
+from trainer.registry import set_stage_by_hand
 from trainer.tables import PRODUCTION, QUARANTINED, RETIRED
 
 PLAN = replace(PLANS["demo"], hold_back_days=14.0)
@@ -80,6 +81,20 @@ def test_a_hold_back_ends_after_its_days(session, versions, held, play) -> None:
     assert decision.outcome == STAYED
     assert serving_version(session, "coder") is versions[1]
     assert versions[0].stage == RETIRED
+
+
+def test_nothing_is_held_back_for_what_was_quarantined_once(
+    session, versions, make_version, play
+) -> None:
+    wronged, better = versions[1], make_version()
+    promote(session, "coder", wronged, reason="better", actor="ada")
+    rollback(session, "coder", reason="a key lied", actor="guard")
+    set_stage_by_hand(session, wronged, RETIRED, reason="I looked", actor="ada")
+    promote(session, "coder", wronged, reason="it was wronged", actor="ada")
+    running = ab.start(session, "coder", better, PLAN, "ada")
+    play(running, 120, control=lambda i: 0.0)
+    assert ab.evaluate(session, running).outcome == PROMOTED
+    assert running_experiment(session, "coder") is None
 
 
 def test_the_next_experiment_ends_it(session, versions, held, make_version) -> None:

@@ -16,6 +16,7 @@ from router import experiment as ab
 from router.assign import unit_of
 from router.experiment import PLANS, ExperimentPlan
 from router.preferences import read_choices
+from router.promote import running_experiment
 from router.tables import (
     AGENT,
     CONTROL,
@@ -217,6 +218,49 @@ def test_planned_looks_decide_only_when_they_are_due(session, versions, play) ->
     assert decision.outcome == PROMOTED
     assert "look 1 of 4" in decision.reasons[0]
     assert replay(session, decision.id).agrees
+
+
+def play_apart(session: Session, running: Experiment, n: int, n_pairs: int, wins: bool) -> None:
+    """Give each arm `n` units of which `n_pairs` find a partner; the treatment wins, or none."""
+    seen = {CONTROL: 0, TREATMENT: 0}
+    while min(seen.values()) < n:
+        unit = new_id()
+        row = ab.assign(session, running, str(unit), "met")
+        row.stratum = "met" if seen[row.arm] < n_pairs else f"only {row.arm}"
+        seen[row.arm] += 1
+        value = float(row.arm == TREATMENT or not wins)
+        said = {"episode_id": unit, "kind": "success", "value": value, "source": "test"}
+        session.add_all([row, Feedback(**said)])
+    session.flush()
+    ab.collect_outcomes(session, running)
+
+
+@pytest.mark.parametrize(("wins", "outcome"), [(True, PROMOTED), (False, STAYED)])
+def test_an_end_with_too_few_pairs_is_the_last_look(session, versions, wins, outcome) -> None:
+    plan = replace(PLAN, mode="planned", looks=2, max_per_arm=20, min_per_arm=1)
+    running = ab.start(session, "coder", versions[1], plan, "ada")
+    play_apart(session, running, 36, 8, wins)
+    assert ab.evaluate(session, running) is None, "8 pairs, the first look is after 10"
+    play_apart(session, running, 4, 0, wins)
+    decision = ab.evaluate(session, running)
+    assert decision.outcome == outcome
+    assert [(look["n"], look["fraction"]) for look in decision.inputs["looks"]] == [(8, 0.4)]
+    assert replay(session, decision.id).agrees
+
+
+def test_the_last_look_of_a_hold_back_comes_with_its_time(session, versions) -> None:
+    plan = replace(
+        PLAN, mode="planned", looks=2, max_per_arm=20, min_per_arm=1, hold_back_days=14.0
+    )
+    won = ab.start(session, "coder", versions[1], plan, "ada")
+    play_apart(session, won, 12, 12, wins=True)
+    assert ab.evaluate(session, won).outcome == PROMOTED
+    held = running_experiment(session, "coder")
+    held.treatment_share = 0.5
+    play_apart(session, held, 45, 8, wins=True)
+    assert ab.gather(session, held)[0].looks == [], "its end is a time, whatever units there are"
+    days_later(session, held, 14.0)
+    assert [look["n"] for look in ab.gather(session, held)[0].looks] == [8]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import math
 import numpy as np
 import pytest
 
+import router.guard
 from router.stats import RateWatch, is_shared
+from router.stats.breaking import together
 
 PROOF = math.log(20)
 
@@ -70,3 +72,9 @@ def test_many_lives_are_watched_alike():
 )
 def test_what_the_other_version_suffers_too_is_shared(mine, beside, shared):
     assert is_shared(*mine, *beside) is shared
+
+
+def test_the_guard_tells_the_weights_of_both_kinds_of_evidence():
+    from_start = math.exp(together(0.0, -math.inf))
+    for weight in (from_start, 1 - from_start):
+        assert f"({weight:.2f})" in router.guard.__doc__

@@ -79,6 +79,17 @@ class TestLooks:
     def test_an_end_without_any_pair_has_no_look(self):
         assert planned_looks([], 100, 5, ended=True) == []
 
+    def test_ends_with_too_few_pairs_keep_alpha_and_spend_it(self):
+        """Equals: the number of pairs at the end is chance, and not what they said."""
+        draw, n_lives, wrong = np.random.default_rng(5), 4000, {False: 0, True: 0}
+        for n_pairs in draw.integers(40, 195, n_lives):
+            differences = draw.choice([-1, 0, 1], n_pairs)
+            for ended in wrong:
+                looks = planned_looks(differences, 200, 5, ended=ended)
+                wrong[ended] += any(look.shown for look in looks)
+        assert wrong[False] / n_lives < 0.025, "what was not spent"
+        assert 0.04 < wrong[True] / n_lives <= 0.05
+
     def test_z_is_mcnemars(self):
         differences = [1] * 15 + [-1] * 5 + [0] * 30
         [look] = planned_looks(differences, 50, 1)
