@@ -16,8 +16,11 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from collector.metrics import CONTENT_TYPE
-from foundation.access import require_key
+from foundation import meters
+from foundation.access import require_key, require_own_name, require_same_origin
 from foundation.errors import BadInput, FlywheelError
+from foundation.settings import get_settings
+from foundation.watched_requests import WatchedRequests
 from serving import metrics
 from serving.answers import echoed, error_body, events, whole_chat, whole_text
 from serving.batching import Batcher, Overloaded
@@ -89,6 +92,7 @@ def create_engine_app(
     app.add_exception_handler(FlywheelError, _known_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(Exception, _unknown_error)
+    app.add_middleware(WatchedRequests, service=meters.ENGINE, area_of=lambda _: "engine")
     return app
 
 
@@ -98,7 +102,10 @@ def _served(request: Request) -> Served:
 
 
 def _guard(request: Request) -> None:
+    if get_settings().api_key is None:
+        require_own_name(request.headers)
     require_key(request.headers, "the engine")
+    require_same_origin(request.method, request.headers)
 
 
 routes = APIRouter()
@@ -125,7 +132,7 @@ def health(served: Model, response: Response) -> dict[str, Any]:
 @routes.get("/metrics", dependencies=guarded)
 def show_metrics(served: Model) -> Response:
     """Show what was done so far, what is held, and how long callers waited, for Prometheus."""
-    body = metrics.text(served.counters(), served.batcher.timings)
+    body = metrics.text(served.counters(), served.batcher.timings, meters.families())
     return Response(body, media_type=CONTENT_TYPE)
 
 

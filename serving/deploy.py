@@ -9,13 +9,11 @@ row again. What fails here leaves everything as it was.
 import logging
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from sqlmodel import Session
 
-from foundation.artifacts import hash_tree
 from foundation.errors import BadInput, Conflict, FlywheelError, NotFound
 from serving.backends import probe
 from serving.backends.door import Door, Files, NotServable
@@ -166,21 +164,10 @@ def files_of(version: ModelVersion) -> Files:
         folder = registry.version_folder(version)
     except (NotFound, Conflict) as error:
         raise DeployFailed(version.name, f"its files are gone: {error}") from error
-    _require_whole(version, folder)
+    except (registry.Untrusted, BadInput) as error:
+        raise DeployFailed(version.name, f"its files may not be read: {error}") from error
     is_adapter = version.kind == registry.ADAPTER
     return Files(version.name, folder, version.base_model, is_adapter)
-
-
-def _require_whole(version: ModelVersion, folder: Path) -> None:
-    if version.content_hash is None:
-        return
-    found, _ = hash_tree(folder)
-    if found != version.content_hash:
-        raise DeployFailed(
-            version.name,
-            f"its files in {folder} were changed or cut: hash {found[:12]}…, "
-            f"expected {version.content_hash[:12]}…",
-        )
 
 
 def _load_and_check(door: Door, version: ModelVersion, model: str) -> tuple[bool, probe.Check]:

@@ -5,11 +5,10 @@ import time
 from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 
 from collector.metrics import exposition
-
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60)
+from foundation.meters import ENGINE, SECONDS, Kind, declare
 
 _COUNTERS = {
     "rows": "Answers begun.",
@@ -35,22 +34,38 @@ _GAUGES = {
 }
 
 
+_FIRST = declare(
+    "histogram",
+    "flywheel_engine_first_token_seconds",
+    "serving",
+    "From the request to its first token.",
+    (),
+    (ENGINE,),
+)
+_WHOLE = declare(
+    "histogram",
+    "flywheel_engine_request_seconds",
+    "serving",
+    "From the request to its last token.",
+    (),
+    (ENGINE,),
+)
+_KINDS: tuple[tuple[Kind, Mapping[str, str]], ...] = (("counter", _COUNTERS), ("gauge", _GAUGES))
+_DECLARED = {
+    name: declare(kind, f"flywheel_engine_{name}", "serving", meaning, ("base",), (ENGINE,))
+    for kind, names in _KINDS
+    for name, meaning in names.items()
+}
+
+
 class Timings:
     """How long callers waited."""
 
     def __init__(self) -> None:
         """Nobody has asked yet."""
-        self._first = Histogram(
-            "flywheel_engine_first_token_seconds",
-            "From the request to its first token.",
-            buckets=SECONDS,
-            registry=CollectorRegistry(),
-        )
-        self._whole = Histogram(
-            "flywheel_engine_request_seconds",
-            "From the request to its last token.",
-            buckets=SECONDS,
-            registry=CollectorRegistry(),
+        self._first, self._whole = (
+            Histogram(one.name, one.meaning, buckets=SECONDS, registry=CollectorRegistry())
+            for one in (_FIRST, _WHOLE)
         )
         self._pace = threading.Lock()
         self._seconds_per_answer, self._last = 0.0, time.monotonic()
@@ -78,27 +93,20 @@ class Timings:
         return [family for one in (self._first, self._whole) for family in one.collect()]
 
 
-def text(counters: Mapping[str, Mapping[str, int]], timings: Timings) -> bytes:
+def text(
+    counters: Mapping[str, Mapping[str, int]], timings: Timings, more: Iterable[Metric] = ()
+) -> bytes:
     """Return all metrics.
 
     Args:
         counters: by base model, what `_COUNTERS` and `_GAUGES` name; "" is the engine as a whole.
         timings: of all.
+        more: what the process counts otherwise.
     """
-    families: list[Metric] = []
-    families += _families(CounterMetricFamily, _COUNTERS, counters)
-    families += _families(GaugeMetricFamily, _GAUGES, counters)
-    return exposition([*families, *timings.families()])
-
-
-def _families(
-    kind: type[CounterMetricFamily] | type[GaugeMetricFamily],
-    names: Mapping[str, str],
-    counters: Mapping[str, Mapping[str, int]],
-) -> Iterable[Metric]:
-    for name, meaning in names.items():
-        family = kind(f"flywheel_engine_{name}", meaning, labels=["base"])
-        for base, values in counters.items():
-            if name in values:
-                family.add_metric([base], values[name])
-        yield family
+    families: list[Metric] = [
+        metric.family(
+            ((base,), float(values[name])) for base, values in counters.items() if name in values
+        )
+        for name, metric in _DECLARED.items()
+    ]
+    return exposition([*families, *timings.families(), *more])

@@ -17,6 +17,7 @@ from foundation.errors import BadInput, Conflict, NotFound
 from foundation.footprint import peak_rss_mb
 from serving.batching import Batcher
 from serving.fit import Shapes, require_fit, require_model, shapes_of
+from trainer.registry import require_safe
 
 if TYPE_CHECKING:
     from serving.engine import Engine
@@ -155,7 +156,8 @@ class Served:
         Raises:
             Conflict: the name is a base model's.
             NotFound: the folder holds no safetensors adapter, or the base is not served.
-            BadInput: the adapter does not fit the base model.
+            BadInput: the adapter does not fit the base model, or something that runs is among its
+                files.
         """
         if name in self._bases or name in self._first_names:
             raise Conflict("adapter name", name, "a name of its own", "The base model has it.")
@@ -163,6 +165,7 @@ class Served:
         if other is not None:
             raise BadInput("base", base_name, "a base model", "An adapter is none.")
         folder = Path(path)
+        require_safe(f"adapter {name!r}", folder, needs_weights=False)
         require_fit(name, folder, base.shapes)
         resolved = str(folder.resolve())
         with self._lock:

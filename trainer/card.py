@@ -18,6 +18,7 @@ from foundation import artifacts, plots
 from foundation.errors import NotFound
 from foundation.lone_page import environment
 from foundation.runs import get_run
+from trainer import provenance
 from trainer.lineage import ancestors
 from trainer.registry import BASE, EXTERNAL, REWARD
 from trainer.tables import ModelExport, ModelVersion, TrainingRun
@@ -113,7 +114,18 @@ def _lineage(
         "base_hash": manifest.get("base_hash"),
         "weights_sha256": manifest.get("adapter_sha256"),
         "code_version": manifest.get("code_version"),
+        "signature": _signature(version),
     }
+
+
+def _signature(version: ModelVersion) -> str | None:
+    """Return how its signed manifest stands, without a look at the files; None: nothing to sign."""
+    found = provenance.check(version, None)
+    if found.status == provenance.NO_FILES:
+        return None
+    return " ".join(
+        (found.status, *([f"by {found.signer[:16]}…"] if found.signer else found.reasons))
+    )
 
 
 def _dataset(dataset: Dataset | None) -> dict[str, Any] | None:

@@ -410,14 +410,14 @@ def _remove(piece: Piece, moment: datetime) -> bool:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Hold registrations off until the files are gone: longer than one transaction."""
-    with get_engine().connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:key, 0))"), FILES_LOCK)
-        connection.commit()  # the lock stays, the transaction would hold vacuum back
-        try:
-            yield
-        finally:
-            connection.execute(
-                text("SELECT pg_advisory_unlock(hashtextextended(:key, 0))"), FILES_LOCK
-            )
-            connection.commit()
+    """Hold registrations off until the files are gone: longer than the transaction of the rows.
+
+    A transaction of its own holds the lock: a session's would stay with a pooler's connection. The
+    setting after it also ends the snapshot that the lock was waited for with: vacuum goes on.
+    """
+    with get_engine().begin() as connection:
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), FILES_LOCK
+        )
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        yield

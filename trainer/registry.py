@@ -4,17 +4,20 @@ Front desk of the room. A version's `name` is what the engine and the gateway ca
 version is called by its base model's own name (`served_name`).
 """
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import func, text
 from sqlmodel import Session, col, select
 
-from foundation import artifacts
+from foundation import artifacts, decisions
 from foundation.artifacts import Artifact
 from foundation.errors import BadInput, Conflict, NotFound
 from foundation.settings import get_settings
+from trainer.provenance import Untrusted as Untrusted
+from trainer.provenance import attest, require_readable, require_trusted
+from trainer.safe_files import require_safe as require_safe
 from trainer.tables import (
     CANDIDATE,
     EXPERIMENTAL,
@@ -37,6 +40,7 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
     PRODUCTION: (RETIRED, QUARANTINED),
     # A rollback brings the version before back.
     RETIRED: (PRODUCTION, QUARANTINED),
+    # A person who has looked may let it out: then it serves by a promotion, and never by itself.
     QUARANTINED: (RETIRED,),
 }
 """The stages that may follow each stage; staying is always allowed."""
@@ -44,14 +48,11 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
 MADE: Final = (ADAPTER, MERGED, QUANTIZED, PRUNED, FULL)
 """Kinds that may be made of other versions without a training."""
 
+STAGE_BY_HAND: Final = "trainer.stage"
+"""Kind of the Decision of a person who sets a stage."""
+
 FILES_LOCK: Final = {"key": "model_version/files"}
 """Key of the lock that keeps files from being collected while they are registered."""
-
-_WEIGHTS: Final = ".safetensors"
-_PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
-"""Endings of files that may run code when they are read."""
-_PICKLED: Final = (*(bytes((0x80, protocol)) for protocol in range(2, 6)), b"PK\x03\x04")
-"""What such files begin with, whatever they are called: a pickle, or the zip that torch saves."""
 
 _LIST_VERSIONS = "List them with: flywheel model list"
 
@@ -148,7 +149,7 @@ def register_adapter(
         is_control: trained as a control, never to be served.
 
     Raises:
-        BadInput: the files hold pickles, or no safetensors.
+        BadInput: the files hold what runs code, or no sound safetensors.
         NotFound: the store has not the files.
     """
     _lock_role(session, training_run.role)
@@ -157,10 +158,11 @@ def register_adapter(
     ).first()
     if known is not None:
         return known
-    _require_safe(session, artifact)
+    folder = _safe_files(session, artifact, training_run.base_model)
     number = next_number(session, training_run.role)
-    return _add(
+    return _add_made(
         session,
+        folder,
         ModelVersion(
             role=training_run.role,
             number=number,
@@ -206,7 +208,7 @@ def register_made(
         base_model: the base that its files need; default: the parent's.
 
     Raises:
-        BadInput: unknown role or kind, or files that hold pickles or no safetensors.
+        BadInput: unknown role or kind, or files that hold what runs code, or no sound safetensors.
         NotFound: the store has not the files.
         Conflict: it is to serve, and its parent is a reward model.
     """
@@ -231,10 +233,11 @@ def register_made(
     ).first()
     if known is not None:
         return known
-    _require_safe(session, artifact)
+    folder = _safe_files(session, artifact, base_model or parent.base_model)
     number = next_number(session, role)
-    return _add(
+    return _add_made(
         session,
+        folder,
         ModelVersion(
             role=role,
             number=number,
@@ -323,6 +326,25 @@ def set_stage(session: Session, version: ModelVersion, stage: str) -> ModelVersi
     return version
 
 
+def set_stage_by_hand(
+    session: Session, version: ModelVersion, stage: str, *, reason: str | None, actor: str
+) -> ModelVersion:
+    """Move a version to a stage as `set_stage` does, by a person's word, which a Decision keeps."""
+    before = version.stage
+    set_stage(session, version, stage)
+    decisions.record(
+        session,
+        STAGE_BY_HAND,
+        stage,
+        [reason] if reason else [],
+        inputs={"from": before, "to": stage},
+        role=version.role,
+        subject_id=version.id,
+        actor=actor,
+    )
+    return version
+
+
 def _require_servable(version: ModelVersion, stage: str) -> None:
     what = f"stage of {version.name}"
     if version.is_control:
@@ -332,6 +354,7 @@ def _require_servable(version: ModelVersion, stage: str) -> None:
             what, stage, "no traffic for a reward model", "It scores, and never answers."
         )
     require_files(version)
+    require_trusted(version)
 
 
 def require_files(version: ModelVersion) -> None:
@@ -375,6 +398,9 @@ def version_folder(version: ModelVersion) -> Path:
     Raises:
         NotFound: the version has no files of its own (a base), or the store lost them.
         Conflict: they were collected as garbage.
+        Untrusted: they are not what was registered, or a signature that the deployment asks for is
+            missing.
+        BadInput: something that runs is among them, and nobody signed them.
     """
     require_files(version)
     if version.artifact_uri is None:
@@ -384,7 +410,9 @@ def version_folder(version: ModelVersion) -> Path:
             "an adapter or a full model",
             f"Its model is {version.base_model}.",
         )
-    return artifacts.fetch(version.artifact_uri)
+    folder = artifacts.fetch(version.artifact_uri)
+    require_readable(version, folder)
+    return folder
 
 
 def get_training(session: Session, training_run_id: UUID) -> TrainingRun:
@@ -410,22 +438,19 @@ def lock_files(session: Session) -> None:
     session.execute(text(query), FILES_LOCK)
 
 
-def _require_safe(session: Session, artifact: Artifact) -> None:
-    """Check that files are there and run no code when they are read."""
+def _safe_files(session: Session, artifact: Artifact, base_model: str) -> Path:
+    """Return a folder of the files, which are there and run no code when they are read."""
     lock_files(session)
-    begin = artifacts.beginnings(artifact.uri, 4)
-    pickles = [
-        name
-        for name, first in begin.items()
-        if PurePosixPath(name).suffix.lower() in _PICKLES or first.startswith(_PICKLED)
-    ]
-    if pickles or not any(name.endswith(_WEIGHTS) for name in begin):
-        raise BadInput(
-            "files of a model version",
-            ", ".join(pickles or begin) or "none",
-            "weights as safetensors, and no pickle",
-            "Save them with save_pretrained(..., safe_serialization=True).",
-        )
+    folder = artifacts.fetch(artifact.uri)
+    trusts = base_model in get_settings().trusted_bases
+    require_safe("files of a model version", folder, may_have_code=trusts)
+    return folder
+
+
+def _add_made(session: Session, folder: Path, version: ModelVersion) -> ModelVersion:
+    """Add a version with files, and sign what it is."""
+    attest(session, _add(session, version), folder)
+    return version
 
 
 def _base_of(session: Session, training_run: TrainingRun) -> UUID | None:

@@ -87,6 +87,11 @@ class ModelVersion(SQLModel, table=True):
         sa_type=JSON,
         description="Of a version that no training made: how, of which versions, what it passed.",
     )
+    attestation: dict[str, Any] | None = Field(
+        default=None,
+        sa_type=JSON,
+        description="Its signed manifest: a DSSE envelope around an in-toto statement.",
+    )
     pinned_because: str | None = Field(
         default=None, description="Why its files are kept whatever becomes of it."
     )

@@ -93,7 +93,9 @@ class Engine:
         transformers_logging.disable_progress_bar()  # a server's stderr is a log
         MODEL_FOR_CAUSAL_LM_MAPPING.get(type(AutoConfig.from_pretrained(base_path)), None)
         started = time.perf_counter()  # the import of the model's code was none of its loading
-        model = AutoModelForCausalLM.from_pretrained(base_path, dtype=getattr(torch, kind))
+        model = AutoModelForCausalLM.from_pretrained(
+            base_path, dtype=getattr(torch, kind), use_safetensors=True
+        )
         _require_attention(str(base_path), model.config.get_text_config())
         engine = cls(model.to(where).eval(), AutoTokenizer.from_pretrained(base_path), limits)
         engine.load_s = round(time.perf_counter() - started, 4)

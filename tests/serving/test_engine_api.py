@@ -135,7 +135,7 @@ def test_loading_an_adapter_again_changes_nothing(server, yes_adapter, loaded, t
     ("name", "make", "status"),
     [
         ("gone", lambda folder: None, 404),
-        ("pickled", lambda folder: (folder / "adapter_model.bin").write_bytes(b""), 404),
+        ("pickled", lambda folder: (folder / "adapter_model.bin").write_bytes(b""), 400),
         ("base", lambda folder: None, 409),
     ],
 )
@@ -281,3 +281,16 @@ def test_a_server_that_does_not_answer_is_named():
 
 def test_a_ready_server_is_ready(server):
     wait_ready(f"{server.url}/v1", timeout_s=1)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example:8712"},  # a name that leads to this machine
+        {"sec-fetch-site": "cross-site", "origin": "https://evil.example"},
+    ],
+)
+def test_no_other_site_has_the_engine_do_anything(server, headers: dict[str, str]) -> None:
+    body = {"model": "base", "messages": ASK, "max_tokens": 1}
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=headers)
+    assert answer.status_code == 403

@@ -10,12 +10,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from adapters_on_disk import weights
+from locks import holders
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, select
 
 import router.tables  # noqa: F401  every table of the house, as in the service
 from collector.tables import Media
 from curation.tables import Dataset, DatasetShard
 from foundation import artifacts, decisions
+from foundation.artifact_store import PUT_AGAIN
 from foundation.artifact_sweep import stored
 from foundation.database import get_engine, session_scope
 from foundation.errors import BadInput, Conflict
@@ -23,7 +28,7 @@ from foundation.ids import new_id
 from foundation.settings import get_settings
 from foundation.tables import CANCELLED, DONE, QUEUED, Run, now
 from trainer.garbage import collect, uri_columns, work_root
-from trainer.registry import get_version, pin, register_made, version_folder
+from trainer.registry import get_version, lock_files, pin, register_made, version_folder
 from trainer.tables import ModelExport, ModelVersion, TrainingRun, TrainingSchedule
 
 OLD = now() - timedelta(days=100)
@@ -37,11 +42,11 @@ def _home(settings: object) -> None:
 def put(content: str, days_ago: float = 50) -> artifacts.Artifact:
     folder = get_settings().home / "making" / content
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.safetensors").write_text(content)
+    (folder / "model.safetensors").write_bytes(weights(content))
     artifact = artifacts.put(folder)
     moment = (now() - timedelta(days=days_ago)).timestamp()
     root = Path(get_settings().artifacts_root)
-    marks = root / artifacts.PUT_AGAIN / artifact.content_hash
+    marks = root / PUT_AGAIN / artifact.content_hash
     for file in (root / artifact.uri / "model.safetensors", marks):
         if file.exists():
             os.utime(file, (moment, moment))
@@ -96,8 +101,8 @@ def test_a_dry_run_tells_what_would_go_and_removes_nothing(session):
     version = add(session, 1)
     session.commit()
     found = collect({})
-    assert [(p.kind, p.name, p.size_bytes) for p in found.pieces] == [("version", "coder-v1", 9)]
-    assert (found.is_done, found.size_bytes) == (False, 9)
+    assert [(p.kind, p.name, p.size_bytes) for p in found.pieces] == [("version", "coder-v1", 50)]
+    assert (found.is_done, found.size_bytes) == (False, 50)
     assert has_files(version)
     session.refresh(version)
     assert version.files_removed_at is None
@@ -263,7 +268,7 @@ def test_two_that_share_files_and_both_go_count_them_once(session):
         add(session, number, "same")
     session.commit()
     found = collect({}, remove=True)
-    assert [p.size_bytes for p in found.pieces] == [4, 0]
+    assert [p.size_bytes for p in found.pieces] == [45, 0]
     assert not list(stored())
 
 
@@ -318,13 +323,13 @@ from foundation.database import get_engine
 from trainer import registry
 from trainer.tables import TrainingRun
 
-honest = registry._require_safe
+honest = registry._safe_files
 
-def kill(session, artifact):
-    honest(session, artifact)
+def kill(session, artifact, base_model):
+    honest(session, artifact, base_model)
     os.kill(os.getpid(), signal.SIGKILL)
 
-registry._require_safe = kill
+registry._safe_files = kill
 folder = Path(os.environ["FOLDER"])
 with Session(get_engine()) as session:
     parent = registry.get_version(session, "coder-v1")
@@ -339,7 +344,7 @@ def test_killed_between_files_and_row_only_an_orphan_is_left_and_found(session, 
     add(session, 1, stage="production")
     session.commit()
     (tmp_path / "merged").mkdir()
-    (tmp_path / "merged" / "model.safetensors").write_text("merged")
+    (tmp_path / "merged" / "model.safetensors").write_bytes(weights("merged"))
     done = subprocess.run(
         [sys.executable, "-c", KILLED],
         env={
@@ -384,6 +389,27 @@ def test_registering_waits_for_a_collection_and_never_gets_a_row_without_files(s
     merged = get_version(session, "coder-v3-merged")
     assert has_files(merged)
     assert merged.artifact_uri == old.artifact_uri
+
+
+def test_the_lock_of_a_collection_is_an_open_transaction_s_and_ends_with_it(session, monkeypatch):
+    """A lock of the session would stay behind with a connection of a pooler."""
+    add(session, 1)
+    session.commit()
+    waits, seen = [], []
+
+    def removed(uri: str, before: object) -> bool:
+        seen.extend(holders())
+        with Session(get_engine()) as other:
+            other.execute(text("SET LOCAL lock_timeout = 50"))
+            with pytest.raises(OperationalError, match="lock timeout"):
+                lock_files(other)
+            waits.append(uri)
+        return True
+
+    monkeypatch.setattr("trainer.garbage.remove_unless_put", removed)
+    assert gone() == ["coder-v1"]
+    assert (len(waits), seen) == (1, [("idle in transaction", None, None)])
+    lock_files(session)
 
 
 @pytest.mark.parametrize("kind", ["training", "export"])

@@ -95,7 +95,7 @@ def test_a_killed_worker_costs_nothing_but_time(session, orders, tiny_base, monk
         text=True,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    monkeypatch.setenv("FLYWHEEL_LOST_AFTER_S", "0.01")
+    monkeypatch.setenv("FLYWHEEL_LOST_AFTER_S", "0.000001")
     get_settings.cache_clear()
     assert runs.sweep().requeued == (cut,)
     done = runs.execute(cut)

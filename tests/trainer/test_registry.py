@@ -3,7 +3,7 @@ from itertools import product
 
 import pytest
 import torch
-from adapters_on_disk import stored
+from adapters_on_disk import stored, weights
 from sqlmodel import Session
 
 from curation.tables import Dataset
@@ -197,7 +197,7 @@ def test_files_that_run_code_when_read_are_not_registered(session, tmp_path, nam
 
 @pytest.mark.parametrize("save", [pickle.dump, torch.save], ids=["pickle", "torch"])
 def test_a_pickle_under_another_name_is_not_registered(session, tmp_path, save):
-    (tmp_path / "adapter_model.safetensors").write_text("weights")
+    (tmp_path / "adapter_model.safetensors").write_bytes(weights("a"))
     with (tmp_path / "state").open("wb") as file:
         save({"a": 1}, file)
     with pytest.raises(BadInput, match="state"):

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -28,23 +27,6 @@ from trainer.hardware import probe
 from trainer.registry import ensure_base_version, get_version, list_versions, version_folder
 from trainer.tables import PRODUCTION, TrainingRun
 from trainer.tasks import start_training
-
-KILLED_WORKER = """
-import os, signal, sys
-from uuid import UUID
-import trainer.tasks
-from foundation import runs
-
-honest = runs.RunHandle.progress
-
-def progress(self, done, total, unit, **measures):
-    honest(self, done, total, unit, **measures)
-    if done == 14:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-runs.RunHandle.progress = progress
-runs.execute(UUID(sys.argv[1]))
-"""
 
 
 @pytest.fixture
@@ -77,37 +59,6 @@ def test_from_order_to_version(session, dataset, tiny_base):
     assert manifest["cpu_s"] > 0
     assert manifest["libraries"]["trl"]
     assert not (get_settings().home / "work" / "training" / str(training.id)).exists()
-
-
-@pytest.mark.slow
-def test_a_killed_worker_costs_nothing_but_time(session, dataset, tiny_base, monkeypatch):
-    whole = order(session, dataset, tiny_base)
-    runs.execute(whole.run_id)
-    training = order(session, dataset, tiny_base)
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_WORKER, str(training.run_id)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert runs.execute(training.run_id) is None, "its heartbeat is still fresh"
-    monkeypatch.setenv("FLYWHEEL_LOST_AFTER_S", "0.01")
-    get_settings.cache_clear()
-    assert runs.sweep().requeued == (training.run_id,)
-    done = runs.execute(training.run_id)
-    assert done.status == DONE, done.error
-    assert done.attempts == 2
-    session.expire_all()
-    first, second = (session.get(TrainingRun, t.id) for t in (whole, training))
-    assert second.manifest["adapter_sha256"] == first.manifest["adapter_sha256"]
-    assert second.manifest["artifact_hash"] == first.manifest["artifact_hash"]
-    assert second.manifest["attempts"] == 2
-    assert second.history == first.history
-    assert [v.name for v in reversed(list_versions(session))] == [
-        "coder-v1",
-        "coder-v2",
-    ]
 
 
 @pytest.mark.slow
