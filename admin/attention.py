@@ -15,12 +15,13 @@ from admin import evaluations, experiments, traffic
 from admin.formats import counted, number, words
 from admin.paging import bounded_count
 from admin.system import disk
+from collector.feedback.anomalies import AGAIN_AFTER
 from collector.reconcile import Books, reconciliation, total
 from collector.tables import DeadLetter
 from curation.tables import ReviewItem
 from foundation.ids import first_id_at
 from foundation.settings import get_settings
-from foundation.tables import FAILED, QUEUED, RUNNING, Run, now
+from foundation.tables import FAILED, QUEUED, RUNNING, Decision, Run, now
 
 COUNTED: Final = 1_000
 DAY: Final = timedelta(days=1)
@@ -64,6 +65,7 @@ def attention(session: Session) -> Attention:
         *_records(total(sources), lost),
         *_disk(),
         *_drift(session),
+        *_sources(session),
         *_ended(of_experiments),
         *_budgets(session),
         *_jobs(session),
@@ -127,6 +129,27 @@ def _disk() -> list[Notice]:
         return []
     said = f"{seen.free_bytes / seen.total_bytes:.0%} is free where {seen.folder} is."
     return [Notice("The disk is nearly full", said, "system", tone=BAD)]
+
+
+def _sources(session: Session) -> list[Notice]:
+    """Return which roles' feedback had a source that stood out this week."""
+    since = now() - AGAIN_AFTER
+    rows = session.execute(
+        select(col(Decision.id), col(Decision.role), col(Decision.reasons))
+        .where(col(Decision.kind) == "collector.source_anomaly", col(Decision.created_at) >= since)
+        .order_by(col(Decision.id).desc())
+        .limit(SHOWN)
+    ).all()
+    return [
+        Notice(
+            f"{role}: a source of feedback stands out",
+            str(reasons[0]) if reasons else "",
+            "decisions.detail",
+            {"id": identifier},
+            tone=WARN,
+        )
+        for identifier, role, reasons in rows
+    ]
 
 
 def _drift(session: Session) -> list[Notice]:

@@ -451,6 +451,7 @@ def pictures_of(dataset: Dataset) -> Pictures:
                 ("Languages of the prose", "languages"),
                 ("Projects", "projects"),
                 ("Where the pairs are from", "bases"),
+                ("Whose word rows rest on", "sources"),
                 ("Mixed into train", "mixed_in"),
             )
             if counts_in(card, name)

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Form, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from psycopg.errors import LockNotAvailable, QueryCanceled
 from sqlalchemy import ColumnElement, func, select, text
 from sqlalchemy.exc import DBAPIError
@@ -20,8 +20,10 @@ from collector.erase import EPISODE, INTERACTION, Subject, interactions_of, n_ne
 from collector.tables import Feedback, Interaction
 from curation import erase as erasing
 from curation.tables import Dataset, DatasetExample, Erasure, Example, PreferencePair
-from foundation.database import session_scope
 from foundation.errors import BadInput, Conflict, NotFound
+from router.erase import erase as erase_everywhere
+from router.erase import sought_of
+from router.erase_proof import certificate, prove
 from trainer.lineage import learned_from
 
 routes = APIRouter(prefix="/interactions")
@@ -30,6 +32,8 @@ WORD: Final = "ERASE"
 LOCK_MS: Final = 10_000
 """How long an erasure waits for the builds at work, which it must hold."""
 LONGEST_MS: Final = 120_000
+SEARCH_MS: Final = 20_000
+"""How long the search for what is left may take in one table."""
 SHOWN: Final = 100
 
 Scope = Literal["interaction", "episode"]
@@ -60,14 +64,15 @@ class ErasedPage:
     datasets: Sequence[Dataset]
     counts: Sequence[tuple[str, int]]
     n_neighbours: int
+    remaining: Sequence[tuple[str, int]] | None
+    """Rows that still say it, by table; None: nobody searched to the end."""
 
 
 @routes.get("/erased/{id}", name="erasing.done", dependencies=[Depends(needs(ADMIN))])
 def show_done(request: Request, session: Reading, id: UUID) -> HTMLResponse:
     """Show what an erasure did."""
-    erasure = session.get(Erasure, id)
-    if erasure is None:
-        raise NotFound("erasure", str(id), "the id of an erasure", "See the audit log.")
+    erasure = _erasure(session, id)
+    remaining = (erasure.proof or {}).get("remaining")
     ids = [UUID(one) for one in erasure.dataset_ids[:SHOWN]]
     counts = {
         name: n
@@ -79,8 +84,21 @@ def show_done(request: Request, session: Reading, id: UUID) -> HTMLResponse:
         _datasets(session, ids),
         sorted(counts.items()),
         int(erasure.counts.get(erasing.NEIGHBOURS, 0)),
+        None if remaining is None else sorted(remaining.items()),
     )
     return render(request, "interactions/erased.html", page)
+
+
+@routes.get(
+    "/erased/{id}/certificate.json",
+    name="erasing.certificate",
+    dependencies=[Depends(needs(ADMIN))],
+)
+def download_certificate(session: Reading, id: UUID) -> JSONResponse:
+    """Answer the certificate of an erasure, which names nobody."""
+    said = certificate(session, _erasure(session, id))
+    name = f'attachment; filename="erasure-{id}.json"'
+    return JSONResponse(said, headers={"Content-Disposition": name})
 
 
 @routes.get("/{id}/erase", name="erasing.ask", dependencies=[Depends(needs(ADMIN))])
@@ -108,9 +126,8 @@ def erase(
             session.execute(text(f"SET LOCAL statement_timeout = {LONGEST_MS}"))
             subject = subject_of(get_call(session, id), scope)
             change.about(scope, subject.digest)
-            account = erasing.erase(
-                session, subject, actor=by.name, reason=reason, learned_from=learned_from
-            )
+            sought = sought_of(session, subject)
+            account = erase_everywhere(session, subject, actor=by.name, reason=reason)
             change.after(
                 {
                     "erasure": str(account.id),
@@ -128,9 +145,15 @@ def erase(
             "no build of curation at work",
             "Nothing was erased. Try again when it is done, or let flywheel erase wait for it.",
         ) from error
-    with session_scope() as session:
-        erasing.delete_files(session)
+    prove(account, sought, longest_ms=SEARCH_MS)
     return see(link_to(request, "erasing.done", id=account.id))
+
+
+def _erasure(session: Session, identifier: UUID) -> Erasure:
+    erasure = session.get(Erasure, identifier)
+    if erasure is None:
+        raise NotFound("erasure", str(identifier), "the id of an erasure", "See the audit log.")
+    return erasure
 
 
 def subject_of(call: Interaction, scope: Scope) -> Subject:

@@ -225,6 +225,8 @@ class DetailPage:
     policy: str
     """What the role's router does with a proof, in a sentence."""
     arms: Sequence[ArmRow]
+    sources: Sequence[experiments.Voice]
+    """Whose word the evidence rests on; empty: the machine's alone."""
     rates: IntervalChart | None
     difference: IntervalChart | None
     against_time: Plot | None
@@ -340,6 +342,7 @@ def detail(session: Session, identifier: UUID) -> DetailPage:
         after=aftermath_of(status),
         policy=policy.in_words(policy.policy_of(session, experiment.role)),
         arms=arms,
+        sources=experiments.read_voices(session, experiment),
         rates=interval_chart(
             [
                 (

@@ -23,7 +23,7 @@ _TONES = {
     "warn": (
         "silent cut cancelled stay stayed wait iterate retired stopped corrected ab_test timeout "
         "memory undecided proposed revoked expired trying assisted gone "
-        "degraded"
+        "degraded distrusted"
     ),
     "busy": "running queued experimental candidate now",
 }

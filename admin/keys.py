@@ -1,7 +1,7 @@
-"""Keys to the gateway: made, shown once, rotated, revoked; by admins."""
+"""Keys: made, shown once, rotated, revoked; by admins."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Final
 
@@ -18,13 +18,16 @@ from admin.writing import ByAdmin, Reason, needs, see
 from foundation.settings import get_settings
 from foundation.tables import now
 from router import keys
-from router.keys import ANALYSIS, KINDS, KeyLimits
+from router.keys import ANALYSIS, KINDS, KeyLimits, scopes_of
+from router.scopes import SCOPES
 from router.tables import GatewayKey, UsageDay
 from router.windows import limit_key
 
 routes = APIRouter(prefix="/keys")
 
 OPEN, EXPIRED, REVOKED = "open", "expired", "revoked"
+SOON: Final = timedelta(days=14)
+"""Keys that end within this time are pointed out."""
 USED_WITHIN: Final = timedelta(days=30)
 """How far back uses of a key are looked for: usage has a row a day, role, project and model."""
 
@@ -45,6 +48,17 @@ class Row:
     used_on: date | None
     """The last day it was used; None: not within `USED_WITHIN`."""
     n_calls: int
+
+    @property
+    def scopes(self) -> Sequence[str]:
+        """What it opens."""
+        return scopes_of(self.key)
+
+    @property
+    def ends_soon(self) -> bool:
+        """Whether it is open, and ends within two weeks."""
+        ends = self.key.expires_at
+        return self.status == OPEN and ends is not None and ends <= now() + SOON
 
     @property
     def status(self) -> str:
@@ -72,10 +86,12 @@ LISTING: Listing[Row] = Listing(
         Column("prefix", "", lambda row: row.key.prefix),
         Column("status", "Status", lambda row: row.status, _STATUS, first="up"),
         Column("kind", "Kind", lambda row: row.key.kind, col(GatewayKey.kind), first="up"),
+        Column("scopes", "Opens", lambda row: scopes_of(row.key)),
         Column("roles", "On behalf of", lambda row: row.key.roles),
         Column("projects", "", lambda row: row.key.projects),
         Column("limits", "Limits", lambda row: row.key.limits),
         Column("used_on", "Used last", lambda row: row.used_on),
+        Column("last_used_at", "", lambda row: row.key.last_used_at),
         Column("n_calls_30_days", "", lambda row: row.n_calls),
         Column("expires_at", "Ends", lambda row: row.key.expires_at, col(GatewayKey.expires_at)),
         Column("created_at", "", lambda row: row.key.created_at),
@@ -96,6 +112,7 @@ class ListPage:
     table: Table[Row]
     roles: Sequence[str]
     kinds: Sequence[str] = KINDS
+    scopes: Mapping[str, str] = field(default_factory=lambda: SCOPES)
     statuses: Sequence[str] = (OPEN, EXPIRED, REVOKED)
 
 
@@ -115,6 +132,7 @@ class Wanted:
     name: Annotated[str, Form()]
     kind: Annotated[str, Form()] = keys.AGENT
     roles: Annotated[list[str] | None, Form()] = None
+    scopes: Annotated[list[str] | None, Form()] = None
     projects: Annotated[str, Form()] = ""
     """Separated by commas."""
     expires_on: Annotated[date | None, Form()] = None
@@ -167,6 +185,7 @@ def create(request: Request, by: ByAdmin, wanted: Annotated[Wanted, Depends()]) 
             kind=wanted.kind,
             roles=wanted.roles or (),
             projects=wanted.project_names,
+            scopes=wanted.scopes or (),
             limits=wanted.limits,
             expires_at=wanted.expires_at,
             actor=by.name,
@@ -179,11 +198,18 @@ def create(request: Request, by: ByAdmin, wanted: Annotated[Wanted, Depends()]) 
 
 
 @routes.post("/{name}/rotate", name="keys.rotate")
-def rotate(request: Request, by: ByAdmin, name: str, reason: Reason) -> HTMLResponse:
-    """Give a key a new secret; the answer shows it, this once, and the old one is refused."""
+def rotate(
+    request: Request,
+    by: ByAdmin,
+    name: str,
+    reason: Reason,
+    grace_hours: Annotated[int, Form(ge=0, le=720)] = 0,
+) -> HTMLResponse:
+    """Give a key a new secret; the answer shows it, this once; the old one opens for the grace."""
     with by.changing("key.rotate", "keys", name, reason) as change:
         change.before(keys.get_key(change.session, name))
-        row, secret = keys.rotate_key(change.session, name)
+        grace = timedelta(hours=grace_hours) if grace_hours else None
+        row, secret = keys.rotate_key(change.session, name, grace)
         change.after(row)
     return _shown_once(request, row, secret, is_new=False)
 

@@ -26,7 +26,7 @@ from curation.tables import Dataset
 from evaluator.tables import Evaluation, Suite, Verdict
 from foundation import artifacts
 from foundation.database import explain_row
-from foundation.errors import BadInput, Conflict, NotFound
+from foundation.errors import ArtifactStoreUnavailable, BadInput, Conflict, NotFound
 from foundation.lone_page import CONTENT_POLICY
 from foundation.settings import get_settings
 from foundation.tables import Decision, Run
@@ -35,7 +35,15 @@ from router.tables import RUNNING, TREATMENT, Experiment, Promotion, RoleServing
 from trainer.card import card
 from trainer.card import page as card_page
 from trainer.diff import diff
-from trainer.registry import BASE, EXTERNAL, MADE, REWARD, TRANSITIONS, set_stage
+from trainer.registry import (
+    BASE,
+    EXTERNAL,
+    MADE,
+    REWARD,
+    STAGE_BY_HAND,
+    TRANSITIONS,
+    set_stage_by_hand,
+)
 from trainer.tables import (
     CANDIDATE,
     EXPERIMENTAL,
@@ -297,7 +305,7 @@ def change_stage(
         version = _get(change.session, id)
         change.before({"name": version.name, "stage": version.stage})
         _require_idle(change.session, version, stage)
-        set_stage(change.session, version, stage)
+        set_stage_by_hand(change.session, version, stage, reason=reason, actor=by.name)
         change.after({"name": version.name, "stage": version.stage})
     return see(link_to(request, "models.detail", id=id), "The stage is set.")
 
@@ -364,7 +372,7 @@ def happenings(session: Session, identifier: UUID) -> list[Happening]:
     )
     decisions = session.scalars(
         select(Decision)
-        .where(col(Decision.subject_id) == identifier)
+        .where(col(Decision.subject_id) == identifier, col(Decision.kind) != STAGE_BY_HAND)
         .order_by(col(Decision.id).desc())
         .limit(RELATED_LIMIT)
     )
@@ -416,7 +424,7 @@ def files_of(version: ModelVersion) -> tuple[Sequence[File], bool]:
         return (), False
     try:
         return _files(version.artifact_uri, get_settings().artifacts_root), False
-    except (NotFound, OSError):
+    except (NotFound, ArtifactStoreUnavailable, OSError):
         return (), True
 
 

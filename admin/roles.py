@@ -78,8 +78,9 @@ class Change:
             return "It is the first version of the role: only another can take its place."
         if self.promotion.kind == promote.ROLLBACK:
             return (
-                f"It cannot be taken back: {self.before.name} is quarantined and never serves "
-                "again. Another version can be promoted."
+                f"It cannot be taken back: {self.before.name} is quarantined. Another version can "
+                f"be promoted; if it was rolled back wrongly, set {self.before.name} to retired on "
+                "its page, then promote it."
             )
         return (
             f"To undo it, roll back: {self.before.name} serves again at once and "

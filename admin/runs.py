@@ -148,7 +148,8 @@ class Row:
     @property
     def may_retry(self) -> bool:
         """Whether it may be queued again."""
-        return self.silent or self.run.status in (FAILED, CANCELLED)
+        may = self.silent or self.run.status in (FAILED, CANCELLED)
+        return may and not runs.was_no_job(self.run)
 
     @property
     def headline(self) -> str:
@@ -656,7 +657,8 @@ def get_run(session: Session, identifier: UUID) -> Run:
 def _failed(session: Session, kind: str) -> Sequence[UUID]:
     return session.scalars(
         select(col(Run.id))
-        .where(col(Run.status) == FAILED, col(Run.kind) == kind)
+        # One that never started is no job: see `foundation.runs.was_no_job`.
+        .where(col(Run.status) == FAILED, col(Run.kind) == kind, col(Run.attempts) > 0)
         .order_by(col(Run.id).desc())
         .limit(RETRIED_AT_ONCE)
     ).all()

@@ -28,12 +28,13 @@ _PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)[^/]*@")
 
 GROUPS: Final = {
     "Addresses": "host port gateway_port engine_port".split(),
-    "What is kept": "home database_url broker_url artifacts_url partitions_ahead".split(),
+    "What is kept": "home database_url artifacts_url partitions_ahead retention_".split(),
     "Who may": "api_key github_secret admin_user oidc_".split(),
     "Agents": "roles project credit_rules otlp_role".split(),
     "Gateway": "upstreams gateway_file max_".split(),
-    "Models": "base_ engine_ judge_models torch_threads".split(),
-    "Jobs": "heartbeat_s lost_after_s max_attempts log_level".split(),
+    "Models": "base_ engine_ judge_models torch_threads sign require_signed trusted_".split(),
+    "Jobs": "broker_url queue_ heartbeat_s lost_after_s max_attempts".split(),
+    "Watching": "log_ access_log metrics_port otlp_endpoint sentry_dsn".split(),
 }
 """Names, or how they begin, by what they are about; what fits none comes last."""
 

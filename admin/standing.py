@@ -136,8 +136,8 @@ def _after_ab(control: str, treatment: str, role: str) -> dict[str, Aftermath]:
         ROLLED_BACK: Aftermath(
             "Rolled back",
             f"{control} serves {role} alone; {treatment} did harm and is quarantined.",
-            "A quarantined version never serves again: train its repair, which is compared with "
-            "it.",
+            "A quarantined version never serves again by itself: train its repair, which is "
+            "compared with it. If it did no harm, a person may set it to retired and promote it.",
         ),
         STAYED: Aftermath(
             "Stayed",
@@ -164,7 +164,8 @@ def _after_hold_back(control: str, treatment: str, role: str) -> dict[str, After
         ROLLED_BACK: Aftermath(
             "Put back",
             f"{treatment}, the version before, serves {role} again; {control} is quarantined.",
-            "A quarantined version never serves again: train its repair.",
+            "A quarantined version never serves again by itself: train its repair. If it did no "
+            "harm, a person may set it to retired and promote it.",
         ),
         STAYED: Aftermath(
             "Kept",

@@ -24,7 +24,7 @@ from collector.partitions import TABLES, Part, drop_before, start_of, week_start
 from collector.reconcile import Books, reconciliation, total
 from foundation.errors import BadInput, Conflict
 from foundation.queue import broker_url
-from foundation.settings import get_settings
+from foundation.settings import Settings, get_settings
 from foundation.tables import now
 
 routes = APIRouter(prefix="/system")
@@ -133,6 +133,8 @@ class Page:
     broker: str
     revision: str
     versions: Sequence[tuple[str, str]]
+    retention: Sequence[tuple[str, int | None]]
+    """Days that each part is kept by itself; None: for ever."""
 
     @property
     def ended(self) -> Sequence[Week]:
@@ -196,7 +198,19 @@ def system(session: Session) -> Page:
         _without_password(broker_url()),
         str(session.scalar(text("SELECT version_num FROM alembic_version"))),
         versions(),
+        retention(settings),
     )
+
+
+def retention(settings: Settings) -> list[tuple[str, int | None]]:
+    """Return how many days each part of the data is kept; None: for ever."""
+    metadata = settings.retention_metadata_days
+    given = [days for days in (settings.retention_payload_days, metadata) if days is not None]
+    return [
+        ("payloads", min(given, default=None)),
+        ("calls, feedback, logs", metadata),
+        ("files that nobody needs", settings.retention_artifacts_days),
+    ]
 
 
 def weeks(session: Session) -> list[Week]:

@@ -28,7 +28,9 @@ SAID: Final = "flywheel_said"
 SAID_FOR_S: Final = 8
 _TEXT_CHARACTERS: Final = 2_000
 """Of each text that the audit log keeps of a row."""
-_SECRET: Final = ("password_hash", "key_hash", "token_hash", "code_hash", "written_xid")
+_SECRET: Final = (
+    *("password_hash", "key_hash", "previous_hash", "token_hash", "code_hash", "written_xid"),
+)
 
 Reason = Annotated[
     str,

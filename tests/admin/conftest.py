@@ -215,7 +215,14 @@ def filled(session: Session) -> Filled:
         session.add(Feedback(interaction_id=call, kind=kind, actor=HOSTILE, **said))
     session.add(Feedback(episode_id=episode, kind="correction", text=HOSTILE))
 
-    build = Run(kind="curation.build", role="coder", status=FAILED, error=HOSTILE, started_at=now())
+    build = Run(
+        kind="curation.build",
+        role="coder",
+        status=FAILED,
+        error=HOSTILE,
+        started_at=now(),
+        attempts=1,
+    )
     train = Run(
         kind="trainer.train",
         role="coder",

@@ -206,6 +206,7 @@ def test_a_key_is_shown_once_and_opens_what_it_was_made_for(
         name="ci",
         kind="service",
         roles=["coder", "tester"],
+        scopes=["gateway", "ingest"],
         projects="shop, web ,",
         expires_on="2999-01-31",
         requests_per_minute="600",
@@ -222,6 +223,7 @@ def test_a_key_is_shown_once_and_opens_what_it_was_made_for(
     caller = keys.take(session).identify({"x-api-key": secret})
     assert (caller.name, caller.kind, caller.projects) == ("ci", "service", ("shop", "web"))
     assert caller.roles == {"coder", "tester"}
+    assert caller.scopes == {"gateway", "ingest"}
     assert caller.limits.requests_per_minute == 600
     assert str(caller.expires_at) == "2999-01-31 23:59:59+00:00"
     limit = session.scalars(select(BudgetLimit)).one()
@@ -245,6 +247,8 @@ def test_a_key_is_shown_once_and_opens_what_it_was_made_for(
         ({"name": ""}, 422),
         ({"kind": "root"}, 400),
         ({"roles": ["nobody"]}, 400),
+        ({"scopes": ["everything"]}, 400),
+        ({"scopes": ["read"], "roles": ["coder"]}, 400),
         ({"roles": ["analysis"]}, 400),
         ({"expires_on": "2001-01-01"}, 400),
         ({"expires_on": "soon"}, 422),
@@ -276,6 +280,12 @@ def test_a_key_is_rotated_and_revoked(session: Session, visit, audited) -> None:
     assert keys.take(session).identify({"x-api-key": fresh.group(1)}).name == "ci"
     (entry,) = audited(session)
     assert entry.before.keys() == entry.after.keys() == {"prefix"}
+    assert ada.post("/keys/ci/rotate", reason="leaked", grace_hours="2").status_code == 200
+    session.expire_all()
+    opens = keys.take(session)
+    assert opens.identify({"x-api-key": fresh.group(1)}).expires_at is not None
+    assert keys.get_key(session, "ci").key_hash not in ada.get("/audit").text
+    assert ada.post("/keys/ci/rotate", reason="x", grace_hours="721").status_code == 422
     assert ada.post("/keys/ci/revoke", reason="done").status_code == 303
     assert ada.post("/keys/ci/rotate", reason="again").status_code == 409
     assert ada.post("/keys/nobody/revoke", reason="x").status_code == 404

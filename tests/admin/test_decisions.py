@@ -18,6 +18,7 @@ from sqlalchemy import event, text
 from sqlmodel import Session
 
 from admin import decisions as pages
+from collector.feedback.anomalies import AnomalyThresholds, SourceCounts
 from evaluator.decide import DeployThresholds
 from evaluator.drift import DriftInputs, DriftThresholds
 from evaluator.forgetting import ForgettingInputs, ForgettingThresholds
@@ -45,7 +46,13 @@ _KEPT = {"baseline_rate": 0.7, "candidate_rate": 0.69, "kept": 0.99, "kept_low":
 _WORTH = {"n": 90, "n_chosen": 40, "chosen": 0.8, "default": 0.7, "low": 0.02, "high": 0.18}
 _SEEN = {"n": 700, "n_failed": 140, "log_e": 4.2, "n_since": 120, "n_failed_since": 40}
 
+_SOURCE = SourceCounts("key:a", 40, 40, 20, 40, 0, 9, 48.0)
+
 KINDS: dict[str, tuple[Any, Any]] = {
+    "collector.source_anomaly": (
+        {"sources": [asdict(_SOURCE)], "trusted": []},
+        AnomalyThresholds(),
+    ),
     "evaluator.deploy": (_DEPLOY, DeployThresholds()),
     "evaluator.drift": (
         DriftInputs("v1", reference_rate=0.86, n_reference=300, failure_limit=0.16, **_SEEN),

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import httpx
 import pytest
@@ -19,11 +20,15 @@ from admin.evidence import estimate_plot, evidence_plot, share_plot
 from admin.listing import Asked
 from admin.pages import create_admin_app
 from admin.tables import AuditEntry
-from collector.tables import Interaction
+from collector.feedback.anomalies import watch
+from collector.feedback.sources import TRUSTED
+from collector.tables import Feedback, Interaction
 from foundation.errors import BadInput, Conflict
 from foundation.ids import new_id
 from foundation.tables import Decision, now
-from router import emergency, experiment, promote
+from router import emergency, experiment, promote, trust
+from router.experiments.sources import read_words
+from router.keys import create_key
 from router.tables import (
     HALTED,
     HOLD_BACK,
@@ -175,6 +180,40 @@ def test_an_experiment_is_drawn_from_the_looks_that_were_kept(
     assert 'aria-label="E-value against time' in shown
     assert 'hx-swap="outerMorph"' in shown
     assert "As a table" in shown
+
+
+def test_the_page_shows_whose_word_the_evidence_is(session: Session, running, get) -> None:
+    eve, _ = create_key(session, "eve")
+    ci, _ = create_key(session, "ci")
+
+    def say(n: int, key_id: UUID | None) -> None:
+        for _ in range(n):
+            unit = new_id()
+            arm = experiment.assign(session, running, str(unit), "sum|day").arm
+            value = float(key_id != eve.id or arm == "treatment")
+            call = Interaction(role="coder", episode_id=unit, key_id=key_id)
+            said = {"kind": "success", "value": value, "source": "test", "key_id": key_id}
+            session.add_all([call, Feedback(episode_id=unit, **said)])
+
+    say(40, None)
+    session.commit()
+    assert pages.detail(session, running.id).sources == [], "the machine's alone is no question"
+    say(60, eve.id)
+    say(20, ci.id)
+    trust.change(session, "key:ci", TRUSTED, reason="our tests", actor="ada")
+    watch(session, "coder")
+    session.commit()
+    rows = {row.name: row for row in pages.detail(session, running.id).sources}
+    assert list(rows) == ["key:eve", "the machine", "key:ci"]
+    assert (rows["key:eve"].statements, rows["key:eve"].share) == (60, 0.5)
+    assert rows["key:eve"].rate < 0.7 < rows["key:ci"].rate == 1.0
+    assert {"volume", "rate"} <= rows["key:eve"].flags.keys()
+    assert (rows["key:ci"].trust, rows["key:ci"].flags) == ("trusted", {})
+    shown = get(f"/admin/experiments/{running.id}").text
+    assert "Whose word it is" in shown
+    assert "50% of all statements" in shown
+    newest = read_words(session, running, experiment.plan_of(running), 20)
+    assert {word.source for word in newest} == {f"key:{ci.id}"}, "the newest units alone"
 
 
 def test_the_list_sorts_filters_and_is_exported(

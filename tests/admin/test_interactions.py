@@ -28,8 +28,9 @@ from curation.tables import Erasure, Example, ReviewItem
 from foundation.database import get_engine
 from foundation.errors import BadInput, NotFound
 from foundation.ids import first_id_at, new_id
-from foundation.tables import now
-from trainer.tables import ModelVersion
+from foundation.settings import get_settings
+from foundation.tables import DONE, Run, now
+from trainer.tables import ModelVersion, TrainingRun
 
 Get = Callable[..., httpx.Response]
 AddCall = Callable[..., UUID]
@@ -683,7 +684,7 @@ def test_an_erased_call_is_gone_and_the_audit_log_has_no_text(
     session.commit()
     form = {"scope": "interaction", "word": "ERASE", "reason": "asked for by its author"}
     answer = post(f"/interactions/{call}/erase", **form)
-    assert answer.status_code == 303
+    assert answer.status_code == 303, answer.text
     session.expire_all()
     assert session.get(Interaction, call) is None
     assert session.get(InteractionPayload, call) is None
@@ -703,6 +704,64 @@ def test_an_erased_call_is_gone_and_the_audit_log_has_no_text(
 
     assert post(f"/interactions/{other}/erase", **{**form, "scope": "episode"}).status_code == 303
     assert session.scalars(select(Interaction)).all() == []
+
+
+def test_an_erasure_takes_the_work_of_trainings_along_and_is_proven(
+    session: Session,
+    filled: Any,
+    add_call: AddCall,
+    get: Get,
+    post: Get,
+    visit: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call = add_call(session, text="a text that is long enough to be looked for")
+    erase = erasing.erase_everywhere
+
+    def reached(*what: Any, **how: Any) -> Erasure:
+        account = erase(*what, **how)
+        account.dataset_ids = [str(filled.ids["datasets"])]  # whose files are not there
+        return account
+
+    monkeypatch.setattr(erasing, "erase_everywhere", reached)
+    training = session.scalars(select(TrainingRun)).one()
+    training.dataset_id = filled.ids["datasets"]
+    session.get_one(Run, training.run_id).status = DONE
+    session.commit()
+    work = get_settings().home.absolute() / "work" / "training" / str(training.id)
+    work.mkdir(parents=True)
+    form = {"scope": "interaction", "word": "ERASE", "reason": "asked for by its author"}
+    answer = post(f"/interactions/{call}/erase", **form)
+    assert answer.status_code == 303, answer.text
+    assert not work.exists()
+    address = answer.headers["location"]
+    assert "Every table was searched" in get(address).text
+    told = get(f"{address}/certificate.json")
+    assert told.headers["content-disposition"].startswith("attachment; filename=")
+    assert told.json()["verified"]["searched_for"] > 0
+    assert told.json()["verified"]["remaining"] is not None
+    assert str(call) not in told.text
+    operator = visit("operator")
+    assert operator.get(f"{address.removeprefix('/admin')}/certificate.json").status_code == 403
+
+
+def test_a_search_that_takes_too_long_is_said_to_be_undone(
+    session: Session, add_call: AddCall, get: Get, post: Get, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = add_call(session, text="a text that is long enough to be looked for")
+    session.commit()
+
+    def slow(session: Session, _: object) -> None:
+        session.execute(text("SELECT pg_sleep(5)"))
+
+    monkeypatch.setattr("router.erase_proof.search", slow)
+    monkeypatch.setattr(erasing, "SEARCH_MS", 20)
+    form = {"scope": "interaction", "word": "ERASE", "reason": "r"}
+    answer = post(f"/interactions/{call}/erase", **form)
+    assert answer.status_code == 303, answer.text
+    assert "Not searched for what is left" in get(answer.headers["location"]).text
+    told = get(f"{answer.headers['location']}/certificate.json").json()
+    assert (told["verified"]["searched_for"], told["verified"]["remaining"]) == (0, None)
 
 
 def test_an_erasure_waits_for_no_build_for_ever(

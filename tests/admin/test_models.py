@@ -229,7 +229,15 @@ def test_an_operator_sets_a_stage_and_it_is_written_down(
         ({"stage": QUARANTINED}, {"stage": RETIRED}, "it repeats itself"),
     ]
     history = [(h.what, h.actor) for h in models.detail(session, one.id).happenings]
-    assert history[0] == ("stage: retired", "operator-of-test")
+    assert history == [
+        ("stage: retired", "operator-of-test"),
+        ("stage: quarantined", "operator-of-test"),
+    ]
+    kept = session.exec(select(Decision).where(Decision.kind == "trainer.stage")).all()
+    assert [(d.outcome, d.reasons, d.actor) for d in kept] == [
+        (QUARANTINED, ["it repeats itself"], "operator-of-test"),
+        (RETIRED, ["it repeats itself"], "operator-of-test"),
+    ]
 
 
 def test_who_serves_or_is_tried_keeps_its_stage(

@@ -191,8 +191,8 @@ def test_failed_runs_of_a_kind_are_queued_again_together(
     session: Session, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "RETRIED_AT_ONCE", 2)
-    failed = [add(session, status=FAILED) for _ in range(3)]
-    other = add(session, kind="evaluator.evaluate", status=FAILED)
+    failed = [add(session, status=FAILED, attempts=1) for _ in range(3)]
+    other = add(session, kind="evaluator.evaluate", status=FAILED, attempts=1)
     browser = door("operator")
     page = browser.get("/admin/runs?kind=curation.build").text
     assert "Queue 2 failed runs of curation.build again?" in page
@@ -207,6 +207,17 @@ def test_failed_runs_of_a_kind_are_queued_again_together(
     assert entry.after["queued"] == 2
     browser.post("/admin/runs/retry-failed", data=form, headers=FORM)
     assert browser.post("/admin/runs/retry-failed", data=form, headers=FORM).status_code == 409
+
+
+def test_a_run_that_no_worker_started_is_not_offered_again(session: Session, door: Door) -> None:
+    told = {"kind": "flywheel.backup", "status": FAILED, "error": "no room"}
+    left, job = add(session, **told), add(session, **told, attempts=1)
+    browser = door("operator")
+    offered = ["retry-run" in browser.get(f"/admin/runs/{run.id}").text for run in (left, job)]
+    assert offered == [False, True]
+    form = {"kind": "flywheel.backup", "reason": "there is room"}
+    assert browser.post("/admin/runs/retry-failed", data=form, headers=FORM).status_code == 303
+    assert [read(session, run).status for run in (left, job)] == [FAILED, QUEUED]
 
 
 @pytest.mark.parametrize("part", ["", "/row", "/curves", "/log", "/log.txt", "/events"])

@@ -45,6 +45,7 @@ def stored(
         status=status,
         started_at=now(),
         heartbeat_at=now(),
+        attempts=1,
         progress={"done": 3, "total": 4, "unit": "steps", "loss": 0.5, "tokens_per_s": 1234.5},
     )
     session.add(run)

@@ -99,6 +99,7 @@ PARTS: dict[str, str] = {
     "trainings.row": "/trainings/{training/live}/row",
     "trainings.curves": "/trainings/{training/live}/curves",
     "models.diff": "/models/{model}/diff/{model}.json",
+    "erasing.certificate": "/interactions/erased/{erasure}/certificate.json",
     "models.manifest": "/models/{model}/manifest.json",
     "runs.curves": "/runs/{run/live}/curves",
     "runs.log_file": "/runs/{run/live}/log.txt",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
+from adapters_on_disk import weights
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
@@ -280,7 +281,7 @@ def trainings(session: Session, made: Seeded, log: Log, versions: dict[str, Mode
 def _adapter(name: str) -> artifacts.Artifact:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "adapter_config.json").write_text('{"peft_type": "LORA", "r": 16}\n')
-        Path(folder, "adapter_model.safetensors").write_bytes(name.encode() * 512)
+        Path(folder, "adapter_model.safetensors").write_bytes(weights(name * 512))
         return artifacts.put(Path(folder))
 
 

@@ -51,6 +51,7 @@ def served(postgres_url: str, home: Path, name: str | None = None) -> Iterator[W
         **{key: value for key, value in os.environ.items() if not key.startswith("FLYWHEEL_")},
         "FLYWHEEL_DATABASE_URL": url,
         "FLYWHEEL_HOME": str(home),
+        "PYTHONPATH": str(PROJECT / "tests"),
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "HF_HUB_OFFLINE": "1",
     }
