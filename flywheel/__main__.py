@@ -35,6 +35,13 @@ def main() -> None:
         if extra is None:
             raise
         sys.exit(_fail(MissingExtra(error.name or "", extra)))
+    except (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        if error.filename is None:
+            raise
+        sys.stderr.write(
+            f"Error: {error.filename}: {error.strerror}. Name another file, or mend its rights.\n"
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -1,11 +1,12 @@
 """The web application: every room's routes, the admin view, one place for keys and errors."""
 
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 import collector.api
 import collector.feedback.api
@@ -22,17 +23,20 @@ import trainer.compress.api
 import trainer.export.api
 from admin.login import require_provider
 from admin.pages import create_admin_app
-from collector.feedback.api import GITHUB_PATH
 from collector.feedback.credit_rules import get_rules
+from collector.metrics import CONTENT_TYPE, exposition
 from collector.scrub import server_rules
 from flywheel import model_cards, schedules_api
+from flywheel.doors import Door
 from flywheel.schema import require_current
-from foundation.access import require_key, require_own_name, require_same_origin
-from foundation.database import get_engine
-from foundation.errors import FlywheelError, Forbidden, NotAuthorised
+from flywheel.stage_metrics import StageMetrics
+from foundation import error_reports, meters, tracing
+from foundation.database import database_url, get_engine, safe_url
+from foundation.errors import DatabaseUnavailable, FlywheelError
+from foundation.outage import first_line, is_outage
 from foundation.settings import get_settings
-
-OPEN_PATHS = ("/healthz", "/readyz")
+from foundation.watched_requests import WatchedRequests
+from router.limits import LimitReached
 
 
 def create_app() -> FastAPI:
@@ -61,12 +65,33 @@ def create_app() -> FastAPI:
     app.include_router(collector.otel.api.routes)
     app.include_router(collector.feedback.api.routes)
     app.mount("/admin", create_admin_app())
-    app.middleware("http")(check_key)
+    app.add_middleware(Door, answer=answer_error)
+    app.add_middleware(WatchedRequests, service=meters.SERVICE, area_of=area_of)
     app.add_exception_handler(FlywheelError, answer_error)
+    app.add_exception_handler(DBAPIError, answer_outage)
     app.get("/", include_in_schema=False)(lambda: RedirectResponse("/admin/"))
     app.get("/healthz")(lambda: {"status": "ok"})
+    app.get("/metrics", response_class=PlainTextResponse)(telling(StageMetrics()))
     app.get("/readyz")(ready)
     return app
+
+
+_AREAS = {
+    "/v1/ingest": "ingest",
+    "/v1/traces": "ingest",
+    "/admin": "admin",
+    "/healthz": "health",
+    "/readyz": "health",
+    "/metrics": "health",
+}
+
+
+def area_of(path: str) -> str:
+    """Return the part of the service that a path belongs to, for its metrics."""
+    for start, area in _AREAS.items():
+        if path == start or path.startswith(f"{start}/"):
+            return area
+    return "api"
 
 
 def create_process_app() -> FastAPI:
@@ -75,6 +100,9 @@ def create_process_app() -> FastAPI:
     A batch is tens of thousands of containers that live for a moment, and at the usual thresholds
     the garbage collector walks the whole program several times for each: a fifth of its CPU time.
     """
+    tracing.configure(meters.SERVICE)
+    error_reports.configure(meters.SERVICE)
+    meters.share()
     app = create_app()
     gc.collect()
     gc.freeze()
@@ -90,41 +118,29 @@ def ready() -> dict[str, str]:
     return {"status": "ready"}
 
 
-async def check_key(
-    request: Request, call_next: Callable[[Request], Awaitable[Response]]
-) -> Response:
-    """Ask for the key on every path but the health checks and what GitHub signs.
+def telling(stages: StageMetrics) -> Callable[[], Response]:
+    """Return what answers /metrics."""
 
-    No page of another site changes anything, either, nor reads where no key is asked for.
-    """
-    if not _opens_itself(request):
-        try:
-            require_key(request.headers)
-            require_own_name(request.headers)
-            require_same_origin(request.method, request.headers)
-        except Forbidden as error:
-            return answer_error(request, error)
-        except NotAuthorised as error:
-            answer = answer_error(request, error)
-            answer.headers["WWW-Authenticate"] = 'Basic realm="flywheel"'
-            return answer
-    return await call_next(request)
+    def metrics() -> Response:
+        """What this service counted, and how stages, queues and database stand, for Prometheus."""
+        home = get_settings().home
+        families = [*meters.families(), *meters.disk_families(home), *stages.families()]
+        return Response(exposition(families), media_type=CONTENT_TYPE)
 
-
-def _opens_itself(request: Request) -> bool:
-    """Say whether a path has another door, or none: the admin view asks who one is."""
-    path: str = request.scope["path"]  # as it is routed; `request.url` is made with the Host header
-    is_admin = path == "/admin" or path.startswith("/admin/")
-    return path in OPEN_PATHS or path == "/" or is_admin or _is_signed(path)
-
-
-def _is_signed(path: str) -> bool:
-    """Say whether the route itself checks a signature, which opens it instead of the key."""
-    return path == GITHUB_PATH and get_settings().github_secret is not None
+    return metrics
 
 
 def answer_error(_: Request, error: Exception) -> JSONResponse:
     """Answer one of our errors as JSON with its own status."""
     status = error.http_status if isinstance(error, FlywheelError) else 500
     body = {"error": {"type": type(error).__name__, "message": str(error)}}
-    return JSONResponse(body, status_code=status)
+    headers = error.headers() if isinstance(error, LimitReached) else None
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def answer_outage(request: Request, error: Exception) -> JSONResponse:
+    """Answer 503 where the database went away; any other error of it is a defect, and raised."""
+    if not is_outage(error):
+        raise error
+    reason = first_line(getattr(error, "orig", None) or error)
+    return answer_error(request, DatabaseUnavailable(safe_url(database_url()), reason))

@@ -4,6 +4,8 @@ The only file that knows the order of the stages. Each stage hands its jobs to t
 roles at once and waits; a role leaves the turn where a decision says so, and its reason is kept.
 """
 
+import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -29,8 +31,8 @@ from flywheel.observe import (
 from foundation.database import session_scope
 from foundation.decisions import decide
 from foundation.errors import Conflict, FlywheelError
-from foundation.runs import enqueue, get_run
-from foundation.tables import CANCELLED, DONE, FAILED, Decision, Run
+from foundation.runs import enqueue, get_run, works_anybody
+from foundation.tables import CANCELLED, DONE, FAILED, QUEUED, Decision, Run
 from router.experiment import PLANS, ExperimentPlan
 from router.experiment import start as start_experiment
 from router.promote import serving_version
@@ -41,6 +43,11 @@ from trainer.recipe.by_role import recipe_of
 from trainer.registry import get_version
 from trainer.tables import ModelVersion
 from trainer.tasks import start_training
+
+log = logging.getLogger(__name__)
+
+NOBODY_AFTER_S = 15.0
+"""A worker that is there and free takes a job up within a second."""
 
 Tell = Callable[[str, float, float], None]
 """`tell(stage, done, total)` is called while a stage waits for its jobs."""
@@ -349,10 +356,13 @@ def _start_experiment(turn: RoleTurn, recipe: TurnRecipe) -> None:
 def wait_for(runs: Mapping[str, Run], stage: str, tell: Tell) -> dict[str, Run]:
     """Wait until every run has ended and return the finished rows.
 
+    Says so in the log, once, where nobody seems to be there who could take them up.
+
     Raises:
         JobFailed: one of them failed or was cancelled.
     """
     finished: dict[str, Run] = {}
+    ask_at = time.monotonic() + NOBODY_AFTER_S
     while len(finished) < len(runs):
         with session_scope() as session:
             now_at = {name: get_run(session, run.id) for name, run in runs.items()}
@@ -360,9 +370,24 @@ def wait_for(runs: Mapping[str, Run], stage: str, tell: Tell) -> dict[str, Run]:
         for run in now_at.values():
             if run.status in (FAILED, CANCELLED):
                 raise JobFailed(run)
+        if time.monotonic() >= ask_at and all(r.status == QUEUED for r in now_at.values()):
+            ask_at = math.inf
+            _say_if_nobody_works(stage)
         tell(stage, sum(_share_done(run) for run in now_at.values()), len(runs))
         time.sleep(0.2)
     return finished
+
+
+def _say_if_nobody_works(stage: str) -> None:
+    with session_scope() as session:
+        if works_anybody(session):
+            return
+    log.warning(
+        "%s: nobody has taken the job up for %.0f s, and no worker is at work. It stays queued: "
+        "start a worker with `flywheel worker`, or everything with `flywheel up`.",
+        stage,
+        NOBODY_AFTER_S,
+    )
 
 
 def _share_done(run: Run) -> float:

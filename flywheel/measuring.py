@@ -7,9 +7,10 @@ from uuid import UUID
 
 from sqlmodel import Session, col, select
 
+from evaluator.addresses import api_key_of
 from evaluator.metrics.likelihood import BATCH_SIZE, difference, measure_likelihood, scorer
 from evaluator.run import intact_tasks
-from evaluator.serving_cost import CostPlan, api_key_of, measure_cost
+from evaluator.serving_cost import CostPlan, measure_cost
 from evaluator.speed import TOGETHER
 from evaluator.suites import load_suite
 from evaluator.tables import Evaluation, Suite

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
+from collector.feedback.sources import is_heard
 from curation.tables import Dataset
 from evaluator.drift import DriftReport, reports
 from foundation.tables import now
@@ -17,12 +18,13 @@ from trainer.tables import ModelVersion, TrainingRun
 
 DAYS = 30
 _OUTCOMES = text(
-    """
+    f"""
     SELECT avg(f.value), count(*)
     FROM interaction i
     JOIN feedback f ON f.interaction_id = i.id
     WHERE i.role = :role AND i.model_version_id = :version AND f.kind = 'success'
-      AND f.source <> 'judge' AND i.ingested_at > now() - make_interval(days => :days)
+      AND f.source <> 'judge' AND {is_heard("f")}
+      AND i.ingested_at > now() - make_interval(days => :days)
     """
 )
 _EPISODES = text(
@@ -38,12 +40,12 @@ DRIFT_OUTCOMES = 200
 """Outcomes at the beginning and at the end of a version's service that drift is read from."""
 
 _THEN_AND_NOW = text(
-    """
+    f"""
     WITH outcome AS (
       SELECT f.value, row_number() OVER (ORDER BY f.id) AS n, count(*) OVER () AS total
       FROM interaction i JOIN feedback f ON f.interaction_id = i.id
       WHERE i.role = :role AND i.model_version_id = :version AND f.kind = 'success'
-        AND f.source <> 'judge'
+        AND f.source <> 'judge' AND {is_heard("f")}
     )
     SELECT avg(value) FILTER (WHERE n <= :some), avg(value) FILTER (WHERE n > total - :some)
     FROM outcome WHERE total >= 2 * :some

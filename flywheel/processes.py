@@ -7,6 +7,7 @@ dies.
 
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,10 @@ import httpx
 from foundation.errors import FlywheelError
 
 PR_SET_PDEATHSIG = 1
+LOG_BYTES = 16 << 20
+"""Bytes of a log at most, but for what comes within a second."""
+LOGS_KEPT = 3
+"""Earlier logs that stay, `worker.log.1` being the latest."""
 
 
 class ProcessDied(FlywheelError):
@@ -73,6 +78,26 @@ class Processes:
         """Return where the child `name` writes its output."""
         return self._logs / f"{name}.log"
 
+    def rotate_logs(self, most_bytes: int = LOG_BYTES) -> None:
+        """Move what a child has written aside once it is long, and let it write on from nothing.
+
+        Copied and cut, since the child keeps its file open, and appends: a line that comes between
+        the two is lost. Where there is no room for the copy, what was written is let go.
+        """
+        for name in self._children:
+            path = self.log_path(name)
+            if path.stat().st_size <= most_bytes:
+                continue
+            older = [path, *(path.with_suffix(f".log.{n}") for n in range(1, LOGS_KEPT + 1))]
+            for place in range(LOGS_KEPT, 1, -1):
+                if older[place - 1].exists():
+                    older[place - 1].replace(older[place])
+            try:
+                shutil.copyfile(path, older[1])
+            except OSError:
+                older[1].unlink(missing_ok=True)
+            os.truncate(path, 0)
+
     def check(self) -> None:
         """Raise ProcessDied if a child has ended by itself."""
         for name, child in self._children.items():
@@ -88,14 +113,15 @@ class Processes:
             FlywheelError: no answer in time.
         """
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            self.check()
-            try:
-                if httpx.get(url, timeout=2.0).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.1)
+        with httpx.Client(timeout=2.0) as client:
+            while time.monotonic() < deadline:
+                self.check()
+                try:
+                    if client.get(url).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.1)
         raise FlywheelError(f"{url}: no answer after {timeout_s:.0f} s; see {self._logs}")
 
     def stop(self, grace_s: float = 15.0) -> None:

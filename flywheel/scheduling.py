@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import text
 from sqlmodel import Session, select
 
+from collector.feedback.sources import is_heard
 from evaluator.drift import reports
 from evaluator.suites import load_suite
 from flywheel.scheduling_tasks import SCHEDULED_TURN
@@ -202,8 +203,9 @@ _NEW = """
             AND i.completed AND coalesce(i.arm, '') <> 'shadow' AND {new_call}),
         (SELECT count(*) FROM said), (SELECT min(ingested_at) FROM said), {now}
 """
-_IS_WORD: Final = """f.source IN ('human', 'user') AND f.derived_from IS NULL AND (
-    f.kind IN ('correction', 'preference') OR f.kind = 'rating' AND f.value <= 2)"""
+_IS_WORD: Final = f"""f.source IN ('human', 'user') AND f.derived_from IS NULL AND (
+    f.kind IN ('correction', 'preference') OR f.kind = 'rating' AND f.value <= 2)
+    AND {is_heard("f")}"""
 _ABOUT: Final = """(i.id = f.interaction_id
     OR f.interaction_id IS NULL AND f.episode_id IS NOT NULL AND i.episode_id = f.episode_id)"""
 

@@ -65,8 +65,9 @@ def run_everything(announce: Callable[[dict[str, str | None]], object]) -> None:
         "engine": settings.engine_base_url,
     }
     with Processes(settings.home.absolute(), environment) as processes:
-        for name in ("serve", "gateway", "worker", "scheduler"):
+        for name in ("serve", "gateway", "worker"):
             processes.start(name, name)
+        processes.start("scheduler", "scheduler", *_second_port(settings.metrics_port))
         processes.wait_for_http(f"http://{settings.host}:{settings.port}/healthz")
         processes.wait_for_http(f"http://{settings.host}:{settings.gateway_port}/healthz")
         if settings.engine_url is None and _has_base():
@@ -78,6 +79,15 @@ def run_everything(announce: Callable[[dict[str, str | None]], object]) -> None:
         announce({"engine": None, **addresses, "logs": logs, "sign in": link_if_any()})
         while not stop.wait(1.0):
             processes.check()
+            processes.rotate_logs()
+
+
+def _second_port(first: int | None) -> list[str]:
+    """Return the option of the scheduler's port: the worker beside it has the one of the settings.
+
+    An unset one, and one that the system chooses, need no other.
+    """
+    return ["--metrics-port", str(first + 1)] if first else []
 
 
 def _has_base() -> bool:

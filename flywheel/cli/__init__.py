@@ -7,6 +7,7 @@ base install.
 import typer
 
 from flywheel.cli import (
+    backup,
     budgets,
     campaign,
     constitution,
@@ -23,6 +24,7 @@ from flywheel.cli import (
     otel,
     pairs,
     protect,
+    retention,
     review,
     runs,
     schedule,
@@ -41,6 +43,7 @@ from flywheel.cli import (
 from flywheel.cli.demo import demo
 from flywheel.cli.prefer import prefer
 from flywheel.cli.turn import turn
+from flywheel.cli.version import show_version
 
 app = typer.Typer(
     help="Agents that get better from their own work: log, curate, train, benchmark, A/B, promote.",
@@ -52,6 +55,8 @@ services.register(app)
 data.register(app)
 datasets.register(app)
 erase.register(app)
+backup.register(app)
+retention.register(app)
 templates.register(app)
 protect.register(app)
 campaign.register(app)
@@ -81,3 +86,4 @@ watching.register(app)
 app.command()(prefer)
 app.command()(turn)
 app.command()(demo)
+app.callback()(show_version)

@@ -75,13 +75,19 @@ def show(
 def replay_letters(
     letter_ids: Ids = None, code: Code = None, every: All = False, as_json: AsJson = False
 ) -> None:
-    """Store refused records again, now that their cause is mended; the rest keeps waiting."""
+    """Store refused records again, now that their cause is mended; the rest keeps waiting.
+
+    What a key was not allowed to write (not_allowed) is stored only where its id is named.
+    """
     from collector.dead_letters import UNKEPT
     from collector.replay import replay
+    from collector.rights import NOT_ALLOWED
 
     def settle(session: "Session", letter: "DeadLetter") -> str:
         if letter.record == UNKEPT:
             return "not kept"
+        if letter.code == NOT_ALLOWED and not letter_ids:
+            return "not allowed, name its id"
         result = replay(session, letter)
         return str(result.reason).partition(":")[0] if result.reason else result.status
 

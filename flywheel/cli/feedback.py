@@ -8,6 +8,7 @@ from uuid import UUID
 
 import typer
 
+from flywheel.cli import sources
 from flywheel.cli.output import AsJson, as_uuid, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     feedback.command("list")(list_about)
     feedback.command("ci")(add_ci)
     feedback.command("join")(join)
+    sources.register(feedback)
     app.add_typer(feedback, name="feedback")
     metric = typer.Typer(help="Metrics: declare, list, withdraw.", no_args_is_help=True)
     metric.command("declare")(declare)
@@ -145,8 +147,9 @@ def add_ci(
     bodies = [_read(path) for path in paths]
     report = ci.merged(ci.read_junit(body) for body in bodies)
     digest = sha256(b"".join(sha256(body).digest() for body in bodies)).hexdigest()
-    statements = ci.statements(report, named, actor, ci.run_key(digest, named, actor))
-    _answer(_delivered(statements, "ci"), as_json, report.details())
+    key = ci.run_key(digest, named, actor)
+    statements = ci.statements(report, named, actor, key)
+    _answer(_delivered(statements, "ci", key), as_json, report.details())
 
 
 def join(
@@ -195,10 +198,22 @@ def _subject(
     )
 
 
-def _delivered(statements: Sequence[Mapping[str, Any]], source: str) -> list[Mapping[str, Any]]:
-    """Store statements: through the service of `FLYWHEEL_URL` if there is one, else here."""
+def _delivered(
+    statements: Sequence[Mapping[str, Any]], source: str, key: str | None = None
+) -> list[Mapping[str, Any]]:
+    """Store statements: through the service of `FLYWHEEL_URL` if there is one, else here.
+
+    The service makes ids of `key`, if there is one: it takes none that were made of a key.
+    """
     if os.environ.get("FLYWHEEL_URL"):
-        results: list[Mapping[str, Any]] = _ask("POST", json=list(statements))["results"]
+        from hashlib import sha256
+
+        sent, headers = [dict(one) for one in statements], dict[str, str]()
+        if key is not None:
+            headers["Idempotency-Key"] = sha256(key.encode()).hexdigest()
+            for one in sent:
+                one.pop("id", None)
+        results: list[Mapping[str, Any]] = _ask("POST", headers, json=sent)["results"]
         return results
     from collector.feedback import of_statements
     from collector.ingest import store
@@ -225,14 +240,14 @@ def _said(about: "Subject", limit: int) -> list[Mapping[str, Any]]:
         return [explain_row(one) for one in said_about(session, about, limit)]
 
 
-def _ask(method: str, **content: Any) -> Any:
+def _ask(method: str, more: Mapping[str, str] | None = None, **content: Any) -> Any:
     """Return the JSON that the service of `FLYWHEEL_URL` answers; raises BadInput."""
     import httpx
 
     from foundation.errors import BadInput
 
     url, key = os.environ["FLYWHEEL_URL"].rstrip("/"), os.environ.get("FLYWHEEL_API_KEY")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **(more or {})}
     try:
         answer = httpx.request(method, f"{url}/v1/feedback", headers=headers, timeout=30, **content)
     except httpx.HTTPError as error:

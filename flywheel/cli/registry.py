@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flywheel.cli import provenance
 from flywheel.cli.output import AsJson, console, print_fields, print_json, print_table
 
 _OWN = (
@@ -23,6 +24,7 @@ def register(versions: typer.Typer) -> None:
     versions.command("gc")(collect)
     versions.command("pin")(pin)
     versions.command("unpin")(unpin)
+    provenance.register(versions)
 
 
 def show(version: Version, as_json: AsJson = False) -> None:

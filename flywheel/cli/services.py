@@ -1,5 +1,6 @@
 """Commands that run the product's processes, and the database schema."""
 
+import os
 import signal
 import sys
 import threading
@@ -17,6 +18,17 @@ Port = Annotated[
     int | None, typer.Option(min=0, max=65535, help="TCP port; default from the settings.")
 ]
 
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=65535, help="Port of /healthz, /readyz and /metrics; default from the settings."
+    ),
+]
+
+START_S = 60
+"""Seconds in which one of several processes must have begun to answer its parent: on a busy machine
+its imports alone take longer than uvicorn's five, after which it would be killed, for ever."""
+
 STOP_AFTER_S = 10
 """Seconds that requests under way are given when the service is stopped."""
 
@@ -28,6 +40,7 @@ def register(app: typer.Typer) -> None:
     database = typer.Typer(help="The database schema.", no_args_is_help=True)
     database.command()(upgrade)
     database.command()(check)
+    database.command()(downgrade)
     app.add_typer(database, name="db")
 
 
@@ -60,9 +73,11 @@ def serve(
     as_json: AsJson = False,
 ) -> None:
     """Serve the ingest and stage APIs and the admin view; prints how the first user signs in."""
+    from flywheel.doors import PROCESSES
     from flywheel.invite import first_link
     from flywheel.schema import require_current
     from foundation.settings import get_settings, require_safe_binding
+    from router.connections import MOST_CONNECTIONS, bounded_options
 
     require_current()
     settings = get_settings()
@@ -75,8 +90,10 @@ def serve(
     told = {"sign in": link} if link else {}
     # A page that follows a run would else hold a stop up for as long as its stream lasts.
     stopping = {"timeout_graceful_shutdown": STOP_AFTER_S}
+    bounds = {**bounded_options(), "limit_concurrency": MOST_CONNECTIONS}
+    os.environ[PROCESSES] = str(workers)  # each holds its share of the limits of keys
     app = "flywheel.app:create_process_app"
-    _run_server("serve", app, port, as_json, workers, told, **stopping)
+    _run_server("serve", app, port, as_json, workers, told, **stopping, **bounds)
 
 
 def gateway(port: Port = None, workers: Workers = 1, as_json: AsJson = False) -> None:
@@ -102,11 +119,16 @@ def engine(
 ) -> None:
     """Serve a base model and its adapters, OpenAI-compatible, in this process."""
     from flywheel.up import base_to_serve
-    from foundation.settings import get_settings
+    from foundation import error_reports, meters, tracing
+    from foundation.settings import get_settings, require_safe_binding
+    from router.connections import bounded_options
     from serving.api import create_engine_app
     from serving.rows import Limits
 
     settings = get_settings()
+    require_safe_binding(settings.host, settings.api_key)
+    tracing.configure(meters.ENGINE)
+    error_reports.configure(meters.ENGINE)
     limits = Limits(
         rows=settings.engine_rows,
         kv_mb=settings.engine_kv_mb,
@@ -122,32 +144,58 @@ def engine(
         max_waiting=settings.engine_queue,
         bases_mb=settings.engine_bases_mb,
     )
-    _run_server("engine", app, settings.engine_port if port is None else port, as_json)
+    port = settings.engine_port if port is None else port
+    _run_server("engine", app, port, as_json, **bounded_options())
 
 
 def worker(
     queues: Annotated[str, typer.Option(help="Queues to work on.")] = "ingest,cpu,gpu",
     concurrency: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    at_most: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes while jobs pile up.")
+    ] = None,
+    max_jobs: Annotated[
+        int | None, typer.Option(min=1, help="Jobs after which a process is replaced.")
+    ] = None,
+    max_memory_mb: Annotated[
+        int | None, typer.Option(min=1, help="MiB beyond which one is, after its job.")
+    ] = None,
+    metrics_port: MetricsPort = None,
     as_json: AsJson = False,
 ) -> None:
     """Work on jobs until told to stop."""
-    from flywheel.worker import run_worker
+    from flywheel.worker import Pool, run_worker
+
+    pool = Pool(concurrency, at_most, max_jobs, max_memory_mb)
 
     if as_json:
         print_json({"service": "worker", "queues": queues.split(","), "concurrency": concurrency})
-    run_worker(queues.split(","), concurrency)
+    run_worker(queues.split(","), pool, metrics_port)
 
 
-def scheduler(as_json: AsJson = False) -> None:
+def scheduler(metrics_port: MetricsPort = None, as_json: AsJson = False) -> None:
     """Sweep lost runs, watch experiments, make partitions; one of several leads."""
-    from flywheel.scheduler import duties, run_scheduler
+    from flywheel.ops_server import serve_ops
+    from flywheel.scheduler import Standing, duties, run_scheduler
+    from flywheel.schema import require_current
+    from foundation import error_reports, logs, meters, tracing
+    from foundation.settings import get_settings
 
+    require_current()
+    logs.configure(meters.SCHEDULER)
+    tracing.configure(meters.SCHEDULER)
+    error_reports.configure(meters.SCHEDULER)
+    standing = Standing()
+    port = get_settings().metrics_port if metrics_port is None else metrics_port
+    if port is not None:
+        serve_ops(port, standing.told, standing.families)
     if as_json:
         print_json({"service": "scheduler", "duties": [duty.name for duty in duties()]})
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    run_scheduler(stop)
+    run_scheduler(stop, standing=standing)
+    tracing.stop()
 
 
 def status(as_json: AsJson = False) -> None:
@@ -210,6 +258,20 @@ def upgrade(as_json: AsJson = False) -> None:
     print_json({"revision": revision}) if as_json else print_fields({"schema revision": revision})
 
 
+def downgrade(
+    revision: Annotated[str, typer.Argument(help="The older revision, such as 0007.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take revisions of the schema back; what they added is lost."""
+    from flywheel import schema
+
+    if not yes:
+        typer.confirm("What newer revisions added is lost. Go on?", abort=True, err=True)
+    said = {"schema revision": schema.downgrade(revision)}
+    print_json(said) if as_json else print_fields(said)
+
+
 def check(as_json: AsJson = False) -> None:
     """Check that the schema is the one of this code; exit code 1 if anything differs."""
     from flywheel import schema
@@ -246,18 +308,28 @@ def _run_server(
     """
     import uvicorn
 
+    from foundation import logs, meters
     from foundation.settings import get_settings, require_safe_binding
 
     settings = get_settings()
     require_safe_binding(settings.host, settings.api_key)
     if as_json:
         print_json({"service": name, "url": f"http://{settings.host}:{port}", **told})
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=port,
-        log_level=settings.log_level.lower(),
-        factory=isinstance(app, str),
-        workers=workers,
-        **options,
-    )
+    said_as = meters.SERVICE if name == "serve" else name
+    logs.configure(said_as)
+    shared = meters.make_folder(settings.home, said_as) if workers > 1 else None
+    try:
+        uvicorn.run(
+            app,
+            host=settings.host,
+            port=port,
+            log_level=settings.log_level.lower(),
+            log_config=logs.configuration(said_as),
+            factory=isinstance(app, str),
+            workers=workers,
+            timeout_worker_healthcheck=START_S,
+            **options,
+        )
+    finally:
+        if shared is not None:
+            meters.remove_folder(shared)

@@ -49,6 +49,20 @@ def refused(said: Said, *words: str) -> None:
         assert word in said.err, said.err
 
 
+def test_a_file_that_cannot_be_is_said_in_a_line_and_before_anything_is_erased(
+    command: Command, database: str, tmp_path: Path
+) -> None:
+    nowhere = str(tmp_path / "nowhere" / "erased.json")
+    for arguments in (
+        ("erase", "--unit", "ada", "--yes", "--certificate", nowhere),
+        ("erase", "--again", "--certificates", nowhere),
+    ):
+        said = command(*arguments)
+        assert (said.code, said.out) == (1, "")
+        assert said.err.startswith(f"Error: {nowhere}: No such file"), said.err
+    assert count("erasure") == 0
+
+
 # The wheel by hand
 
 

@@ -97,3 +97,12 @@ def test_metrics(database: str, command: Command) -> None:
     assert command("metric", "withdraw", "bugs").code == 0
     assert command("metric", "withdraw", "bugs").code == 2
     assert command("feedback", "join", "--json").json == {"joined": 0}
+
+
+def test_a_source_left_out_is_listed_by_its_name(database: str, command: Command) -> None:
+    command("key", "create", "eve", "--json")
+    gone = command("feedback", "distrust", "key:eve", "--reason", "it lies").out
+    assert "key:eve" in gone
+    assert "key:eve" in command("feedback", "sources").out
+    assert "key:eve" in command("feedback", "undo", "key:eve", "--reason", "it did not").out
+    assert "key:eve" not in command("feedback", "sources").out

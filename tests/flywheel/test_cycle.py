@@ -19,7 +19,7 @@ from tiny_base import QUICK
 from collector.direct import DirectTransport
 from collector.importers.run import run_import
 from collector.record import feedback_record
-from collector.tables import Feedback, Interaction
+from collector.tables import Feedback, Interaction, SourceTrust
 from evaluator.suites import Task, add_suite
 from evaluator.tables import DriftWatch, Evaluation
 from evaluator.tasks import EvaluationPlan
@@ -333,6 +333,15 @@ def test_success_is_that_of_the_version_and_no_judge_has_a_say(
     session.rollback()
     assert session.execute(text("SELECT count(*) FROM feedback")).scalar_one() == 40
     assert observed_success(session, "coder", baseline.id) == pytest.approx(0.75)
+    session.execute(
+        text(
+            "UPDATE feedback SET source = 'user', actor = 'mallory' "
+            "WHERE value = 0 AND source <> 'judge'"
+        )
+    )
+    session.add(SourceTrust(source="user:mallory", trust="distrusted", reason="r", actor="ada"))
+    session.flush()
+    assert observed_success(session, "coder", baseline.id) == 1
     session.execute(text("UPDATE interaction SET ingested_at = now() - interval '31 days'"))
     assert observed_success(session, "coder", baseline.id) is None
     session.rollback()

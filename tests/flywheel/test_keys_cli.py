@@ -1,18 +1,30 @@
 """`flywheel key`, `flywheel budget` and `flywheel usage`."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
+import pytest
 from by_hand import Said
 from sqlmodel import Session
 
+from collector.tables import Feedback
+from foundation.settings import get_settings
 from foundation.tables import now
+from router import keys
 from router.tables import UsageDay
 
 Command = Callable[..., Said]
 
 
-def test_a_key_is_shown_once_then_rotated_and_revoked(command: Command, database: str) -> None:
+def test_a_key_is_shown_once_then_rotated_and_revoked(
+    command: Command, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "open on this machine" in command("key", "list").out
+    with monkeypatch.context() as locked:
+        locked.setenv("FLYWHEEL_API_KEY", "Zq7vN3kLm8TtRw2YpX5cJ9b")
+        get_settings.cache_clear()
+        assert "FLYWHEEL_API_KEY alone opens" in command("key", "list").out
+    get_settings.cache_clear()
     made = command(
         *("key", "create", "ci", "--kind", "service", "--role", "coder", "--role", "tester"),
         *("--project", "shop", "--expires", "2100-01-01", "--requests-per-minute", "60"),
@@ -38,6 +50,30 @@ def test_a_key_is_shown_once_then_rotated_and_revoked(command: Command, database
     refused = command("key", "create", "ci")
     assert refused.code == 2
     assert "expected one that no key has" in refused.err
+
+
+def test_a_scoped_key_its_grace_its_end_and_what_came_by_it(
+    command: Command, session: Session
+) -> None:
+    soon = (now() + timedelta(days=3)).strftime("%Y-%m-%d")
+    made = command("key", "create", "ci", "--scope", "feedback", "--expires", soon, "--json").json
+    assert made["scopes"] == ["feedback"]
+    assert command("key", "create", "old", "--json").json["scopes"] == ["gateway"]
+    refused = command("key", "create", "x", "--scope", "read", "--role", "coder")
+    assert refused.code == 2
+    assert "some roles or projects" in refused.err
+    assert command("key", "rotate", "ci", "--grace", "a while").code == 2
+    rotated = command("key", "rotate", "ci", "--grace", "24h", "--json").json
+    assert "previous_hash" not in rotated
+    listed = " ".join(command("key", "list").out.split())
+    assert "ci ends in" in listed
+    assert "ci: the old secret opens for 24 h" in listed
+    assert "Nothing came by ci" in command("key", "records", "ci").out
+    by = keys.get_key(session, "ci").id
+    session.add(Feedback(kind="success", value=1, interaction_id=by, key_id=by, source="test"))
+    session.commit()
+    (group,) = command("key", "records", "ci", "--json").json
+    assert (group["what"], group["source"], group["n"]) == ("feedback", "test", 1)
 
 
 def test_budgets(command: Command, database: str) -> None:

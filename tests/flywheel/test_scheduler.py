@@ -100,7 +100,7 @@ def test_another_scheduler_takes_over_and_sweeps(
     wait_until(lambda: leader() == "second", "the second scheduler's lead")
     after = lost_run()
     wait_until(lambda: state_of(after) == QUEUED, "the second sweep")
-    wait_until(lambda: messages() == 2, "a message for each run")
+    wait_until(lambda: messages() >= 2, "a message for each run")  # each may be sent again
 
     second.send_signal(signal.SIGTERM)
     assert second.wait(timeout=60) == 0

@@ -13,7 +13,7 @@ from by_hand import Said
 from sqlmodel import Session, select
 
 import flywheel.worker  # noqa: F401  registers every room's jobs and rules
-from collector.tables import Feedback, Interaction
+from collector.tables import Feedback, Interaction, SourceTrust
 from curation.tables import ReviewItem, ReviewLabel
 from evaluator.tables import DriftWatch
 from flywheel import scheduling, scheduling_tasks
@@ -113,9 +113,11 @@ def test_only_what_came_since_counts_and_each_once(session):
         ({"kind": "comment"}, 0),
         ({"kind": "success", "value": 0.0}, 0),
         ({"kind": "correction", "derived_from": new_id()}, 0),
+        ({"kind": "correction", "source": "user", "actor": "mallory"}, 0),
     ],
 )
 def test_what_a_person_says_against_an_answer_is_a_correction(session, columns, n):
+    session.add(SourceTrust(source="user:mallory", trust="distrusted", reason="r", actor="ada"))
     scheduled(session, corrections=99)
     say(session, call(session), **columns)
     assert counts(session) == (1, n)

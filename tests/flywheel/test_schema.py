@@ -1,10 +1,18 @@
 """The migrated schema is the one of the tables in code, and migrations can be walked both ways."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from alembic import command
+from by_hand import python
+from fastapi.testclient import TestClient
 from sqlalchemy import inspect, text
 
+from flywheel.app import create_app
 from flywheel.schema import alembic_config, differences, expected_revision, found_revision, upgrade
 from foundation.database import get_engine
+from foundation.errors import DatabaseTooOld, SchemaMismatch
 
 
 def test_models_and_migrated_schema_agree(database: str) -> None:
@@ -44,3 +52,31 @@ def test_downgrade_removes_everything_and_upgrade_restores_it(database: str) -> 
         command.upgrade(alembic_config(connection), "head")
         assert "role_serving" in inspect(connection).get_table_names(schema="walk")
         connection.execute(text("DROP SCHEMA walk CASCADE"))
+
+
+@pytest.fixture
+def older(database: str) -> Iterator[None]:
+    """The database says that its schema is one of long ago."""
+    head = expected_revision()
+    _say("0003")
+    yield
+    _say(head)
+
+
+def _say(revision: str) -> None:
+    with get_engine().begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :r"), {"r": revision})
+
+
+def test_on_another_schema_the_service_is_not_ready(older: None) -> None:
+    with TestClient(create_app(), base_url="http://127.0.0.1") as client:
+        answer = client.get("/readyz")
+        assert client.get("/healthz").status_code == 200
+    assert (answer.status_code, answer.json()["error"]["type"]) == (503, "SchemaMismatch")
+    assert (SchemaMismatch.exit_code, DatabaseTooOld.http_status) == (2, 503)
+
+
+@pytest.mark.parametrize("name", ["serve", "gateway", "worker", "scheduler"])
+def test_on_another_schema_nothing_starts(older: None, tmp_path: Path, name: str) -> None:
+    said = python("-m", "flywheel", name, folder=tmp_path)
+    assert (said.code, "revision 0003, expected" in said.err) == (2, True), said

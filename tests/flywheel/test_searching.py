@@ -76,7 +76,7 @@ def test_a_search_that_lost_its_worker_does_no_trial_twice(session, dataset, bas
     assert session.get(Run, run.id).status == RUNNING
     before = [t.id for t in trials(session)]
     assert len(before) == 1
-    monkeypatch.setenv("FLYWHEEL_LOST_AFTER_S", "0.01")
+    monkeypatch.setenv("FLYWHEEL_LOST_AFTER_S", "0.000001")
     get_settings.cache_clear()
     assert run.id in runs.sweep().requeued
     done = runs.execute(run.id)

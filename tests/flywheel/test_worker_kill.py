@@ -1,4 +1,4 @@
-"""A real worker, killed in the middle of a training; and each broker brings a job to a worker."""
+"""A real worker, killed in the middle of a training."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from collector.importers.run import run_import
 from flywheel.processes import Processes
 from foundation import runs
 from foundation.database import session_scope
-from foundation.queue import declare_queues, get_queue
+from foundation.queue import declare_queues
 from foundation.settings import get_settings
 from foundation.tables import DONE, RUNNING, Run
 from trainer.checkpoints import COMPLETE
@@ -105,26 +105,3 @@ def test_a_training_survives_its_worker(
     assert {v.training_run_id for v in list_versions(session)} == {whole.id, training.id}
     assert len(list_versions(session)) == 2
     assert not checkpoints.exists()
-
-
-@pytest.mark.parametrize("broker", ["FLYWHEEL_TEST_REDIS_URL", "FLYWHEEL_TEST_AMQP_URL"])
-def test_a_broker_of_its_own_brings_the_job(
-    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker: str
-) -> None:
-    url = os.environ.get(broker)
-    if url is None:
-        pytest.skip(f"{broker} is not set")
-    run_import("coder_outputs", [write_log(tmp_path / "log.jsonl", 5)], DirectTransport())
-    monkeypatch.setenv("FLYWHEEL_BROKER_URL", url)
-    get_settings.cache_clear()
-    get_queue.cache_clear()
-    try:
-        declare_queues()
-        with session_scope() as session:
-            run = runs.enqueue(session, "curation.build", {"role": "coder"}, role="coder")
-        with a_worker("worker"):
-            wait_until(done(run.id), f"the job over {broker}")
-        assert state(run.id).attempts == 1
-    finally:
-        get_queue().close()
-        get_queue.cache_clear()

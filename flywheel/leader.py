@@ -1,0 +1,3 @@
+"""The lock by which schedulers agree who leads, for whoever asks without being one."""
+
+LOCK = 0x666C7973  # "flys"
