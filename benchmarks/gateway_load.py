@@ -236,7 +236,7 @@ def _request(wanted: Round, number: int) -> bytes:
     episode = f"{wanted.episodes}-{place}"
     lines = [
         f"POST {wanted.path.format(episode=episode)} HTTP/1.1",
-        "host: bench",
+        f"host: {urlsplit(wanted.url).netloc}",
         "content-type: application/json",
         f"content-length: {len(body)}",
         *(f"{name}: {value}" for name, value in wanted.headers.items()),

@@ -14,6 +14,7 @@ PARTS = {
     "budgets": "benchmarks.router_budgets",
     "decision": "benchmarks.router_decision",
     "statistics": "benchmarks.router_statistics",
+    "poisoning": "benchmarks.router_poisoning",
     "asos": "benchmarks.router_asos",
 }
 
