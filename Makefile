@@ -8,12 +8,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+EXAMPLE_ARGS ?=
 SCREENS ?=
 TEST_ARGS ?=
 TEST_PROCESSES ?= auto
-EXTRAS := service,oidc,train,quantize,export,semantic,scale,evaluate,codebleu,embedded,dev
+EXTRAS := service,oidc,observe,s3,train,quantize,export,semantic,scale,evaluate,codebleu,embedded,docs,examples,dev
 
-.PHONY: setup demo test test-clients check format clean screens bench-admin bench-capture bench-curation bench-evaluation bench-loss bench-router bench-training bench-venv
+.PHONY: setup audit demo examples test clients test-clients check format clean lock screens bench-admin bench-capture bench-curation bench-evaluation bench-load bench-faults bench-loss bench-router bench-scale bench-training bench-venv
 
 setup: $(READY)
 
@@ -32,13 +33,16 @@ demo: $(READY)
 
 # The files of tests go to as many processes as there are cores, each with a database of its own.
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(TEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+	  $(TEST_ARGS)
 
 # The clients of other people, in virtual environments of their own: beside the light install of
 # this project, so that it is tested too.
 CLIENTS := openai1 openai3 langchain
 
-test-clients: $(READY) $(CLIENTS:%=.venv-clients-%/.installed)
+clients: $(CLIENTS:%=.venv-clients-%/.installed)
+
+test-clients: $(READY) clients
 	@for client in $(CLIENTS); do echo "$$client:"; \
 	  .venv-clients-$$client/bin/python -m pytest --confcutdir=tests/collector/wrappers \
 	    tests/collector/wrappers || exit 1; done
@@ -51,12 +55,37 @@ test-clients: $(READY) $(CLIENTS:%=.venv-clients-%/.installed)
 	  { echo "$*: not tested, pip could not install $< (is the package index reachable?)"; exit 2; }
 	@touch $@
 
+# The agents of examples/, with services of their own and a model that only pretends.
+examples: $(READY)
+	$(BIN)/python -m examples.run $(EXAMPLE_ARGS)
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_architecture.py
+
+# docs/ as a site that needs no other host, in site/; a page that is missing or a dead link is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Open site/index.html"
+
+docs-serve: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# Known vulnerabilities, where the index tells of them; and whether everything is pinned.
+audit: $(READY) .venv-audit/.installed
+	$(BIN)/python .ci/audit.py
+
+.venv-audit/.installed: .ci/audit.txt
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) \
+	  --requirement $< && touch $@ || echo "pip-audit could not be installed"
+
+# What the images install, anew from pyproject.toml and constraints.txt, each file with its hash.
+lock:
+	deploy/lock
 
 # Pictures of every page of the admin view, under docs/screens: look at them after a change.
 screens: $(READY)
@@ -75,11 +104,20 @@ bench-curation: $(READY) bench-venv
 bench-evaluation: $(READY) bench-venv
 	$(BIN)/python -m benchmarks.evaluation $(BENCH_ARGS)
 
+bench-load: $(READY)
+	$(BIN)/python -m benchmarks.load $(BENCH_ARGS)
+
+bench-faults: $(READY)
+	$(BIN)/python -m benchmarks.faults $(BENCH_ARGS)
+
 bench-loss: $(READY)
 	$(BIN)/python -m benchmarks.loss $(BENCH_ARGS)
 
 bench-router: $(READY) .venv-bench-router/.installed
 	$(BIN)/python -m benchmarks.router $(BENCH_ARGS)
+
+bench-scale: $(READY)
+	$(BIN)/python -m benchmarks.scale $(BENCH_ARGS)
 
 bench-training: $(READY)
 	$(BIN)/python -m benchmarks.training $(BENCH_ARGS)
@@ -102,4 +140,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-clients-* .venv-bench* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	rm -rf $(VENV) .venv-audit site .venv-clients-* .venv-bench* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

@@ -40,5 +40,11 @@ def halves(rank: int, seed: int, n_in: int = 12, n_out: int = 10) -> tuple[Any, 
 def stored(content: str = "a", name: str = "adapter_model.safetensors") -> Artifact:
     """Store a folder with one file."""
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, name).write_text(content)
+        Path(folder, name).write_bytes(weights(content))
         return artifacts.put(Path(folder))
+
+
+def weights(content: str) -> bytes:
+    """Return a safetensors file without tensors, with these words in its header."""
+    header = json.dumps({"__metadata__": {"content": content}}).encode()
+    return len(header).to_bytes(8, "little") + header

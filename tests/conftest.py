@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import gc
 import os
 import tempfile
 import uuid
@@ -13,15 +14,51 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from brokers import broker, no_queues_left  # noqa: F401  fixtures
 from sqlalchemy import text
 from sqlmodel import Session, SQLModel
+from xdist.remote import Producer
+from xdist.scheduler.loadfile import LoadFileScheduling
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests have as many processes as there are cores
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+
+BROWSER = PROJECT / "tests" / "browser"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no process is left alone with it at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.parent != BROWSER, item.path not in slow))
+
+
+class Schedule(LoadFileScheduling):
+    """A file of tests for a process, or all that share the seeded service of the browser tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "browser" if nodeid.startswith("tests/browser/") else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedule | None:
+    """Take ours for `--dist loadfile`."""
+    return Schedule(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_to_look_through() -> None:
+    """Leave what earlier files imported out of the garbage collector's sight.
+
+    transformers collects after each training: through all that torch and this suite consist of,
+    that takes half a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)

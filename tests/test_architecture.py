@@ -22,11 +22,12 @@ ROOMS = (
     "admin",
     "flywheel",
 )
+TORCH_DOORS = ("trainer/", "serving/engine/", "curation/embed.py", "curation/score/ifd.py")
 TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "tokenizers")
 MEETING_POINTS = {
     "collector": {
         *("tables", "ingest", "client", "partitions", "feedback", "bodies"),
-        *("dead_letters", "direct", "erase", "metrics", "reconcile"),
+        *("dead_letters", "delivery", "direct", "erase", "metrics", "reconcile"),
         *("record", "schemas", "scrub", "sender", "shapes", "spool", "streams", "transport"),
     },
     "curation": {
@@ -40,11 +41,12 @@ MEETING_POINTS = {
     "serving": {"backends", "deploy"},
     "evaluator": {
         *("tables", "run", "compare", "evidence", "report", "majority", "sandbox"),
-        *("tasks", "taskwise", "drift", "expected"),
+        *("tasks", "taskwise", "drift", "expected", "erase"),
     },
     "router": {
         *("tables", "experiment", "promote", "emergency", "policy", "stats"),
         *("keys", "processes", "usage", "windows", "guard", "specialist", "service_record"),
+        *("erase", "erase_proof", "scopes"),
     },
 }
 """What other stages may import of a room: its tables, its front desk and the desk's types.
@@ -79,8 +81,10 @@ def offenders(paths: list[Path], libraries: tuple[str, ...], allowed: tuple[str,
 
 
 def test_torch_is_loaded_only_in_trainer_the_engine_and_two_files_of_curation() -> None:
-    doors = ("trainer/", "serving/engine/", "curation/embed.py", "curation/score/ifd.py")
-    assert offenders(sources(*ROOMS), TORCH, doors) == []
+    assert offenders(sources(*ROOMS), TORCH, TORCH_DOORS) == []
+    rule = re.search(r"torch, .+? only", (PROJECT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    assert rule is not None
+    assert tuple(re.findall("`(.+?)`", rule[0])) == TORCH_DOORS
 
 
 def test_litellm_has_one_door() -> None:
@@ -138,6 +142,12 @@ def test_no_process_loads_what_it_may_never_need(started: str, heavy: tuple[str,
     assert result.stdout.strip() == "[]"
 
 
+def test_no_lock_outlives_its_transaction() -> None:
+    """Behind a pooler the lock of a session stays with a connection that others use next."""
+    of_a_session = re.compile(r"pg_(try_)?advisory_(lock|unlock)")
+    assert [str(path) for path in sources(*ROOMS) if of_a_session.search(path.read_text())] == []
+
+
 def test_every_package_is_shipped() -> None:
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]
     present = {
@@ -164,4 +174,5 @@ _IMPORTED_AS = {
     **{"pyyaml": "yaml", "protobuf": "google", "opentelemetry-proto": "opentelemetry"},
     "scikit-learn": "sklearn",
     "argon2-cffi": "argon2",
+    "python-json-logger": "pythonjsonlogger",
 }

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,21 @@ from typer.testing import CliRunner
 from upstream_app import Server, create_upstream_app
 
 import collector.client
+import collector.feedback.anomalies
 import evaluator.decide
 import evaluator.drift
 import evaluator.forgetting
 import evaluator.roi
+import evaluator.sandbox
 import flywheel.swap
 import router.experiment
 import router.guard
+import router.specialist.rule
 import trainer.estimate
 import trainer.plan
 import trainer.schedule
 from collector.tables import Feedback, Interaction
+from evaluator.sandbox.launch import TIERS
 from flywheel.app import create_app
 from flywheel.cli import app as command_line
 from foundation.settings import Settings, get_settings
@@ -69,7 +75,7 @@ def settings_table() -> str:
     lines = ["| Variable | Default | Meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         value = field.get_default(call_default_factory=True)
-        default = "unset" if value is None else f"`{shown(value)}`"
+        default = "unset" if value is None else "empty" if value == "" else f"`{shown(value)}`"
         text = (field.description or "").replace("|", r"\|")
         lines.append(f"| `FLYWHEEL_{name.upper()}` | {default} | {text} |")
     return "\n".join(lines)
@@ -158,6 +164,20 @@ def test_commands_in_examples_exist(path: Path) -> None:
         assert set(re.findall(r" (--[\w-]+)", line)) <= known[command] | {"--help"}, line
 
 
+def test_contributing_names_what_continuous_integration_runs() -> None:
+    said = [line.split("#")[0] for line in page(".ci/run").splitlines() if line[:5] == "make "]
+    run = [word for line in said for word in re.findall(r" ([a-z-]+)(?= |$)", line)]
+    assert {"check", "audit", "test", "test-clients"} <= set(run)
+    (told,) = re.findall(r"new `.venv`, then\n`make (.+)`", page("CONTRIBUTING.md"))
+    assert set(run) == set(told.split())
+
+
+@pytest.mark.parametrize("tier", [*TIERS, "B"])
+def test_every_tier_of_the_sandbox_is_told(tier: str) -> None:
+    assert f"`{tier}`" in (evaluator.sandbox.__doc__ or "")
+    assert f"\n| {tier} |" in section(page("docs/sandbox.md"), "Tiers")
+
+
 # Endpoints
 
 
@@ -200,10 +220,27 @@ PROFILED = {
     "evaluator.deploy": {"standard": evaluator.decide.DeployThresholds()},
     "evaluator.forgetting": {"standard": evaluator.forgetting.ForgettingThresholds()},
     "evaluator.roi": {"standard": evaluator.roi.RoiThresholds()},
+    "collector.source_anomaly": {"standard": collector.feedback.anomalies.AnomalyThresholds()},
     "evaluator.drift": {"standard": evaluator.drift.DriftThresholds()},
     "router.experiment": router.experiment.PLANS,
     "router.guard": {"standard": router.guard.GuardThresholds()},
+    "router.specialist": {"standard": router.specialist.rule.SpecialistThresholds()},
 }
+UNPROFILED = {"trainer.choose_base", "router.ramp", "router.hold_back"}
+"""One has a mapping and no thresholds, two read the plan of `router.experiment`."""
+
+
+def test_every_rule_is_documented() -> None:
+    """Asked of a process of its own: tests register rules, too."""
+    told = page("docs/decisions.md")
+    known = "import flywheel.app; from foundation.decisions import rule_names; print(*rule_names())"
+    said = subprocess.run(
+        [sys.executable, "-c", known], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    rules = set(said.stdout.split())
+    assert rules == PROFILED.keys() | UNPROFILED
+    assert set(re.findall(r"^## `(.+)`$", told, re.MULTILINE)) <= rules
+    assert [name for name in sorted(rules) if f"`{name}`" not in told] == []
 
 
 @pytest.mark.parametrize("name", PROFILED)
