@@ -5,6 +5,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import tempfile
 import uuid
@@ -71,6 +72,15 @@ def no_loop_left() -> Iterator[None]:
     with suppress(RuntimeError):  # none is set
         asyncio.get_event_loop_policy().get_event_loop().close()
     asyncio.set_event_loop_policy(None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def logs_as_found() -> Iterator[None]:
+    """Take back what a test did to the logs of the whole process: the next file counts lines."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from flywheel import stage_metrics
 from flywheel.app import create_app
 from flywheel.metrics_catalogue import catalogue, series
 from flywheel.scheduler import SWEEP, duty_runs, run_scheduler
-from foundation import meters, run_meters
+from foundation import logs, meters, run_meters
 from foundation.database import forget_connections, get_engine
 from foundation.ids import new_id
 from foundation.settings import get_settings
@@ -123,6 +123,7 @@ def test_a_worker_tells_what_did_not_fail_yet(database: str, monkeypatch) -> Non
     told = list[list[object]]()
     monkeypatch.setattr("flywheel.worker._work", lambda *_: told.extend(run_meters.ended.state()))
     monkeypatch.setattr(meters, "share", lambda: None)
+    monkeypatch.setattr(logs, "configure", lambda _: None)  # it is for a process of its own
     flywheel.worker.run_worker(["cpu"], metrics_port=0)
     assert [["curation.build", "failed"], 0.0] in told
     assert [["trainer.train", "failed"], 0.0] not in told
