@@ -30,7 +30,7 @@ RULE_VERSIONS: Final = {
     "balance": 2,
     "split": 2,
     "decontaminate": 1,
-    "preferences": 1,
+    "preferences": 2,
 }
 """Raised when a rule changes its mind, so that stored verdicts are recognised as outdated."""
 

@@ -82,7 +82,7 @@ def set_trust(
     """Say whether a source is trusted, distrusted or (None) like any other; return what it said.
 
     Where distrust comes or goes, every statement of it counts as newly written, so that curation
-    judges again what it spoke of.
+    judges again what it spoke of; where trust does, its preferences do, whose votes are counted so.
     Call it through `router.trust`, which also settles anew the experiments that run.
 
     Args:
@@ -113,10 +113,8 @@ def set_trust(
         row.actor, row.updated_at = actor, now()
         session.add(row)
     session.flush()
-    if not weighs:
-        return int(session.execute(_COUNT, {"source": source}).scalar_one())
-    touched = session.execute(_TOUCH, {"source": source})
-    return int(touched.rowcount)  # type: ignore[attr-defined]
+    session.execute(_TOUCH, {"source": source, "all": weighs})
+    return int(session.execute(_COUNT, {"source": source}).scalar_one())
 
 
 _LIST: Final = "List them with: flywheel feedback sources"
@@ -124,7 +122,7 @@ _LIST: Final = "List them with: flywheel feedback sources"
 _TOUCH = text(
     f"""
     UPDATE feedback SET written_xid = DEFAULT
-    WHERE {source_of("feedback")} = :source
+    WHERE {source_of("feedback")} = :source AND (:all OR kind = 'preference')
     """
 )
 """Curation sees by the writing transaction what is new to it."""

@@ -60,14 +60,19 @@ def rows_by_source(session: Session, ids: Sequence[UUID]) -> dict[str, int]:
 
     Empty where no key was ever made: then all is the machine's and its users' word.
     """
-    if not _has_keys(session):
+    return by_name(session, (source for _, source in _told(session, ids)), len(ids))
+
+
+def by_name(session: Session, sources: Iterable[str], n_rows: int) -> dict[str, int]:
+    """Return how many of `n_rows` rest on each source; rows that none is given of, on nobody."""
+    if not has_keys(session):
         return {}
-    found = Counter(source for _, source in _told(session, ids))
+    found = Counter(sources)
     names = {f"{KEY}{key}": f"{KEY}{name}" for key, name in session.execute(_KEY_NAMES)}
     counts = Counter[str]()
     for source, n in found.items():
         counts[names.get(source, source) if source.startswith(KEY) else _group(source)] += n
-    counts[NOBODY] += len(ids) - found.total()
+    counts[NOBODY] += n_rows - found.total()
     return dict(sorted((+counts).items(), key=lambda one: (-one[1], one[0])))
 
 
@@ -80,14 +85,15 @@ def _group(source: str) -> str:
 
 def _told(session: Session, ids: Sequence[UUID]) -> Iterable[tuple[UUID, str]]:
     """Yield examples that somebody judged, with the source that they rest on."""
-    if not _has_keys(session):
+    if not has_keys(session):
         return
     for start in range(0, len(ids), _IDS_AT_ONCE):
         rows: Any = session.execute(_TOLD, {"ids": list(ids[start : start + _IDS_AT_ONCE])})
         yield from rows
 
 
-def _has_keys(session: Session) -> bool:
+def has_keys(session: Session) -> bool:
+    """Return whether a key was ever made."""
     return bool(session.execute(text("SELECT EXISTS (SELECT 1 FROM gateway_key)")).scalar_one())
 
 

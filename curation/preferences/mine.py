@@ -13,7 +13,8 @@ from curation.preferences.corrections import mine_corrections
 from curation.preferences.outcomes import mine_tasks
 from curation.preferences.people import mine_preferences
 from curation.preferences.places import assign_splits
-from curation.preferences.store import settle
+from curation.preferences.sources import cap_sources
+from curation.preferences.store import count_pairs, settle
 from curation.recipe import CurationRecipe
 from curation.templates import load_templates
 
@@ -34,4 +35,6 @@ def mine_pairs(session: Session, role: str, recipe: CurationRecipe) -> dict[str,
     mine_preferences(session, role, recipe)
     assign_splits(session, role, recipe, templates)
     check_pairs(session, role, recipe, templates)
-    return {"tasks": n_tasks, **settle(session, role, recipe)}
+    settle(session, role, recipe)
+    cap_sources(session, role, recipe)
+    return {"tasks": n_tasks, **count_pairs(session, role, recipe)}

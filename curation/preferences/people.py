@@ -1,17 +1,20 @@
 """Pairs that people preferred: feedback of kind `preference`, imported pairs included.
 
-Of each speaker the last word counts, and of several the majority. A preference between answers to
-two prompts is left out: nobody was asked one question.
+Of each speaker the last word counts, and of several the majority. A key can call itself a hundred
+speakers: where others spoke, too, what came by one key is one vote, that of its majority, unless a
+person trusts the key. A preference between answers to two prompts is left out: nobody was asked one
+question.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlmodel import Session
 
-from collector.feedback.sources import is_heard
+from collector.feedback.sources import KEY, is_heard, source_of, trusted
 from curation.candidates import move_watermark
 from curation.preferences.answers import (
     ANSWER,
@@ -39,7 +42,7 @@ _ROWS_AT_ONCE: Final = 200
 
 def mine_preferences(session: Session, role: str, recipe: CurationRecipe) -> None:
     """Pair what people preferred with what they preferred it to, where anything new was said."""
-    people = {"people": list(PEOPLE)}
+    people, spared = {"people": list(PEOPLE)}, trusted(session)
     known = parameters(role, recipe, PREFERABLE)
     since, until = _seen_xid(session, role, _mark(recipe)), _seen_xid(session, role, recipe.variant)
     said = session.execute(_PREFERENCES, {**known, **people, "from_xid": since}).all()
@@ -49,7 +52,8 @@ def mine_preferences(session: Session, role: str, recipe: CurationRecipe) -> Non
         found = session.execute(_COMPARED, {**known, "ids": ids})
         answers = {row.interaction_id: row for row in found}
         rows = [
-            columns_of(pair, task, role, recipe.variant) for pair, task in _preferred(some, answers)
+            columns_of(pair, task, role, recipe.variant)
+            for pair, task in _preferred(some, answers, spared)
         ]
         retire_preferences(session, recipe.variant, [(row.one, row.other) for row in some])
         store(session, rows)
@@ -57,15 +61,35 @@ def mine_preferences(session: Session, role: str, recipe: CurationRecipe) -> Non
         move_watermark(session, role, _mark(recipe), until, now())
 
 
-def _preferred(said: Sequence[Any], answers: Mapping[UUID, Any]) -> Iterator[tuple[Pair, Task]]:
+def votes_of(said: Sequence[Mapping[str, Any]], spared: Container[str]) -> list[bool]:
+    """Return the votes for the first of two answers; pure.
+
+    Args:
+        said: statements, oldest first: `who` spoke, `by` which source, and whether `for_one`.
+        spared: keys each of whose speakers has a vote.
+    """
+    last = {(vote["by"], vote["who"]): bool(vote["for_one"]) for vote in said}
+    of_source = defaultdict[str, list[bool]](list)
+    for (source, _), vote in last.items():
+        of_source[source].append(vote)
+    votes = list[bool]()
+    for source, some in of_source.items():
+        if len(of_source) > 1 and source.startswith(KEY) and source not in spared:
+            some = [] if 2 * sum(some) == len(some) else [2 * sum(some) > len(some)]
+        votes += some
+    return votes
+
+
+def _preferred(
+    said: Sequence[Any], answers: Mapping[UUID, Any], spared: Container[str]
+) -> Iterator[tuple[Pair, Task]]:
     for row in said:
         one, other = answers.get(row.one), answers.get(row.other)
         if one is None or other is None or one.task is None:
             continue
         if (one.task, one.prompt_text_id) != (other.task, other.prompt_text_id):
             continue
-        votes = {vote["who"]: bool(vote["for_one"]) for vote in row.votes}
-        pair = preference(answer_of(one), answer_of(other), list(votes.values()))
+        pair = preference(answer_of(one), answer_of(other), votes_of(row.votes, spared))
         if pair is not None:
             yield pair, Task(one.task, one.project)
 
@@ -87,7 +111,7 @@ _PREFERENCES = text(
     f"""
     SELECT pair.one, pair.other, (
         SELECT jsonb_agg(
-            jsonb_build_object('who', concat_ws('|', f.source, f.actor),
+            jsonb_build_object('who', concat_ws('|', f.source, f.actor), 'by', {source_of("f")},
                                'for_one', f.interaction_id = pair.one)
             ORDER BY f.created_at, f.id)
         FROM feedback f

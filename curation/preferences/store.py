@@ -18,7 +18,7 @@ import curation.tables  # noqa: F401  declares the table
 from curation.preferences.pairs import STRENGTH, Pair
 from curation.publish.rows import row_hash
 from curation.recipe import CurationRecipe
-from curation.score.outcome import CONTAMINATED, EXACT_DUPLICATE
+from curation.score.outcome import CONTAMINATED, EXACT_DUPLICATE, SOURCE_CAP
 from curation.tables import DROPPED, KEPT, TRAIN
 from foundation.tables import now
 
@@ -120,11 +120,18 @@ def settle(session: Session, role: str, recipe: CurationRecipe) -> dict[str, int
             "contaminated": CONTAMINATED,
             "contradicted": CONTRADICTED,
             "repeated": EXACT_DUPLICATE,
+            "capped": SOURCE_CAP,
             "dropped": DROPPED,
             "kept": KEPT,
         },
     )
     session.execute(text("SET LOCAL enable_nestloop TO DEFAULT"))
+    return count_pairs(session, role, recipe)
+
+
+def count_pairs(session: Session, role: str, recipe: CurationRecipe) -> dict[str, int]:
+    """Return how many pairs there are: kept ones by basis, others by reason."""
+    mine = {"role": role, "variant": recipe.variant}
     return {word: n for word, n in session.execute(_COUNT, mine)}
 
 
@@ -191,7 +198,8 @@ _SETTLE = text(
     SET drop_reason = s.reason,
         status = CASE WHEN s.reason IS NULL THEN :kept ELSE :dropped END
     FROM settled s
-    WHERE p.id = s.id AND (p.drop_reason IS DISTINCT FROM s.reason
+    WHERE p.id = s.id AND NOT (s.reason IS NULL AND p.drop_reason IS NOT DISTINCT FROM :capped)
+      AND (p.drop_reason IS DISTINCT FROM s.reason
        OR p.status <> CASE WHEN s.reason IS NULL THEN :kept ELSE :dropped END)
     """
 )

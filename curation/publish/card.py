@@ -20,6 +20,7 @@ from curation.choice.balance import UNTYPED
 from curation.choice.sources import rows_by_source
 from curation.columns import example
 from curation.export import SPLITS
+from curation.preferences.sources import pairs_by_source
 from curation.publish.chosen import Chosen
 from curation.publish.folder import write_card_files
 from curation.publish.quality import Measure, sample_of
@@ -175,7 +176,9 @@ def make_card(
         "code_languages": _largest_first(tally.code_languages),
         "projects": _largest_first(tally.projects),
         "bases": _largest_first(tally.bases),
-        "sources": {} if dataset.kind == PREFERENCE else rows_by_source(session, tally.ids),
+        "sources": (pairs_by_source if dataset.kind == PREFERENCE else rows_by_source)(
+            session, tally.ids
+        ),
         "outcomes": _largest_first(tally.outcomes),
         "corrected_share": _share(tally.n_corrected, tally.n_rows),
         "verified_share": _share(tally.n_verified, tally.n_rows),

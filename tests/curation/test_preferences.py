@@ -10,12 +10,13 @@ from sqlmodel import col, select
 from stored_rows import store_example
 from upstream_app import Server, create_upstream_app
 
-from collector.tables import Feedback, InteractionPayload
+from collector.tables import Feedback, InteractionPayload, SourceTrust
 from curation.decontaminate import Protected, protect, unprotect
 from curation.dedupe.index import index_texts
 from curation.normalize import normalize
 from curation.preferences.mine import mine_pairs
 from curation.preferences.pairs import Answer, is_learnable, pair_of, pairs_of, preference, spread
+from curation.preferences.people import votes_of
 from curation.preferences.rank import (
     Ranked,
     generated_by,
@@ -24,6 +25,7 @@ from curation.preferences.rank import (
     ranked_by_judge,
     store_ranked,
 )
+from curation.preferences.sources import pairs_by_source
 from curation.recipe import CurationRecipe
 from curation.score import judge
 from curation.score.outcome import Attempt
@@ -32,6 +34,7 @@ from curation.tables import Example, JudgeCall, PreferencePair
 from foundation.chat import completion, message
 from foundation.ids import new_id
 from foundation.tables import now
+from router.tables import GatewayKey
 
 RECIPE = CurationRecipe()
 
@@ -179,9 +182,10 @@ def log_payload(session, example, answer, **attributes):
     session.flush()
 
 
-def prefer(session, winner, loser, source="human", actor=None):
+def prefer(session, winner, loser, source="human", actor=None, key_id=None):
     session.add(
         Feedback(
+            key_id=key_id,
             kind="preference",
             interaction_id=winner.interaction_id,
             loser_interaction_id=loser.interaction_id,
@@ -190,6 +194,25 @@ def prefer(session, winner, loser, source="human", actor=None):
         )
     )
     session.flush()
+
+
+def made_key(session, name):
+    key = GatewayKey(name=name, prefix=name, key_hash=name)
+    session.add(key)
+    session.flush()
+    return key
+
+
+def trust(session, key):
+    session.add(SourceTrust(source=f"key:{key.id}", trust="trusted", reason="known"))
+    session.flush()
+
+
+def cut(session, recipe):
+    """Return the counts of a mining by a recipe that caps sources."""
+    counts = mine_pairs(session, "coder", recipe)
+    session.expire_all()
+    return counts
 
 
 class TestMining:
@@ -382,6 +405,33 @@ class TestPreferences:
         (pair,) = stored_pairs(session, status="kept")
         assert (pair.chosen, pair.margin) == ("y", 0.2)
 
+    def test_one_key_is_one_voice_beside_others_whatever_it_calls_itself(self, session):
+        one, other = self.two(session)
+        key = made_key(session, "eve")
+        for number in range(5):
+            prefer(session, one, other, actor=f"eve{number}", key_id=key.id)
+        assert mined(session)["human"] == 1
+        assert stored_pairs(session)[0].evidence["votes"] == [5, 0], "nobody else spoke"
+        prefer(session, other, one, actor="ada")
+        assert mined(session) == {"tasks": 0, "superseded": 1}, "one each"
+        prefer(session, other, one, actor="bob")
+        assert mined(session) == {"tasks": 0, "human": 1, "superseded": 1}
+        (pair,) = stored_pairs(session, status="kept")
+        assert (pair.chosen, pair.evidence["votes"]) == ("y", [2, 1])
+        trust(session, key)
+        prefer(session, other, one, actor="cleo")
+        assert mined(session)["human"] == 1
+        (pair,) = stored_pairs(session, status="kept")
+        assert (pair.chosen, pair.evidence["votes"]) == ("x", [5, 3]), "a trusted key's people"
+
+    def test_a_key_whose_speakers_are_split_has_no_vote(self):
+        said = [("key:a", "1", True), ("key:a", "2", False), ("", "ada", True)]
+        votes = [{"by": by, "who": who, "for_one": one} for by, who, one in said]
+        assert votes_of(votes, ()) == [True]
+        assert votes_of(votes, ("key:a",)) == [True, False, True]
+        assert votes_of([*votes, {"by": "", "who": "ada", "for_one": False}], ()) == [False]
+        assert votes_of([], ()) == []
+
     def test_a_judges_word_is_not_a_persons(self, session):
         one, other = self.two(session)
         prefer(session, one, other, source="judge")
@@ -423,6 +473,82 @@ class TestPreferences:
         store_example(session, "p", "c", outcome=False)
         counts = mined(session)
         assert (counts["human_disagrees"], counts["outcome"]) == (1, 1)
+
+
+class TestSources:
+    """How many pairs may rest on the word of one key alone."""
+
+    def say(self, session, example, value, key=None):
+        session.add(
+            Feedback(
+                kind="success",
+                value=value,
+                source="test",
+                interaction_id=example.interaction_id,
+                key_id=key and key.id,
+            )
+        )
+        session.flush()
+
+    def tasks(self, session, n, name, good_by=None, bad_by=None):
+        for number in range(n):
+            good, bad = judged(session, f"{name} {number}", ["a"], ["b"])
+            self.say(session, good, 1.0, good_by)
+            self.say(session, bad, 0.0, bad_by)
+
+    def test_a_key_has_no_more_than_its_share_by_either_side(self, session):
+        eve, bob = made_key(session, "eve"), made_key(session, "bob")
+        self.tasks(session, 3, "praised", good_by=eve)
+        self.tasks(session, 3, "condemned", bad_by=eve)
+        self.tasks(session, 2, "machine")
+        self.tasks(session, 1, "others", good_by=bob, bad_by=bob)
+        capped = replace(RECIPE, max_source_share=0.4)
+        assert mined(session) == {"tasks": 9, "outcome": 9}
+        assert cut(session, capped) == {"tasks": 0, "outcome": 5, "source_cap": 4}
+        kept = [pair.id for pair in stored_pairs(session, status="kept")]
+        assert pairs_by_source(session, kept) == {"key:eve": 2, "machine": 2, "key:bob": 1}
+        before = [pair.model_dump() for pair in stored_pairs(session)]
+        assert cut(session, capped) == {"tasks": 0, "outcome": 5, "source_cap": 4}
+        assert [pair.model_dump() for pair in stored_pairs(session)] == before
+        assert mined(session) == {"tasks": 0, "outcome": 9}, "without a cap they come back"
+        trust(session, eve)
+        assert cut(session, capped) == {"tasks": 0, "outcome": 9}
+
+    def test_what_a_second_key_says_too_rests_on_nobody_alone(self, session):
+        eve, bob = made_key(session, "eve"), made_key(session, "bob")
+        good, bad = judged(session, "p", ["a"], ["b"])
+        self.say(session, good, 1.0, eve)
+        self.say(session, bad, 0.0, eve)
+        assert cut(session, replace(RECIPE, max_source_share=0.5)) == {"tasks": 1, "source_cap": 1}
+        self.say(session, good, 1.0, bob)
+        assert "source_cap" in cut(session, replace(RECIPE, max_source_share=0.5)), "the worse side"
+        bad.reviewed = "accepted"
+        session.flush()
+        assert cut(session, replace(RECIPE, max_source_share=0.5))["outcome"] == 1
+
+    def test_a_preference_rests_on_who_voted_whatever_tests_say_of_the_answers(self, session):
+        eve = made_key(session, "eve")
+        one, other = TestPreferences().two(session)
+        self.say(session, one, 1.0)
+        prefer(session, one, other, key_id=eve.id)
+        capped = replace(RECIPE, max_source_share=0.5)
+        assert cut(session, capped) == {"tasks": 0, "source_cap": 1}
+        prefer(session, one, other, actor="ada")
+        assert cut(session, capped) == {"tasks": 0, "human": 1}
+
+    def test_the_weakest_pairs_of_a_key_go_first(self, session):
+        eve = made_key(session, "eve")
+        self.tasks(session, 1, "tested", good_by=eve)
+        one, other = TestPreferences().two(session)
+        prefer(session, one, other, key_id=eve.id)
+        self.tasks(session, 1, "machine")
+        counts = cut(session, replace(RECIPE, max_source_share=0.5))
+        assert counts == {"tasks": 2, "outcome": 2, "source_cap": 1}
+
+    def test_where_no_key_was_made_nothing_is_asked(self, session):
+        self.tasks(session, 2, "machine")
+        assert cut(session, replace(RECIPE, max_source_share=0.1)) == {"tasks": 2, "outcome": 2}
+        assert pairs_by_source(session, [new_id()]) == {}
 
 
 class TestSplits:
