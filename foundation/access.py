@@ -74,6 +74,14 @@ def require_key(headers: Mapping[str, str], door: str = "this service") -> None:
         raise NotAuthorised(door)
 
 
+def opens_metrics(headers: Mapping[str, str]) -> bool:
+    """Say whether a request carries `FLYWHEEL_METRICS_KEY`, which opens /metrics alone."""
+    expected = get_settings().metrics_key
+    if expected is None:
+        return False
+    return hmac.compare_digest(given_key(headers).encode(), expected.get_secret_value().encode())
+
+
 def given_key(headers: Mapping[str, str]) -> str:
     """Return the key that a request carries, wherever its client puts it; empty without one."""
     scheme, _, value = headers.get("authorization", "").partition(" ")

@@ -133,6 +133,11 @@ class Settings(BaseSettings):
         description="The master key, which opens everything; off loopback 16 characters or more "
         "are needed. Agents get keys of their own.",
     )
+    metrics_key: SecretStr | None = Field(
+        default=None,
+        description="Opens /metrics of every process and nothing else, the database being away or "
+        "not: what Prometheus scrapes with.",
+    )
     roles: list[str] = Field(
         default=["coder", "tester", "reviewer", "researcher", "coordinator"],
         description="Agent roles, as a JSON list; records of other roles are refused.",
@@ -382,6 +387,7 @@ _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^/]*@")
 _HOLDS_KEYS = (
     "FLYWHEEL_UPSTREAMS",
     "FLYWHEEL_API_KEY",
+    "FLYWHEEL_METRICS_KEY",
     "FLYWHEEL_GITHUB_SECRET",
     "FLYWHEEL_OIDC_CLIENT_SECRET",
     "FLYWHEEL_SENTRY_DSN",

@@ -40,13 +40,13 @@ class KeyPicture:
         return self._ring_for(headers).identify(headers, scope)
 
     def _is_old(self, headers: Mapping[str, str]) -> bool:
-        """Say whether the picture must be renewed first: not for the master, who needs none."""
-        is_master = self._ring_for(headers) is not self.ring
-        return not is_master and time.monotonic() - self._looked >= FRESH_S
+        """Say whether the picture must be renewed first: not for a key of the settings."""
+        is_of_settings = self._ring_for(headers) is not self.ring
+        return not is_of_settings and time.monotonic() - self._looked >= FRESH_S
 
     def _ring_for(self, headers: Mapping[str, str]) -> Keyring:
-        master = unread_keyring()
-        return master if master.is_master(headers) else self.ring
+        configured = unread_keyring()
+        return configured if configured.is_of_settings(headers) else self.ring
 
     async def write_uses(self) -> None:
         """Write down which keys were used, if that is due."""

@@ -37,6 +37,7 @@ from router.scopes import (
     BY_DEFAULT,
     GATEWAY,
     INGEST,
+    METRICS,
     SCOPES,
     opens,
     opens_service,
@@ -156,6 +157,8 @@ LOCAL: Final = Caller(None, "", OPERATOR, scopes=frozenset({ADMIN}))
 """Anybody on this machine, where no key was ever made."""
 MASTER: Final = Caller(None, "", OPERATOR, scopes=frozenset({ADMIN}))
 """Who has FLYWHEEL_API_KEY."""
+SCRAPER: Final = Caller(None, "FLYWHEEL_METRICS_KEY", SERVICE, scopes=frozenset({METRICS}))
+"""Who has FLYWHEEL_METRICS_KEY."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,8 @@ class Keyring:
     """Keys to the gateway that were ever made: from the first on, it asks for one."""
     master: str | None = None
     """SHA-256 of FLYWHEEL_API_KEY."""
+    scraper: str | None = None
+    """SHA-256 of FLYWHEEL_METRICS_KEY."""
     known: bool = False
     n_of_service: int = 0
     """Keys that were ever made and open anything of the service: likewise."""
@@ -176,10 +181,10 @@ class Keyring:
     ended: Mapping[str, str] = field(default_factory=dict)
     """By the hash of a key that opens nothing any more, why: said to who still sends it."""
 
-    def is_master(self, headers: Mapping[str, str]) -> bool:
-        """Say whether a request carries the master key."""
+    def is_of_settings(self, headers: Mapping[str, str]) -> bool:
+        """Say whether a request carries a key of the settings, which no row need be read for."""
         given = given_key(headers)
-        return bool(given) and self._is_master(_digest(given))
+        return bool(given) and self._of_settings(_digest(given)) is not None
 
     def identify(self, headers: Mapping[str, str], scope: str = GATEWAY, *others: str) -> Caller:
         """Return who calls, by `Authorization: Bearer`, `x-api-key` or a Basic password.
@@ -195,12 +200,15 @@ class Keyring:
             NotAuthorised: no key, or one that does not open.
             Forbidden: a key of other scopes; or none is asked for, and the request's host is not a
                 name of this machine.
-            KeysUnknown: the keys were never read, so nobody but the master can be told.
+            KeysUnknown: the keys were never read, so only those of the settings can be told.
         """
         given = given_key(headers)
         digest = _digest(given) if given else ""
-        if self._is_master(digest):
-            return MASTER
+        configured = self._of_settings(digest)
+        if configured is not None:
+            if not any(map(configured.may, others)):
+                configured.require_scope(scope)
+            return configured
         if not self.known:
             raise KeysUnknown
         is_gateway = scope == GATEWAY
@@ -221,14 +229,21 @@ class Keyring:
             self.uses.note(caller.key_id)
         return caller
 
-    def _is_master(self, digest: str) -> bool:
-        return self.master is not None and hmac.compare_digest(digest, self.master)
+    def _of_settings(self, digest: str) -> Caller | None:
+        for key, caller in ((self.master, MASTER), (self.scraper, SCRAPER)):
+            if key is not None and hmac.compare_digest(digest, key):
+                return caller
+        return None
 
 
 def unread_keyring(settings: Settings | None = None) -> Keyring:
-    """Return the picture of a process that has not read the keys yet: it knows the master's."""
-    key = (settings or get_settings()).api_key
-    return Keyring(master=_digest(key.get_secret_value()) if key else None)
+    """Return the picture of a process that has not read the keys yet: those of the settings."""
+    settings = settings or get_settings()
+    master, scraper = (
+        _digest(key.get_secret_value()) if key else None
+        for key in (settings.api_key, settings.metrics_key)
+    )
+    return Keyring(master=master, scraper=scraper)
 
 
 def take(
@@ -249,10 +264,10 @@ def take(
             callers |= old
             if row.previous_hash is not None and not old:
                 ended[row.previous_hash] = f"key {row.name!r} was rotated, this is its old secret"
-    return Keyring(
-        callers,
-        sum(opens(scopes_of(row), GATEWAY) for row in rows),
-        unread_keyring(settings).master,
+    return replace(
+        unread_keyring(settings),
+        callers=callers,
+        n_made=sum(opens(scopes_of(row), GATEWAY) for row in rows),
         known=True,
         n_of_service=sum(opens_service(scopes_of(row)) for row in rows),
         uses=uses or KeyUses(),

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from collector.metrics import CONTENT_TYPE
 from foundation import meters
-from foundation.access import require_key, require_own_name, require_same_origin
+from foundation.access import opens_metrics, require_key, require_own_name, require_same_origin
 from foundation.errors import BadInput, FlywheelError
 from foundation.settings import get_settings
 from foundation.watched_requests import WatchedRequests
@@ -108,6 +108,11 @@ def _guard(request: Request) -> None:
     require_same_origin(request.method, request.headers)
 
 
+def _guard_figures(request: Request) -> None:
+    if not opens_metrics(request.headers):
+        _guard(request)
+
+
 routes = APIRouter()
 Model = Annotated[Served, Depends(_served)]
 guarded = [Depends(_guard)]
@@ -129,7 +134,7 @@ def health(served: Model, response: Response) -> dict[str, Any]:
     }
 
 
-@routes.get("/metrics", dependencies=guarded)
+@routes.get("/metrics", dependencies=[Depends(_guard_figures)])
 def show_metrics(served: Model) -> Response:
     """Show what was done so far, what is held, and how long callers waited, for Prometheus."""
     body = metrics.text(served.counters(), served.batcher.timings, meters.families())

@@ -76,9 +76,8 @@ def test_the_secrets_are_made_once_and_are_random(copied: Path) -> None:
     assert len(password) == 64
     assert password in made["flywheel_database_url"]
     assert made["redis.conf"].split()[1] in made["flywheel_broker_url"]
-    assert (
-        len({made[n] for n in ("postgres_password", "flywheel_api_key", "grafana_password")}) == 3
-    )
+    random = ("postgres_password", "flywheel_api_key", "flywheel_metrics_key", "grafana_password")
+    assert len({made[name] for name in random}) == 4
     assert (copied / "secrets").stat().st_mode & 0o777 == 0o700
     subprocess.run([copied / "make-secrets"], check=True, capture_output=True)
     assert made == {path.name: path.read_text() for path in (copied / "secrets").iterdir()}
@@ -178,3 +177,5 @@ def test_the_files_of_the_observers_name_services_of_ours() -> None:
     hosts = re.findall(r"['\"\[\s-]([a-z-]+):(?:87\d\d|8000)\b", path.read_text())
     assert hosts
     assert set(hosts) <= SERVICES.keys()
+    keys = re.findall(r"credentials_file: /run/secrets/(\w+)", path.read_text())
+    assert keys == SERVICES["prometheus"]["secrets"] == ["flywheel_metrics_key"]

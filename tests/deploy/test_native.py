@@ -75,7 +75,10 @@ class Deployment:
         self.write("flywheel_database_url", database_url)
         self.write("flywheel_broker_url", broker_url)
         self.write("flywheel_upstreams", json.dumps(mock))
-        self.key = (self.secrets / "flywheel_api_key").read_text().strip()
+        self.key, self.metrics_key = (
+            (self.secrets / f"flywheel_{name}_key").read_text().strip()
+            for name in ("api", "metrics")
+        )
         self.queue_prefix = f"deploy-{uuid.uuid4().hex[:8]}-"  # others use these brokers, too
         self.said = composition(SERVICE_WORKERS="1", GATEWAY_WORKERS="1", CPU_CONCURRENCY="1")
         self.services = {n: s for n, s in self.said["services"].items() if is_ours(s)}
@@ -101,6 +104,7 @@ class Container:
     def __init__(self, deployment: Deployment, service: str, number: int = 1) -> None:
         self.name = f"{service}-{number}"
         self.deployment, self.service = deployment, deployment.services[service]
+        self.service_name = service
         self.ports = {port: str(free_port()) for port in PORTS}
         self.log_path = deployment.folder / f"{self.name}.log"
         self.walled = self.walls()
@@ -285,6 +289,16 @@ def test_what_compose_starts_works_together(
         asked = {"model": "mock-1", "messages": [{"role": "user", "content": "say hello"}]}
         closed = http.post(f"{gateway_url}/r/coder/v1/chat/completions", json=asked)
         assert closed.status_code == 401, "an API key is a part of every deployment"
+        figures = {"authorization": f"Bearer {deployment.metrics_key}"}
+        for container in containers:
+            port = {"service": 8710, "gateway": 8711}.get(container.service_name, 8713)
+            address = container.here(f"http://127.0.0.1:{port}/metrics")
+            assert http.get(address).status_code == 401, container.name
+            assert "process_start_time" in http.get(address, headers=figures).text, container.name
+        closed = http.post(
+            f"{gateway_url}/r/coder/v1/chat/completions", json=asked, headers=figures
+        )
+        assert closed.status_code == 403, "Prometheus has no other key"
         http.headers["authorization"] = f"Bearer {deployment.key}"
         answer = http.post(f"{gateway_url}/r/coder/v1/chat/completions", json=asked)
         assert answer.status_code == 200, answer.text

@@ -14,6 +14,7 @@ from foundation.settings import Settings
 from foundation.tables import now
 from router import keys
 from router.keys import LOCAL, MASTER, KeyLimits, Keyring, KeysUnknown, create_key, take
+from router.scopes import GATEWAY, METRICS, SCOPES
 
 OPEN = Settings(api_key=None)
 LOCKED = Settings(api_key=SecretStr("the-master-key"))
@@ -71,6 +72,21 @@ def test_before_the_keys_are_read_only_the_master_is_known() -> None:
         keys.unread_keyring(OPEN).identify({})
     assert caught.value.http_status == 503
     assert keys.unread_keyring(LOCKED).identify(bearer("the-master-key")) is MASTER
+
+
+def test_the_key_of_the_figures_opens_them_and_nothing_else(session: Session) -> None:
+    given = {"api_key": "the-master-key", "metrics_key": "the-figures-key"}
+    settings = Settings(**{name: SecretStr(key) for name, key in given.items()})
+    for ring in (keys.unread_keyring(settings), take(session, settings)):
+        assert ring.identify(bearer("the-figures-key"), METRICS).scopes == {METRICS}
+        assert ring.identify(bearer("the-figures-key"), GATEWAY, METRICS).key_id is None
+        for scope in SCOPES.keys() - {METRICS}:
+            with pytest.raises(Forbidden, match="FLYWHEEL_METRICS_KEY"):
+                ring.identify(bearer("the-figures-key"), scope)
+        assert ring.identify(bearer("the-master-key"), METRICS) is MASTER
+    with pytest.raises(NotAuthorised):
+        take(session, LOCKED).identify(bearer("the-figures-key"), METRICS)
+    assert "the-figures-key" not in repr(settings)
 
 
 def test_a_key_ends_when_it_expires_is_revoked_or_rotated(session: Session) -> None:

@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from foundation.errors import Conflict, NotFound
+from foundation.settings import get_settings
 from serving.api import create_engine_app
 from serving.batching import Batcher, Overloaded
 from serving.engine import Engine
@@ -288,6 +289,23 @@ def test_a_base_not_asked_for_longest_goes_and_comes_back_with_its_adapters(
 
 
 # What it says of itself
+
+
+def test_the_key_of_the_figures_opens_the_engines_and_loads_nothing(server, monkeypatch):
+    for name, key in (("FLYWHEEL_API_KEY", "the-master-key"), ("FLYWHEEL_METRICS_KEY", "figures")):
+        monkeypatch.setenv(name, key)
+    get_settings.cache_clear()
+    try:
+        asked = {"headers": {"authorization": "Bearer figures"}}
+        assert httpx.get(f"{server.url}/metrics").status_code == 401
+        assert httpx.get(f"{server.url}/metrics", **asked).status_code == 200
+        assert httpx.get(f"{server.url}/v1/models", **asked).status_code == 401
+        loading = {"lora_name": "a", "lora_path": "/tmp/a"}
+        loaded = httpx.post(f"{server.url}/v1/load_lora_adapter", json=loading, **asked)
+        assert loaded.status_code == 401
+    finally:
+        monkeypatch.undo()
+        get_settings.cache_clear()
 
 
 def test_metrics_count_what_was_done(client, server):
