@@ -136,6 +136,16 @@ def test_mbpp_reads_corrected_asserts_and_drops_flawed_tasks(session, sandbox, t
     assert bad.evaluation.success_rate == 0
 
 
+def judged_otherwise(found):
+    """Tasks whose answers we judge otherwise, but for one that a slow machine ends too early.
+
+    Of one answer (Mbpp/123) a fast machine needs 1.9 s of the 2 s of CPU time that there are.
+    """
+    slow = [one.task_id for one in found.disagreements if one.status == "TIMEOUT"]
+    assert set(slow) <= {"Mbpp/123"}
+    return [one.task_id for one in found.disagreements if one.task_id not in slow]
+
+
 @pytest.mark.data
 class TestPublicData:
     @pytest.fixture
@@ -163,7 +173,7 @@ class TestPublicData:
         assert load_suite(session, "mbpp").n_tasks == 207
         runs = ["meta-llama-3-8b", "llama3_base_dpo"]
         base, dpo = evaluate_recorded(session, suite, answers, runs, sandbox)
-        assert base.disagreements == ()
+        assert judged_otherwise(base) == []
         # Passes the corrected asserts; the original test of this task reads past the list.
-        assert [d.task_id for d in dpo.disagreements] == ["Mbpp/223"]
+        assert judged_otherwise(dpo) == ["Mbpp/223"]
         assert compare(session, base.evaluation, dpo.evaluation).outcome == "undecided"
