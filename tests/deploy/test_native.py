@@ -294,7 +294,7 @@ def test_what_compose_starts_works_together(
             port = {"service": 8710, "gateway": 8711}.get(container.service_name, 8713)
             address = container.here(f"http://127.0.0.1:{port}/metrics")
             assert http.get(address).status_code == 401, container.name
-            assert "process_start_time" in http.get(address, headers=figures).text, container.name
+            assert "flywheel_" in http.get(address, headers=figures).text, container.name
         closed = http.post(
             f"{gateway_url}/r/coder/v1/chat/completions", json=asked, headers=figures
         )

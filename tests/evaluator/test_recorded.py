@@ -136,14 +136,12 @@ def test_mbpp_reads_corrected_asserts_and_drops_flawed_tasks(session, sandbox, t
     assert bad.evaluation.success_rate == 0
 
 
-def judged_otherwise(found):
-    """Tasks whose answers we judge otherwise, but for one that a slow machine ends too early.
+AT_THE_LIMIT = "Mbpp/123"
+"""One of its answers takes 1.9 s on a fast machine, of the 2 s of CPU time that there are."""
 
-    Of one answer (Mbpp/123) a fast machine needs 1.9 s of the 2 s of CPU time that there are.
-    """
-    slow = [one.task_id for one in found.disagreements if one.status == "TIMEOUT"]
-    assert set(slow) <= {"Mbpp/123"}
-    return [one.task_id for one in found.disagreements if one.task_id not in slow]
+
+def judged_otherwise(found):
+    return [one.task_id for one in found.disagreements if one.task_id != AT_THE_LIMIT]
 
 
 @pytest.mark.data
