@@ -38,6 +38,7 @@ from benchmarks.router_gateway import OURS, quantile
 from benchmarks.router_hosts import PROMPT, Load, cpu_s, database, mock_upstream, rss_mib
 from flywheel.processes import Processes, free_port
 from foundation.ids import new_id
+from foundation.settings import get_settings
 
 FIRST_RATE: Final = 40.0
 STEP: Final = 1.25
@@ -148,8 +149,9 @@ class Stack:
             name: processes.start(name, name, "--port", str(port)).pid
             for name, port in self._ports.items()
         }
-        for name in ("worker", "scheduler"):
-            self.pids[name] = processes.start(name, name).pid
+        nice = get_settings().worker_nice  # as flywheel up does
+        self.pids["worker"] = processes.start("worker", "worker", nice=nice).pid
+        self.pids["scheduler"] = processes.start("scheduler", "scheduler").pid
         for port in self._ports.values():
             processes.wait_for_http(f"http://127.0.0.1:{port}/healthz")
         self._processes = processes

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -58,18 +59,18 @@ class Processes:
     ) -> None:
         self.stop()
 
-    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start `flywheel <arguments>` as the child `name`."""
-        return self.start_python(name, "-m", "flywheel", *arguments)
+    def start(self, name: str, *arguments: str, nice: int = 0) -> subprocess.Popen[bytes]:
+        """Start `flywheel <arguments>` as the child `name`, which gives way to others by `nice`."""
+        return self.start_python(name, "-m", "flywheel", *arguments, nice=nice)
 
-    def start_python(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def start_python(self, name: str, *arguments: str, nice: int = 0) -> subprocess.Popen[bytes]:
         """Start this Python with `arguments` as the child `name`."""
         self._logs.mkdir(parents=True, exist_ok=True)
         with (self._logs / f"{name}.log").open("ab") as log_file:
             child = subprocess.Popen(
                 [sys.executable, *arguments],
                 stdin=subprocess.DEVNULL, stdout=log_file, stderr=subprocess.STDOUT,
-                env=self._environment, start_new_session=True, preexec_fn=_die_with_parent(),
+                env=self._environment, start_new_session=True, preexec_fn=_as_child(nice),
             )  # fmt: skip
         self._children[name] = child
         return child
@@ -147,13 +148,23 @@ def _kill_session(pid: int) -> None:
         return
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)
+def _as_child(nice: int) -> Callable[[], None]:
+    """Return what a child does before it begins: it dies with its parent, and gives way by `nice`.
+
+    Linux shares the cores out among sessions first where sched_autogroup is on, and looks at the
+    niceness of processes within one only; that of the session is asked for by its own file.
+    """
+    is_linux = sys.platform.startswith("linux")
+    libc = ctypes.CDLL(None) if is_linux else None
 
     def ask_kernel() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if libc is not None:
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if nice:
+            os.nice(nice)
+        if nice and is_linux:
+            with suppress(OSError), open("/proc/self/autogroup", "w") as group:  # absent, read-only
+                group.write(str(nice))
 
     return ask_kernel
 

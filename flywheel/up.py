@@ -65,8 +65,9 @@ def run_everything(announce: Callable[[dict[str, str | None]], object]) -> None:
         "engine": settings.engine_base_url,
     }
     with Processes(settings.home.absolute(), environment) as processes:
-        for name in ("serve", "gateway", "worker"):
+        for name in ("serve", "gateway"):
             processes.start(name, name)
+        processes.start("worker", "worker", nice=settings.worker_nice)
         processes.start("scheduler", "scheduler", *_second_port(settings.metrics_port))
         processes.wait_for_http(f"http://{settings.host}:{settings.port}/healthz")
         processes.wait_for_http(f"http://{settings.host}:{settings.gateway_port}/healthz")

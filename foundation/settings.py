@@ -192,6 +192,13 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds without a heartbeat after which a run is re-queued.",
     )
+    worker_nice: int = Field(
+        default=5,
+        ge=0,
+        le=19,
+        description="How far the worker that flywheel up starts gives way to calls where cores are "
+        "short, as nice; 0: not at all.",
+    )
     max_attempts: int = Field(default=3, ge=1, description="Starts of one run before it fails.")
     partitions_ahead: int = Field(
         default=4, ge=1, description="Weekly partitions of the interaction log made ahead."

@@ -44,14 +44,15 @@ class Limits:
 
     Attributes:
         cpu_s: seconds of CPU time; this is the limit that decides TIMEOUT.
-        wall_s: seconds of real time, only a safety net against sleeping code.
+        wall_s: seconds of real time, only a safety net against sleeping code: a busy machine may
+            leave a worker a tenth of a core.
         memory_mb: MiB of address space on top of the interpreter's own.
         output_bytes: bytes of printed text kept; returned values may take 16 times as much.
         scratch_mb: MiB of files in the private folder.
     """
 
     cpu_s: float = 2.0
-    wall_s: float = 10.0
+    wall_s: float = 20.0
     memory_mb: int = 256
     output_bytes: int = 65536
     scratch_mb: int = 16

@@ -109,6 +109,13 @@ def test_everything_starts_on_an_empty_database_and_stops(home: Path, empty_data
         assert httpx.get(f"{urls['GATEWAY_PORT']}/v1/models").status_code == 200
         with pytest.raises(httpx.TransportError):
             httpx.get(f"{urls['ENGINE_PORT']}/healthz")
+        by_name = {c.cmdline()[-1]: c for c in psutil.Process(process.pid).children()}
+        nice = by_name["gateway"].nice()
+        assert by_name["worker"].nice() == min(19, nice + 5), "calls come before jobs"
+        group = Path(f"/proc/{by_name['worker'].pid}/autogroup")
+        said = group.read_text() if group.exists() else ""
+        if "nice" in said and os.access(group, os.W_OK):  # Linux, autogroups on
+            assert said.endswith("nice 5\n")
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
