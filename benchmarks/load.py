@@ -4,11 +4,13 @@
 
 One unit of load is a call through the gateway, a record by ingest and half a statement on one;
 beside them an admin's page each second and a build of the dataset each minute. All of it is sent
-when it is due, whether or not answers are there. The ceiling is the highest rate of a ladder that
-is kept up for a rung. Then windows of the same length follow each other; errors are counted,
-everything that was answered is looked for in the log, and the last third of the windows is set
-beside the first: what grows in between would grow in production. The processes are those of a user,
-on an embedded PostgreSQL; they share the cores with the driver, which is printed.
+when it is due, whether or not answers are there. A ladder of short rungs finds the highest rate of
+calls and records that is answered; the ceiling of everything together is the highest of its rates
+at which the builds keep up too: the dataset that was ordered when a minute began is there when the
+next is over. Then windows follow each other; errors are counted, everything that was answered is
+looked for in the log, and the last third of the windows is set beside the first: what grows in
+between would grow in production. The processes are those of a user, on an embedded PostgreSQL; they
+share the cores with the driver, which is printed.
 """
 
 import argparse
@@ -38,7 +40,7 @@ from benchmarks.router_gateway import OURS, quantile
 from benchmarks.router_hosts import PROMPT, Load, cpu_s, database, mock_upstream, rss_mib
 from flywheel.processes import Processes, free_port
 from foundation.ids import new_id
-from foundation.settings import get_settings
+from foundation.settings import Settings
 
 FIRST_RATE: Final = 40.0
 STEP: Final = 1.25
@@ -72,15 +74,14 @@ class Window:
 class Beside:
     """What is sent beside the gateway's calls, by a thread: records, statements, pages, builds."""
 
-    def __init__(self, service: str, cookies: Mapping[str, str]) -> None:
+    def __init__(self, service: str, cookies: Mapping[str, str], build_each_s: float) -> None:
         self._client = httpx.Client(base_url=service, cookies=dict(cookies), timeout=30)
         self._draw = Random(0)
         self._made = [_record(self._draw) for _ in range(500)]
-        self._build_due = time.monotonic() + BUILD_EACH_S / 4
+        self.build_due, self.build_each_s = float("inf"), build_each_s
         self.failed: Counter[str] = Counter()
         self.stored = 0
         self.page_ms: list[float] = []
-        self.builds = 0
 
     def play(self, rate: float, seconds: float) -> None:
         """Send for `seconds`; each second `rate` records in one batch, and a page."""
@@ -89,10 +90,13 @@ class Beside:
             time.sleep(max(0.0, started + second - time.monotonic()))
             self._ingest(round(rate))
             self._page(PAGES[second % len(PAGES)])
-            if time.monotonic() >= self._build_due:
-                self._build_due += BUILD_EACH_S
-                self._send("POST", "/v1/datasets", json={"role": "coder"})
-                self.builds += 1
+            if time.monotonic() >= self.build_due:
+                self.build_due += self.build_each_s
+                self.build()
+
+    def build(self) -> None:
+        """Order a version of the dataset of all that was logged."""
+        self._send("POST", "/v1/datasets", json={"role": "coder"})
 
     def _ingest(self, n: int) -> None:
         batch = [dict(self._draw.choice(self._made), id=str(new_id())) for _ in range(n)]
@@ -142,20 +146,27 @@ def _outcome(record: Mapping[str, Any], success: bool) -> bytes:
 class Stack:
     """The running product and what is sent to it."""
 
-    def __init__(self, variables: Mapping[str, str], processes: Processes, load: Load) -> None:
+    def __init__(
+        self,
+        variables: Mapping[str, str],
+        processes: Processes,
+        load: Load,
+        build_each_s: float,
+    ) -> None:
         self._ports = {"serve": free_port(), "gateway": free_port()}
         self._load, self._url = load, variables["FLYWHEEL_DATABASE_URL"]
         self.pids = {
             name: processes.start(name, name, "--port", str(port)).pid
             for name, port in self._ports.items()
         }
-        nice = get_settings().worker_nice  # as flywheel up does
+        nice = Settings().worker_nice  # as flywheel up does
         self.pids["worker"] = processes.start("worker", "worker", nice=nice).pid
         self.pids["scheduler"] = processes.start("scheduler", "scheduler").pid
         for port in self._ports.values():
             processes.wait_for_http(f"http://127.0.0.1:{port}/healthz")
         self._processes = processes
-        self.beside = Beside(f"http://127.0.0.1:{self._ports['serve']}", _signed_in(variables))
+        service = f"http://127.0.0.1:{self._ports['serve']}"
+        self.beside = Beside(service, _signed_in(variables), build_each_s)
         self.ids: list[str] = []
         self._n_windows = 0
 
@@ -216,6 +227,18 @@ class Stack:
                 return abs(expected - int(n))
             time.sleep(0.5)
 
+    def settle(self) -> None:
+        """Have a dataset built of all that was logged so far, and wait for it."""
+        self.beside.build_due = float("inf")
+        self.beside.build()
+        while self.unfinished():
+            self._processes.check()
+            time.sleep(0.5)
+
+    def unfinished(self) -> int:
+        """Return how many builds were ordered and have not ended."""
+        return sum(n for status, n in self.runs().items() if status in ("queued", "running"))
+
     def runs(self) -> dict[str, int]:
         """Return the builds by status."""
         with psycopg.connect(self._url) as log:
@@ -235,39 +258,74 @@ def _signed_in(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def running() -> Iterator[Stack]:
+def running(build_each_s: float = BUILD_EACH_S) -> Iterator[Stack]:
     """Run the product on a database of its own, with an experiment under way."""
     with mock_upstream() as upstream, Load() as load, database(("mock-a", "mock-b"), True) as ours:
         home = Path(ours["FLYWHEEL_HOME"])
         listed = f'{{"mock": {{"base_url": "{upstream}/v1", "models": ["mock-a", "mock-b"]}}}}'
         variables = {**ours, "FLYWHEEL_UPSTREAMS": listed}
         with Processes(home, variables) as processes:
-            yield Stack(variables, processes, load)
+            yield Stack(variables, processes, load, build_each_s)
 
 
-def ceiling(stack: Stack, rung_s: float, console: Console) -> float:
-    """Return the highest rate of the ladder that is kept up, in units per second."""
-    rate, best = FIRST_RATE, 0.0
+def ladder(stack: Stack, rung_s: float, console: Console) -> list[float]:
+    """Return the rates of the ladder, units per second, at which calls and records are answered."""
+    rate, kept_up = FIRST_RATE, list[float]()
     while True:
         window = stack.window(rate, rung_s)
-        kept = window.answered / max(window.seconds, rung_s) / rate
         console.print(f"rung {rate:.0f}/s: {_line_of(window)}")
-        if kept < KEPT_UP or window.p99_ms > PATIENCE_MS or window.failed:
-            time.sleep(rung_s)  # what waits is worked off
-            return best
-        best, rate = rate, rate * STEP
+        if not _is_kept_up(window, rate):
+            return kept_up
+        kept_up.append(rate)
+        rate *= STEP
 
 
-def measure(minutes: float, window_s: float, share: float) -> list[Figure]:
+def ceiling(stack: Stack, rates: Sequence[float], window_s: float, console: Console) -> float:
+    """Return the highest of some rising rates at which the builds keep up too; 0 if none."""
+    kept, over = 0, len(rates)  # those before the one are known to be kept up, from the other not
+    while kept < over:
+        middle = (kept + over) // 2
+        stack.settle()
+        if _builds_keep_up(stack, rates[middle], window_s, console):
+            kept = middle + 1
+        else:
+            over = middle
+    return rates[kept - 1] if kept else 0.0
+
+
+def _builds_keep_up(stack: Stack, rate: float, window_s: float, console: Console) -> bool:
+    """Send a rate for two builds' time; say whether all is answered, and the first build there."""
+    stack.beside.build_due = started = time.monotonic()
+    while time.monotonic() < started + 2 * stack.beside.build_each_s - window_s / 2:
+        window = stack.window(rate, window_s)
+        unfinished = stack.unfinished()
+        console.print(f"with builds, {rate:.0f}/s: {_line_of(window)}, builds {unfinished}")
+        if not _is_kept_up(window, rate):
+            return False
+    return unfinished <= 1
+
+
+def _is_kept_up(window: Window, rate: float) -> bool:
+    seconds = max(window.seconds, window.asked / rate)
+    is_in_time = window.answered / seconds >= KEPT_UP * rate
+    return is_in_time and window.p99_ms <= PATIENCE_MS and not window.failed
+
+
+def measure(
+    minutes: float, window_s: float, share: float, build_each_s: float = BUILD_EACH_S
+) -> list[Figure]:
     """Find the ceiling, send `share` of it for `minutes`, and compare its end with its begin."""
     console = Console(stderr=True)
-    with running() as stack:
+    with running(build_each_s) as stack:
         stack.window(FIRST_RATE / 2, window_s)  # warms up
-        most = ceiling(stack, window_s, console)
+        rates = ladder(stack, window_s, console)
+        most = ceiling(stack, rates, window_s, console)
         if not most:
             return [Figure("ceiling", None, "units/s", at_least=1, note="no rung was kept up")]
+        stack.settle()
         before = {name: cpu_s(psutil.Process(pid)) for name, pid in stack.pids.items()}
-        started, windows = time.monotonic(), list[Window]()
+        stack.beside.build_due = started = time.monotonic()
+        windows = list[Window]()
         while time.monotonic() < started + 60 * minutes:
             windows.append(stack.window(share * most, window_s))
             console.print(f"{time.monotonic() - started:.0f} s: {_line_of(windows[-1])}")
@@ -277,7 +335,10 @@ def measure(minutes: float, window_s: float, share: float) -> list[Figure]:
             for name, pid in stack.pids.items()
         }
         missing, runs = stack.missing(), stack.runs()
-    return figures(windows, most, share, cpu, missing, runs)
+    return [
+        Figure("calls and records answered, no builds beside", max(rates), "units/s"),
+        *figures(windows, most, share, cpu, missing, runs),
+    ]
 
 
 def _line_of(window: Window) -> str:
@@ -302,7 +363,7 @@ def figures(
     seconds = sum(window.seconds for window in windows)
     conditions = {"windows": len(windows), "cores": os.cpu_count(), "cpu, cores": dict(cpu)}
     found = [
-        Figure("ceiling: calls and records kept up", most, "units/s", detail=conditions),
+        Figure("ceiling: all of it kept up, builds too", most, "units/s", detail=conditions),
         Figure(
             f"at {share:.0%} for {seconds / 60:.1f} minutes: failures",
             float(sum(sum(window.failed.values()) for window in windows)),
@@ -359,12 +420,13 @@ def _middle(values: Sequence[float]) -> float:
 def main() -> int:
     """Measure and report; the exit status says whether a bar was missed."""
     parser = argparse.ArgumentParser(description="Gateway, ingest, worker and admin view at once.")
-    parser.add_argument("--quick", action="store_true", help="one minute, for a look")
+    parser.add_argument("--quick", action="store_true", help="one minute, more builds, for a look")
     parser.add_argument("--minutes", type=float, default=10.0, help="of the load itself")
     parser.add_argument("--share", type=float, default=0.7, help="of the ceiling")
     asked = parser.parse_args()
-    minutes, window_s = (1.0, 5.0) if asked.quick else (asked.minutes, 15.0)
-    return report("load", measure(minutes, window_s, asked.share))
+    if asked.quick:
+        return report("load", measure(1.0, 5.0, asked.share, build_each_s=15.0))
+    return report("load", measure(asked.minutes, 15.0, asked.share))
 
 
 if __name__ == "__main__":

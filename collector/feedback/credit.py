@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
@@ -29,6 +29,7 @@ from collector.tables import ERROR
 from foundation.ids import first_id_at, time_of
 from foundation.tables import now
 
+_AT_ONCE: Final = 2_000
 SKEW = timedelta(days=1)
 """How far the clocks of two writers of one episode may differ."""
 
@@ -82,14 +83,18 @@ def settle(
 def settle_since(session: Session, since: datetime) -> int:
     """Give the credit that concurrent transactions left: of what was ingested since then.
 
-    Also what to do for stored feedback after a change of the rules. Returns as `settle`.
+    Also what to do for stored feedback after a change of the rules. Returns as `settle`. A few
+    thousand statements are in memory at a time.
     """
     rules = get_rules()
     judges = {rule.judge for rule in rules}
     moment = {"since": since, "judges": sorted(judges)}
-    said = session.execute(_SAID_SINCE, moment).scalars().all()
     turns = session.execute(_JUDGING_SINCE, moment).scalars().all()
-    return _give(session, rules, _judgements(session, judges, said, turns))
+    said = session.execute(_SAID_SINCE, {"since": since, "turns": turns}).scalars().all()
+    return sum(
+        _give(session, rules, _judgements(session, judges, said[start : start + _AT_ONCE], ()))
+        for start in range(0, len(said), _AT_ONCE)
+    )
 
 
 def credited_turn(judged: Turn, turns: Iterable[Turn], role: str) -> Turn | None:
@@ -128,10 +133,17 @@ _JUDGING = text(
 
 _SAID_SINCE = text(
     """
-    SELECT id FROM feedback
-    WHERE ingested_at >= :since AND derived_from IS NULL AND interaction_id IS NOT NULL
+    SELECT id FROM (
+        SELECT id, created_at FROM feedback
+        WHERE ingested_at >= :since AND derived_from IS NULL AND interaction_id IS NOT NULL
+        UNION
+        SELECT id, created_at FROM feedback
+        WHERE interaction_id = ANY(:turns) AND derived_from IS NULL
+    ) AS said
+    ORDER BY created_at, id
     """
 )
+"""In the order of the ids that credit is given, so that no two transactions wait for each other."""
 
 _JUDGING_SINCE = text(
     "SELECT id FROM interaction WHERE role = ANY(:judges) AND ingested_at >= :since"
