@@ -2,6 +2,7 @@
 
 Several may run; a PostgreSQL advisory lock lets one lead, and another takes over when it dies.
 Each duty is a plain function with a period; a duty that fails is logged and tried at its next turn.
+One that takes long comes less often, so that none takes more than a fifth of the time.
 
 After the database was away, no worker could beat either: the sweep waits until they could have.
 """
@@ -61,6 +62,8 @@ leading = gauge(
 LEADER_LOCK = leader.LOCK
 
 SWEEP = "sweep lost runs"
+PACE = 5.0
+"""Least time from one turn of a duty to the next, in times of what the turn took."""
 
 
 @dataclass
@@ -205,9 +208,9 @@ _SILENT_LEADER = (
 
 
 def _perform(duty: Duty, standing: Standing) -> None:
-    if time.monotonic() < duty.due:
+    begun = time.monotonic()
+    if begun < duty.due:
         return
-    duty.due = time.monotonic() + duty.period_s
     try:
         with log_ids.binding(duty=duty.name), tracing.span(f"duty {duty.name}"):
             duty.function()
@@ -216,3 +219,5 @@ def _perform(duty: Duty, standing: Standing) -> None:
     except Exception:  # whatever one duty meets (a full disk, a server that is gone), others go on
         duty_runs.inc(duty.name, "failed")
         log.exception("scheduler: %s failed, next try in %.0f s", duty.name, duty.period_s)
+    finally:
+        duty.due = begun + max(duty.period_s, PACE * (time.monotonic() - begun))

@@ -55,6 +55,11 @@ class Experiment(SQLModel, table=True):
     state: dict[str, Any] = Field(
         default_factory=dict, sa_type=JSON, description="Latest evidence: wins, losses, e-values, …"
     )
+    seen_xid: int | None = Field(
+        default=None,
+        sa_type=BigInteger,
+        description="Transaction from which on feedback was not looked at; null: all of it.",
+    )
     decision_id: UUID | None = Field(default=None, foreign_key="decision.id")
     proposed_at: datetime | None = Field(
         default=None,

@@ -20,6 +20,7 @@ from collector.tables import SourceTrust
 from curation.tables import Dataset
 from foundation import decisions
 from foundation.errors import BadInput, NotFound
+from router.experiments.outcomes import forget_looks
 from router.experiments.plan import plan_of
 from router.experiments.running import running_experiments
 from router.experiments.sources import read_words
@@ -157,6 +158,7 @@ def _reopen(session: Session, experiment: Experiment, units: set[int]) -> int:
     """
     if not units:
         return 0
+    forget_looks(session, experiment)
     experiment.proposed_at = None
     session.add(experiment)
     reopened = session.execute(

@@ -165,6 +165,8 @@ _TURNS = """
 _JUDGED = text(_TURNS.format(condition="id = ANY(:ids) AND role = ANY(:judges)"))
 _IN_EPISODES = text(_TURNS.format(condition="episode_id = ANY(:episodes)"))
 
+_GIVEN = text("SELECT id, interaction_id FROM feedback WHERE id = ANY(:ids)")
+
 _INSERT = text(
     """
     INSERT INTO feedback (id, interaction_id, episode_id, kind, name, value, text, source, actor,
@@ -253,9 +255,11 @@ def _give(session: Session, rules: Sequence[CreditRule], judgements: Sequence[Ju
         if target is not None:
             row = _statement(said, rule, target)
             given.setdefault(row["id"], row)  # the first rule of those that give the same
+    stored = {row.id: row.interaction_id for row in session.execute(_GIVEN, {"ids": list(given)})}
     changed = 0
-    for _, row in sorted(given.items()):  # the same order everywhere: no deadlock
-        changed += session.execute(_INSERT, row).rowcount  # type: ignore[attr-defined]
+    for identifier, row in sorted(given.items()):  # the same order everywhere: no deadlock
+        if stored.get(identifier) != row["interaction_id"]:
+            changed += session.execute(_INSERT, row).rowcount  # type: ignore[attr-defined]
     return changed
 
 

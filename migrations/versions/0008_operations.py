@@ -26,6 +26,7 @@ def upgrade() -> None:
     op.add_column('dead_letter', sa.Column('key_id', sa.Uuid(), nullable=True))
     op.add_column('run', sa.Column('traceparent', sa.String(), nullable=True))
     op.add_column('erasure', sa.Column('proof', _json(), nullable=True))
+    op.add_column('experiment', sa.Column('seen_xid', sa.BigInteger(), nullable=True))
     op.create_table(
         'schema_compat',
         sa.Column('revision', sa.String(), nullable=False),
@@ -51,6 +52,7 @@ def downgrade() -> None:
     op.drop_table('source_trust')
     op.drop_column('model_version', 'attestation')
     op.drop_table('schema_compat')
+    op.drop_column('experiment', 'seen_xid')
     op.drop_column('erasure', 'proof')
     op.drop_column('run', 'traceparent')
     op.drop_column('dead_letter', 'key_id')

@@ -1,9 +1,15 @@
-"""Outcomes of units: what feedback says of them, and when waiting ends."""
+"""Outcomes of units: what feedback says of them, and when waiting ends.
+
+A look goes by what is new: statements that were written since the last one, and those whose call
+came after them. What is new is told by transactions, as in `curation.candidates`: the last look's
+oldest open one is remembered, and all from it on are looked at again. A unit whose time is over is
+looked up once more by itself, should its statement have been stored before its assignment.
+"""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import text, update
+from sqlalchemy import TextClause, text, update
 from sqlmodel import Session, col
 
 from collector.feedback.sources import is_heard
@@ -11,12 +17,12 @@ from foundation.tables import now
 from router.experiments.plan import SCORE, plan_of
 from router.tables import EPISODE, Assignment, Experiment
 
-_SETTLE = f"""
-    WITH open AS (
-        SELECT id, unit FROM assignment WHERE experiment_id = :experiment AND {{undecided}}
-    ), said AS (
-        SELECT *, {{value}} AS said_value FROM feedback
-        WHERE {{kind}} AND value IS NOT NULL AND ingested_at >= :since AND {is_heard("feedback")}
+_UUID: Final = "^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$"  # formatted with the rest
+_SETTLE = """
+    WITH open AS NOT MATERIALIZED (
+        SELECT id, unit FROM assignment WHERE experiment_id = :experiment AND {undecided}
+    ), said AS MATERIALIZED (
+        {said}
     ), found AS (
         SELECT open.id, 0 AS level, said.said_value, said.created_at, said.id AS said_id
         FROM open JOIN said ON said.episode_id::text = open.unit
@@ -37,35 +43,57 @@ _SETTLE = f"""
     )
     UPDATE assignment SET
         outcome = first.said_value >= 0.5,
-        score = {{score}},
+        score = {score},
         outcome_at = coalesce(outcome_at, :moment),
         late_at = CASE WHEN timed_out THEN CAST(:moment AS timestamptz) END
-    FROM first JOIN held USING (id) WHERE assignment.id = first.id AND {{undecided}}
+    FROM first JOIN held USING (id) WHERE assignment.id = first.id AND {undecided}
     """
 """Feedback on the episode as a whole speaks for it; else the first on one of the role's calls.
 
 A unit that had timed out keeps its `outcome_at`, and so its pair its place in the evidence.
 """
 
-_SETTLE_SUCCESS = text(
-    _SETTLE.format(
-        value="value",
-        kind="kind = 'success'",
-        score="score",
-        undecided="(outcome IS NULL OR (timed_out AND late_at IS NULL))",
-    )
-)
-_SETTLE_SCORE = text(
-    _SETTLE.format(
-        value="""least(1.0, greatest(0.0,
+_HEARD = f"""
+        SELECT *, {{value}} AS said_value FROM feedback
+        WHERE {{kind}} AND value IS NOT NULL AND ingested_at >= :since AND {is_heard("feedback")}
+"""
+_NEW = f"""
+        {_HEARD} AND written_xid >= :from_xid
+        UNION ALL
+        {_HEARD} AND interaction_id IN (
+            SELECT id FROM interaction WHERE role = :role AND written_xid >= :from_xid)
+"""
+_OF_THOSE_DUE = f"""
+        {_HEARD} AND episode_id IN (
+            SELECT CASE WHEN unit ~ '{_UUID}' THEN unit::uuid END FROM assignment
+            WHERE experiment_id = :experiment AND outcome IS NULL AND assigned_at <= :due)
+"""
+
+
+def _settle(said: str, **kind_of_outcome: str) -> TextClause:
+    return text(_SETTLE.format(said=said.format(**kind_of_outcome), **kind_of_outcome))
+
+
+_SUCCESS: Final = {
+    "value": "value",
+    "kind": "kind = 'success'",
+    "score": "score",
+    "undecided": "(outcome IS NULL OR (timed_out AND late_at IS NULL))",
+}
+_SCORE: Final = {
+    "value": """least(1.0, greatest(0.0,
             CASE WHEN kind = 'rating' THEN (value - 1) / 4 ELSE value END))""",
-        kind="""(kind = 'metric' AND name = CAST(:name AS text)
+    "kind": """(kind = 'metric' AND name = CAST(:name AS text)
             OR kind = 'rating' AND CAST(:name AS text) = 'rating')""",
-        score="first.said_value",
-        undecided="outcome IS NULL",
-    )
-)
+    "score": "first.said_value",
+    "undecided": "outcome IS NULL",
+}
 """A score that comes after the time-out changes nothing: it stays 0."""
+_SETTLE_ALL, _SETTLE_NEW, _SETTLE_DUE = (
+    {True: _settle(said, **_SCORE), False: _settle(said, **_SUCCESS)}
+    for said in (_HEARD, _NEW, _OF_THOSE_DUE)
+)
+"""By whether outcomes are scores."""
 
 _SETTLE_TASKS = text(
     f"""
@@ -99,6 +127,17 @@ _SETTLE_TASKS = text(
 """A sticky unit has no outcome of its own: its tasks have, each by the first word on it."""
 
 
+_LOOK = text(
+    """
+    UPDATE experiment e SET seen_xid = (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint
+    FROM (SELECT id, seen_xid FROM experiment WHERE id = :experiment FOR NO KEY UPDATE) before
+    WHERE e.id = before.id
+    RETURNING CASE WHEN before.seen_xid <= e.seen_xid THEN before.seen_xid END
+    """
+)
+"""A database that was restored from a dump numbers its transactions anew."""
+
+
 def collect_outcomes(session: Session, experiment: Experiment) -> int:
     """Settle the open units that have feedback or waited too long; return how many.
 
@@ -108,32 +147,47 @@ def collect_outcomes(session: Session, experiment: Experiment) -> int:
     are counted anew; a task that nobody judged is not counted.
     """
     plan, moment = plan_of(experiment), now()
+    due = moment - timedelta(seconds=plan.outcome_timeout_s)
     values: dict[str, Any] = {
         "experiment": experiment.id,
         "since": experiment.started_at,
         "moment": moment,
     }
     if experiment.unit_kind != EPISODE:
-        told = session.execute(_SETTLE_TASKS, values)
-        return int(told.rowcount)  # type: ignore[attr-defined]
-    values["role"] = experiment.role
-    if plan.outcome_kind == SCORE:
-        told = session.execute(_SETTLE_SCORE, {**values, "name": plan.score_name})
+        return _changed(session, _SETTLE_TASKS, values)
+    by_score = plan.outcome_kind == SCORE
+    values |= {"role": experiment.role, **({"name": plan.score_name} if by_score else {})}
+    from_xid = session.execute(_LOOK, {"experiment": experiment.id}).scalar()
+    if from_xid is None:
+        n_told = _changed(session, _SETTLE_ALL[by_score], values)
     else:
-        told = session.execute(_SETTLE_SUCCESS, values)
+        n_told = _changed(session, _SETTLE_NEW[by_score], {**values, "from_xid": from_xid})
+        n_told += _changed(session, _SETTLE_DUE[by_score], {**values, "due": due})
     late = session.execute(
         update(Assignment)
         .where(
             col(Assignment.experiment_id) == experiment.id,
             col(Assignment.outcome).is_(None),
-            col(Assignment.assigned_at) <= moment - timedelta(seconds=plan.outcome_timeout_s),
+            col(Assignment.assigned_at) <= due,
         )
         .values(
             outcome=False,
             outcome_at=moment,
             timed_out=True,
-            score=0.0 if plan.outcome_kind == SCORE else None,
+            score=0.0 if by_score else None,
         )
         .execution_options(synchronize_session=False)
     )
-    return int(told.rowcount) + int(late.rowcount)  # type: ignore[attr-defined]
+    return n_told + int(late.rowcount)  # type: ignore[attr-defined]
+
+
+def forget_looks(session: Session, experiment: Experiment) -> None:
+    """Let the next look go by all that was said since the experiment began."""
+    session.execute(_FORGET, {"experiment": experiment.id})
+
+
+_FORGET = text("UPDATE experiment SET seen_xid = NULL WHERE id = :experiment")
+
+
+def _changed(session: Session, statement: TextClause, values: dict[str, Any]) -> int:
+    return int(session.execute(statement, values).rowcount)  # type: ignore[attr-defined]

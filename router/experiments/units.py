@@ -150,7 +150,7 @@ _COUNT_CALLS = text(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
     """One assigned unit as the statistics read it; its stratum tells the phase of the ramp too."""
 

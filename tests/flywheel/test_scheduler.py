@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,8 @@ from by_hand import environment_with, wait_until
 from sqlalchemy import text
 
 import flywheel.worker  # noqa: F401  registers every room's jobs
-from flywheel.scheduler import LEADER_LOCK
+from flywheel import scheduler
+from flywheel.scheduler import LEADER_LOCK, PACE, Duty, Standing
 from foundation.database import get_engine, session_scope
 from foundation.queue import declare_queues
 from foundation.runs import get_run
@@ -107,3 +109,14 @@ def test_another_scheduler_takes_over_and_sweeps(
     assert leader() is None
     for name in ("first", "second"):
         assert "Traceback" not in (tmp_path / f"{name}.log").read_text()
+
+
+def test_a_duty_that_takes_long_comes_less_often() -> None:
+    quick, slow = Duty("quick", 5.0, lambda: None), Duty("slow", 0.01, lambda: time.sleep(0.05))
+    failing = Duty("failing", 5.0, lambda: 1 / 0)
+    begun = time.monotonic()
+    for duty in (quick, slow, failing):
+        scheduler._perform(duty, Standing())
+    assert quick.due >= begun + 5.0
+    assert failing.due >= begun + 5.0
+    assert slow.due >= begun + PACE * 0.05

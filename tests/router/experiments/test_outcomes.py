@@ -5,6 +5,8 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DataError
 from sqlmodel import Session, select
 
 from collector.tables import Feedback, Interaction
@@ -15,6 +17,7 @@ from foundation.tables import now
 from router import experiment as ab
 from router.assign import unit_of
 from router.experiment import PLANS, ExperimentPlan
+from router.experiments import outcomes
 from router.preferences import read_choices
 from router.promote import running_experiment
 from router.tables import (
@@ -382,3 +385,69 @@ def test_an_outage_in_the_first_minute_of_both_arms_is_seen_in_both(
     running = ab.start(session, "coder", versions[1], PLAN, "ada")
     play(running, 30, error=True, latency_ms=9000.0)
     assert ab.evaluate(session, running) is None
+
+
+@pytest.fixture
+def looked(session, versions, monkeypatch) -> Experiment:
+    """An experiment that was looked at once, and is not to be looked at from its beginning."""
+    running = ab.start(session, "coder", versions[1], PLAN, "ada")
+    session.commit()
+    assert ab.collect_outcomes(session, running) == 0
+    session.commit()
+    monkeypatch.setattr(outcomes, "_SETTLE_ALL", {False: text("SELECT 1 / 0")})
+    return running
+
+
+def told(session: Session, **about) -> None:
+    session.add(Feedback(kind="success", value=1.0, source="test", **about))
+    session.commit()
+
+
+def test_a_look_goes_by_what_was_written_since_the_last_one(session, looked) -> None:
+    unit, other = (new_id(), new_id())
+    for one in (unit, other):
+        ab.assign(session, looked, str(one), "")
+    told(session, episode_id=unit)
+    assert ab.collect_outcomes(session, looked) == 1
+    session.commit()
+    told(session, episode_id=other)
+    assert ab.collect_outcomes(session, looked) == 1
+    assert ab.collect_outcomes(session, looked) == 0
+
+
+def test_a_statement_that_came_before_its_call_is_seen_when_the_call_comes(session, looked) -> None:
+    unit, call = new_id(), new_id()
+    ab.assign(session, looked, str(unit), "")
+    told(session, interaction_id=call)
+    assert ab.collect_outcomes(session, looked) == 0
+    session.commit()
+    session.add(Interaction(id=call, role="coder", episode_id=unit))
+    session.commit()
+    assert ab.collect_outcomes(session, looked) == 1
+
+
+def test_a_statement_that_came_before_the_assignment_is_seen_before_a_time_out(
+    session, looked
+) -> None:
+    unit = new_id()
+    told(session, episode_id=unit)
+    assert ab.collect_outcomes(session, looked) == 0
+    session.commit()
+    for one in (str(unit), "not-a-uuid"):
+        row = ab.assign(session, looked, one, "")
+        row.assigned_at = now() - timedelta(days=30)
+    session.commit()
+    assert ab.collect_outcomes(session, looked) == 2
+    session.expire_all()
+    units = session.exec(select(Assignment).order_by(Assignment.sequence)).all()
+    assert [(one.outcome, one.timed_out) for one in units] == [(True, False), (False, True)]
+
+
+def test_after_a_restore_all_is_looked_at_again(session, looked) -> None:
+    session.execute(text("UPDATE experiment SET seen_xid = 9e17"))
+    with pytest.raises(DataError, match="division by zero"):
+        ab.collect_outcomes(session, looked)
+    session.rollback()
+    outcomes.forget_looks(session, looked)
+    with pytest.raises(DataError, match="division by zero"):
+        ab.collect_outcomes(session, looked)
