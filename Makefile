@@ -32,9 +32,10 @@ demo: $(READY)
 	$(BIN)/flywheel demo $(DEMO_ARGS)
 
 # The files of tests go to as many processes as there are cores, each with a database of its own.
+# Hypothesis draws the same examples in each run, and gives none of them a deadline.
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
-	  $(TEST_ARGS)
+	  --hypothesis-profile=ci $(TEST_ARGS)
 
 # The clients of other people, in virtual environments of their own: beside the light install of
 # this project, so that it is tested too.

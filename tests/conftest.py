@@ -78,9 +78,10 @@ def no_loop_left() -> Iterator[None]:
 def logs_as_found() -> Iterator[None]:
     """Take back what a test did to the logs of the whole process: the next file counts lines."""
     root = logging.getLogger()
-    level = root.level
+    level, handlers = root.level, [*root.handlers]
     yield
     root.setLevel(level)
+    root.handlers[:] = [handler for handler in root.handlers if handler in handlers]
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def pgbouncer(url: str, pool_size: int = POOL_SIZE) -> Iterator[str]:
 
 
 def _wait(url: str, log: Path) -> None:
-    for _ in range(20):
+    for _ in range(100):
         try:
             psycopg.connect(url, connect_timeout=5).close()
             return

@@ -140,7 +140,7 @@ def test_an_example_that_ties_two_groups_moves_neither_out_of_test(session, log)
         log.call(
             f"question {n} about w{n} x{n} y{n}", f"answer {n}", passed=True, episode_id=new_id()
         )
-        for n in range(12)
+        for n in range(24)
     ]
     build_dataset("coder", recipe)
     before = {i: example_of(session, i) for i in ids}

@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -148,27 +147,26 @@ def test_the_job_calls_helpers_to_each_step(session: Session, expected: str) -> 
 
 
 def test_a_cancelled_build_stops_between_chunks_and_goes_on_later(
-    session: Session, expected: str
+    session: Session, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with session_scope() as own:
         run = runs.enqueue(
             own, "curation.build", {"role": "coder", "recipe": RECIPE.as_json()}, role="coder"
         )
-    cancelled = threading.Thread(target=cancel_when_begun, args=(session, run.id))
-    cancelled.start()
+    honest = runs.RunHandle.progress
+
+    def cancel_then_report(self: runs.RunHandle, *at: Any, **measures: Any) -> None:
+        with session_scope() as own:
+            runs.cancel(own, run.id)
+        honest(self, *at, **measures)
+
+    monkeypatch.setattr(runs.RunHandle, "progress", cancel_then_report)
     assert runs.execute(run.id) is None
-    cancelled.join()
     with session_scope() as own:
         assert runs.get_run(own, run.id).status == CANCELLED
     assert 0 < n_done(session) < 12
     assert session.exec(select(Dataset)).all() == []
     assert build_dataset("coder", RECIPE).content_hash == expected
-
-
-def cancel_when_begun(session: Session, run_id: UUID) -> None:
-    wait_until(lambda: n_done(session) > 0, "the first chunk")
-    with session_scope() as own:
-        runs.cancel(own, run_id)
 
 
 def test_another_recipe_abandons_what_was_begun_and_judges_everything(

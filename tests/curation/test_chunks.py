@@ -150,6 +150,12 @@ def test_a_deadlock_frees_the_chunk_for_another_try(build: UUID) -> None:
     assert len(tries) == 2
 
 
+WAITING = text(
+    "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database ="
+    " (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
 def raise_deadlock(session: Session) -> None:
     """Let two transactions wait for each other until the server ends this one."""
     lock = "SELECT pg_advisory_xact_lock({})"
@@ -161,6 +167,7 @@ def raise_deadlock(session: Session) -> None:
     other.execute(lock.format(2))
     waiting = threading.Thread(target=other.execute, args=(lock.format(1),))
     waiting.start()
+    wait_until(lambda: session.execute(WAITING).first(), "the other transaction")
     try:
         session.execute(text(lock.format(2)))
     finally:

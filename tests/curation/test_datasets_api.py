@@ -3,7 +3,6 @@
 import io
 import tempfile
 import zipfile
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -76,8 +75,10 @@ def test_two_versions_are_compared(client, versions):
     assert found["new"]["number"] == 2
 
 
-def test_a_version_is_downloaded_as_a_zip_and_nothing_is_left(client, versions):
-    before = set(Path(tempfile.gettempdir()).glob("flywheel-download-*"))
+def test_a_version_is_downloaded_as_a_zip_and_nothing_is_left(
+    client, versions, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     answer = client.get(f"/v1/datasets/{versions[1].id}/download", params={"format": "chat"})
     assert 'filename="coder-sft-v2-chat.zip"' in answer.headers["content-disposition"]
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
@@ -85,4 +86,4 @@ def test_a_version_is_downloaded_as_a_zip_and_nothing_is_left(client, versions):
         assert archive.read("train.jsonl").count(b"\n") == 2
     with pytest.raises(BadInput, match="format"):
         client.get(f"/v1/datasets/{versions[1].id}/download", params={"format": "dpo"})
-    assert set(Path(tempfile.gettempdir()).glob("flywheel-download-*")) == before
+    assert list(tmp_path.glob("flywheel-download-*")) == []

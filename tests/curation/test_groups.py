@@ -50,15 +50,15 @@ def test_like_prompts_share_a_split_and_others_are_spread(shelf):
             shelf.put("Hello. " + prompt(n), answer((n, 1))),
             shelf.put(prompt(n), answer((n, 2))),
         ]
-        for n in range(12)
+        for n in range(24)
     ]
     shelf.work()
     found = splits(shelf)
-    assert len(found) == 36
+    assert len(found) == 72
     assert all(len({found[i] for i in group}) == 1 for group in ids)
     assert len({found[group[0]] for group in ids}) == 2
     keys = {e.split_key for e in shelf.examples()}
-    assert len(keys) == 12
+    assert len(keys) == 24
     assert all(key.startswith("group:default/") for key in keys)
 
 
@@ -100,7 +100,7 @@ def test_growth_moves_nothing_that_no_newcomer_ties(shelf):
 
 
 def test_the_stricter_split_wins_when_groups_meet(shelf):
-    ids = [shelf.put(prompt(n), answer(n), episode_id=new_id()) for n in range(12)]
+    ids = [shelf.put(prompt(n), answer(n), episode_id=new_id()) for n in range(24)]
     shelf.work()
     before = splits(shelf)
     tested = next(i for i in ids if before[i] == "test")
@@ -114,7 +114,7 @@ def test_the_stricter_split_wins_when_groups_meet(shelf):
 
 
 def test_what_was_tested_on_ties_even_when_it_is_no_longer_kept(shelf):
-    ids = [shelf.put(prompt(n), answer(n), (1,)) for n in range(12)]
+    ids = [shelf.put(prompt(n), answer(n), (1,)) for n in range(24)]
     shelf.work()
     before = splits(shelf)
     tested = next(i for i in ids if before[i] == "test")
@@ -157,7 +157,7 @@ def test_tying_is_pure_and_names_groups_by_what_was_there():
 
 
 def test_no_leak_after_ten_increments_and_the_proof_of_each_builds_on_the_last(session):
-    recipe = CurationRecipe()
+    recipe = CurationRecipe(train_share=0.4, validation_share=0.3, test_share=0.3)
     shelf = Shelf(session, recipe=recipe)
     draw = random.Random(4)
     versions: list[Dataset] = []

@@ -179,7 +179,7 @@ def test_a_count_of_tokens_that_is_none_is_unknown(url, prompt):
 
 
 def test_a_reply_that_never_ends_is_lost_when_its_time_is_over(url):
-    with ChatServer(url, timeout_s=0.3) as server:
+    with ChatServer(url, timeout_s=1.0) as server:
         first, second = server.answer("m", prompts("trickle", "hi"), [0, 1])
     assert (first.text, second.text) == (None, "echo hi")
     assert "did not end in time" in first.detail

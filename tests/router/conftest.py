@@ -1,5 +1,6 @@
 """Rows that the tests of the router start from."""
 
+import random
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -11,9 +12,20 @@ from upstream_app import Server
 from flywheel.app import answer_error
 from foundation.errors import FlywheelError
 from router.api import routes
+from router.assign import BUCKETS, arm_of
+from router.experiments import units
 from trainer.tables import ModelVersion
 
 MakeVersion = Callable[..., ModelVersion]
+
+
+@pytest.fixture(autouse=True)
+def same_arms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let units draw the same arms in each run: of a few dozen, some draws are too uneven."""
+    dice = random.Random(1)
+    monkeypatch.setattr(
+        units, "draw_arm", lambda *drawn: arm_of(dice.randrange(BUCKETS), drawn[-1])
+    )
 
 
 @pytest.fixture

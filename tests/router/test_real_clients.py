@@ -18,7 +18,7 @@ import openai
 import pytest
 import yaml
 from provider_app import ARGUMENTS, OUTPUT_TOKENS, Serving
-from sqlmodel import select
+from sqlmodel import delete, select
 from upstream_app import TOOL_ARGUMENTS, Server, create_upstream_app
 
 from collector.tables import Interaction, InteractionPayload
@@ -27,6 +27,7 @@ from foundation.database import session_scope
 from foundation.settings import get_settings
 from router.gateway import create_gateway_app
 from router.promote import initial
+from router.tables import BudgetLimit
 from trainer.tables import ModelVersion
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +90,7 @@ def world(migrated, tmp_path_factory) -> Iterator[SimpleNamespace]:
         patch.setenv("FLYWHEEL_ROLES", json.dumps(["coder", ROLE]))
         get_settings.cache_clear()
         with session_scope() as session:
+            session.execute(delete(BudgetLimit))  # what the file before has left would hold here
             version = ModelVersion(
                 role=ROLE, number=1, kind="adapter", base_model="tiny", name=f"{ROLE}-v1"
             )

@@ -85,7 +85,7 @@ def test_an_answer_half_made_is_given_up_when_its_client_leaves(
 ):
     batch = server.app.state.served.first.engine._batch
     step = batch.step
-    monkeypatch.setattr(batch, "step", lambda: (time.sleep(0.01), step()))  # long enough to leave
+    monkeypatch.setattr(batch, "step", lambda: (time.sleep(0.02), step()))  # long enough to leave
     before = health(server)
     body = {"model": "base", "prompt": "1 1 1", "max_tokens": 100, "temperature": 100, "n": 32}
     url = f"{server.url}/v1/completions"
@@ -94,7 +94,7 @@ def test_an_answer_half_made_is_given_up_when_its_client_leaves(
             next(answer.iter_lines())
     else:
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(url, json=body, timeout=0.1)
+            httpx.post(url, json=body, timeout=1)
     wait_until(lambda: batcher.n_rows == 0)
     after = health(server)
     assert after["dropped"] == before["dropped"] + 1

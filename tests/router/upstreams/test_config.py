@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,13 +41,14 @@ defaults: {cooldown_s: 2, retries: 3}
 
 
 @pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("SOUTH_KEY", "sk-south")
     path = tmp_path / "gateway.yaml"
     path.write_text(FILE)
     monkeypatch.setenv("FLYWHEEL_GATEWAY_FILE", str(path))
     get_settings.cache_clear()
-    return path
+    yield path
+    get_settings.cache_clear()
 
 
 def test_without_a_file_there_are_the_upstreams_of_the_settings(monkeypatch) -> None:
