@@ -7,6 +7,7 @@ dies.
 
 import ctypes
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -170,8 +171,12 @@ def _as_child(nice: int) -> Callable[[], None]:
 
 
 def free_port() -> int:
-    """Return a TCP port that was free a moment ago on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Return a TCP port that was free a moment ago on loopback.
+
+    It is below those that kernels give out by themselves, so nobody gets it by chance meanwhile.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from flywheel.processes import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
@@ -76,9 +77,7 @@ def _python(*arguments: str, env: dict[str, str]) -> str:
 
 @contextmanager
 def _answering(environment: dict[str, str]) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     log = Path(environment["FLYWHEEL_HOME"]) / "serve.log"
     with log.open("wb") as told, _process(environment, port, told) as process:

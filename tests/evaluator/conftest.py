@@ -1,6 +1,5 @@
 """A real engine in a process of its own, with a base and an adapter of random weights."""
 
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +21,12 @@ class TinyEngine:
 
 @pytest.fixture(scope="session")
 def tiny_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyEngine]:
-    from flywheel.processes import Processes
+    from flywheel.processes import Processes, free_port
 
     folder = tmp_path_factory.mktemp("engine")
     base = build_tiny_base(folder / "tiny")
     adapters = [_adapter(base, folder / name, name == "untrained") for name in ADAPTERS]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     home = {"FLYWHEEL_HOME": str(folder / "home"), "FLYWHEEL_TORCH_THREADS": "1"}
     with Processes(folder, home) as processes:
         processes.start("engine", "engine", "--base", str(base), "--port", str(port))

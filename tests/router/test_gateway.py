@@ -23,6 +23,7 @@ from upstream_app import TOOL_ARGUMENTS, Server, create_upstream_app
 
 from collector.spool import Spool
 from collector.tables import Feedback, Interaction, InteractionPayload
+from flywheel.processes import free_port
 from foundation.database import session_scope
 from foundation.ids import keyed_episode_id, new_id
 from foundation.settings import get_settings
@@ -787,9 +788,7 @@ def test_a_killed_gateway_loses_nothing_that_was_answered(
 ) -> None:
     initial(session, "coder", make_version())
     session.commit()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {**os.environ, "FLYWHEEL_ENGINE_URL": f"{upstream.url}/v1"}
     child = subprocess.Popen([sys.executable, "-c", _RUN, str(port)], env=environment)

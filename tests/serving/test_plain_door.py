@@ -1,7 +1,6 @@
 """The door to `transformers serve`, against the real server: a process of its own, a tiny model."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from flywheel.processes import free_port
 from serving.backends import probe
 from serving.backends.door import Files, NotServable
 from serving.backends.openai_compatible import EngineRefused, EngineUnavailable
@@ -25,9 +25,7 @@ def door(tmp_path):
     """The door to a server that was started in the folder of versions."""
     folder = tmp_path / "served"
     folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = ["serve", "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(

@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from collector.record import feedback_record, interaction_record
 from collector.schemas import IngestBatch
 from collector.tables import Feedback, Interaction, InteractionPayload, OtelExport
 from flywheel.cli import app
+from flywheel.processes import free_port
 from flywheel.schema import upgrade
 from foundation.database import connect, session_scope
 from foundation.ids import new_id
@@ -145,9 +145,7 @@ def elsewhere(database: str, tmp_path: Path) -> Iterator[SimpleNamespace]:
     engine = connect(url)
     upgrade(engine)
     env = os.environ | {"FLYWHEEL_DATABASE_URL": url, "FLYWHEEL_HOME": str(tmp_path / "other")}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "flywheel", "serve", "--port", str(port), "--json"]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as serving:
         assert serving.stdout is not None
