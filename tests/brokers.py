@@ -44,7 +44,7 @@ class Broker:
 
     def await_messages(self, n: int) -> None:
         """Wait until `n` messages wait: a broker counts them a moment after it took them."""
-        wait_until(lambda: self.messages() == n, f"{n} messages", seconds=20)
+        wait_until(lambda: self.messages() == n, f"{n} messages", seconds=60)
 
     def lose_messages(self) -> None:
         """Take every waiting message away."""

@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.seen.append(asked)
         if self.server.gate is not None:
-            self.server.gate.wait(10)
+            self.server.gate.wait(60)
         if asked["model"] == "slow":
             time.sleep(self.server.delay_s)
         if asked["model"] == "dying":

@@ -298,7 +298,7 @@ def test_readme_snippets_run_and_are_logged(
             names: dict[str, Any] = {}
             for code in fenced(page("README.md"), "python"):
                 exec(code.replace("http://127.0.0.1:8711", gateway.url), names)
-            assert names["flywheel"].flush()
+            assert names["flywheel"].flush(60)
             names["flywheel"].close()
     calls = session.exec(select(Interaction)).all()
     assert [call.role for call in calls] == ["coder"] * len(fenced(page("README.md"), "python"))

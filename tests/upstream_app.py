@@ -20,9 +20,13 @@ TOOL_ARGUMENTS = '{"path": "a\\"b.py", "note": "ünï", "n": 1e-3}'
 
 
 def create_upstream_app(models: tuple[str, ...] = ()) -> FastAPI:
-    """Return an app that notes each request in `state.seen`; with `models`, others get a 404."""
+    """Return an app that notes each request in `state.seen`; with `models`, others get a 404.
+
+    Chats after the first `state.most` stay in hand until that is raised, or None again.
+    """
     app = FastAPI()
     app.state.seen, app.state.models, app.state.left = [], set(models), threading.Event()
+    app.state.most = None
 
     @app.post("/v1/load_lora_adapter")
     async def load(request: Request) -> Response:
@@ -38,6 +42,9 @@ def create_upstream_app(models: tuple[str, ...] = ()) -> FastAPI:
         body = await request.body()
         asked = json.loads(body)
         app.state.seen.append((dict(request.headers), body))
+        number = len(app.state.seen)
+        while app.state.most is not None and number > app.state.most:
+            await asyncio.sleep(0.01)
         if app.state.models and asked["model"] not in app.state.models:
             return _failure(404, "no such model here", "model_not_found")
         verb, _, rest = asked["messages"][-1]["content"].partition(" ")

@@ -10,7 +10,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import axe_playwright_python
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Request, Response
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Playwright,
+    Request,
+    Response,
+    expect,
+)
 
 from admin.access.sessions import COOKIE
 from tests.browser.service import Wheel
@@ -20,6 +28,10 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
 WALL = {"width": 3840, "height": 2160}
+PATIENCE_MS = 60_000
+"""For what comes by itself: two busy cores may be all that browser and service have."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
 
@@ -48,7 +60,7 @@ class Watched:
     def page(self, path: str | None = None) -> Page:
         """Open a page, at a path below /admin if given."""
         page = self.context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE_MS)
         if path is not None:
             self.go(page, path)
         return page

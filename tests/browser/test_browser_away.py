@@ -14,13 +14,13 @@ def _shown_while_away(page: Page, **answer: object) -> None:
     before = panel.inner_text()
     asked = re.compile("/open-runs|/emergency/banner")
     page.route(asked, lambda route: route.fulfill(**answer) if answer else route.abort("failed"))
-    expect(page.locator("#away")).to_be_visible(timeout=30_000)
+    expect(page.locator("#away")).to_be_visible()
     expect(page.locator("#away")).to_contain_text("What you see may be old.")
     assert panel.inner_text().split("\n")[0] == before.split("\n")[0]
     assert page.locator("main").count() == 1
     assert not violations(page)
     page.unroute(asked)
-    expect(page.locator("#away")).to_be_hidden(timeout=30_000)
+    expect(page.locator("#away")).to_be_hidden()
 
 
 def test_a_page_that_renews_itself_says_that_it_cannot(sign_in) -> None:

@@ -306,12 +306,14 @@ def test_without_another_model_a_campaign_waits_for_the_window(session, upstream
 
 def test_a_pause_by_another_process_is_noticed_and_resumed(session: Session, upstream) -> None:
     slow = spec(upstream, n=30, concurrency=1, requests_per_minute=1200)
+    upstream.app.state.most = 10
 
     def pause_soon(progress: campaign.Progress) -> None:
         if 0 < progress.n_done < 30 and progress.n_left > 5:
             with session_scope() as other:
                 if campaign.find(other, "c").status == "running":
                     campaign.pause(other, "c")
+            upstream.app.state.most = None
 
     found = run(slow, on_progress=pause_soon)
     assert (found.status, found.reason) == ("paused", "by hand")
@@ -365,8 +367,9 @@ campaign.run("c")
 
 
 def test_a_killed_campaign_goes_on_and_does_nothing_twice(session, upstream, database) -> None:
-    plan(spec(upstream, n=40, concurrency=4, requests_per_minute=1500))
+    plan(spec(upstream, n=40, concurrency=4))
     for _ in range(2):
+        upstream.app.state.most = len(asked(upstream)) + 8  # it cannot end before it is killed
         environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
         process = subprocess.Popen([sys.executable, "-c", RUNNER], env=environment)
         n_before = _n_done()
@@ -377,6 +380,7 @@ def test_a_killed_campaign_goes_on_and_does_nothing_twice(session, upstream, dat
             known = campaign.find(opened, "c")
             assert known.status == "running"
             _wait_until(lambda: _status() == "interrupted")
+    upstream.app.state.most = None
     assert campaign.run("c").status == "done"
     rows = session.exec(select(Interaction)).all()
     assert len(rows) == 40

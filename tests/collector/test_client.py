@@ -17,6 +17,7 @@ import httpx
 import openai
 import pytest
 import uvicorn
+from by_hand import wait_until
 from fastapi import FastAPI
 from sqlmodel import Session, select
 
@@ -722,10 +723,13 @@ def test_async_completions_are_logged_however_they_end(client):
 
 
 def test_a_cancelled_call_is_logged_as_cut(client):
+    asked, left = threading.Event(), threading.Event()
+
     class Slow(provider()):
         def do_POST(self):
-            time.sleep(0.5)
-            with suppress(BrokenPipeError):  # its caller has left
+            asked.set()
+            left.wait(60)
+            with suppress(ConnectionError):  # its caller has left
                 super().do_POST()
 
     async def agent(url):
@@ -735,10 +739,11 @@ def test_a_cancelled_call_is_logged_as_cut(client):
                     messages=[{"role": "user", "content": "hello"}], base_url=url, model="m"
                 )
             )
-            await asyncio.sleep(0.2)
+            await asyncio.to_thread(asked.wait, 60)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
+        left.set()
         return episode.id
 
     with listening(Slow) as url:
@@ -782,7 +787,10 @@ def test_litellm_events_become_one_record_each(client):
         )
         async for _ in stream:
             pass
-        await asyncio.sleep(0.5)
+        deadline = time.monotonic() + 60
+        while client.counts()["spooled"] < 5 and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)  # litellm tells of async calls in tasks of the loop
+        await asyncio.sleep(0.5)  # for one too many
 
     litellm.callbacks = [callback]
     try:
@@ -803,11 +811,8 @@ def test_litellm_events_become_one_record_each(client):
                         **connection,
                     )
             asyncio.run(call_async(url))
-            deadline = time.monotonic() + 20
-            while client.counts()["spooled"] < 5 and time.monotonic() < deadline:
-                time.sleep(0.05)
     finally:
-        litellm.callbacks = []
+        litellm.logging_callback_manager._reset_all_callbacks()  # it copies them to other lists
     records = [line["record"] for line in spooled(client)]
     by_role: dict = {}
     for record in records:
@@ -841,9 +846,10 @@ def test_completion_through_litellm_is_logged_once(client):
             answer = client.completion(
                 messages=[{"role": "user", "content": "hello"}], model="openai/m", api_key="none"
             )
-            time.sleep(0.5)
+            wait_until(lambda: client.counts()["spooled"], "the record")
+            time.sleep(0.5)  # for one too many
     finally:
-        litellm.callbacks = []
+        litellm.logging_callback_manager._reset_all_callbacks()
         del os.environ["OPENAI_API_BASE"]
     (line,) = spooled(client)
     assert line["record"]["id"] == str(answer.interaction_id)

@@ -113,13 +113,15 @@ def test_the_same_faults_inside_one_json_object(client: TestClient):
 @pytest.mark.parametrize(
     ("moment", "status"),
     [
-        (datetime.now(UTC) + timedelta(hours=23), "stored"),
-        (datetime.now(UTC) + timedelta(hours=25), "clock_skew"),
+        (timedelta(hours=23), "stored"),
+        (timedelta(hours=25), "clock_skew"),
         (datetime(2000, 1, 2, tzinfo=UTC), "stored"),
         (datetime(1999, 12, 31, tzinfo=UTC), "clock_skew"),
     ],
 )
 def test_clocks_may_be_a_day_ahead_and_must_have_been_set(client: TestClient, moment, status):
+    if isinstance(moment, timedelta):
+        moment += datetime.now(UTC)
     by_id = interaction(id=derived_id(moment, "x"))
     by_start = interaction(started_at=moment)
     assert codes(post(client, lines(line(by_id), line(by_start)))) == [status, status]

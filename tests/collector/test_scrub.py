@@ -250,7 +250,8 @@ def test_the_cost_of_hostile_text_grows_with_its_length_alone(unit):
         return time.process_time() - started
 
     small = max(min(seconds(10_000) for _ in range(3)), 0.002)
-    assert seconds(100_000) < small * 40  # 10 if linear, 100 if quadratic
+    # 10 if linear, 100 if quadratic; other threads of this process are counted, too
+    assert any(seconds(100_000) < small * 40 for _ in range(3))
 
 
 def test_check_digits():

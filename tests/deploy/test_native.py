@@ -280,7 +280,7 @@ def test_what_compose_starts_works_together(
     with started(*containers), ExitStack() as stack:
         stack.callback(delete_queues, redis, deployment.queue_prefix)
         for container in containers:
-            wait_until(container.is_healthy, f"{container.name}: {container.log()}")
+            wait_until(container.is_healthy, f"{container.name}: {container.log()}", 300)
         wait_until(lambda: one(database_url, LEADERS) == 1, "one scheduler that leads")
 
         http = stack.enter_context(httpx.Client(timeout=30))

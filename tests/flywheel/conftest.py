@@ -1,8 +1,8 @@
 """Commands as processes of their own, or in this one; a tiny base to train."""
 
-import os
 import signal
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def empty_database(postgres_url: str) -> Iterator[str]:
     """A database without a schema, beside the test one."""
-    name = f"flywheel_empty_{os.getpid()}"
+    name = f"flywheel_empty_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_url, autocommit=True) as server:
         server.execute(f'CREATE DATABASE "{name}"')
     head, _, query = postgres_url.partition("?")

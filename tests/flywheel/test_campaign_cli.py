@@ -120,17 +120,24 @@ def test_what_does_not_exist_is_named(
 
 
 def test_ctrl_c_pauses_and_resume_finishes(
-    session: Session, command: Command, database: str, tmp_path: Path, spec: dict[str, Any]
+    session: Session,
+    command: Command,
+    database: str,
+    tmp_path: Path,
+    spec: dict[str, Any],
+    upstream: Server,
 ) -> None:
     spec |= {"n": 40, "task": {"template": "say $number"}, "requests_per_minute": 1200}
     del spec["check"]
     arguments = [sys.executable, "-m", "flywheel", "campaign", "run", write(tmp_path, spec)]
     environment = os.environ | {"FLYWHEEL_DATABASE_URL": database, "PYTHONPATH": str(PROJECT)}
+    upstream.app.state.most = 10  # it cannot end before it is interrupted
     process = subprocess.Popen(
         arguments, cwd=tmp_path, env=environment, text=True, stderr=subprocess.PIPE
     )
     _wait_for(process, 5)
     process.send_signal(signal.SIGINT)
+    upstream.app.state.most = None
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "flywheel campaign resume doubles" in said

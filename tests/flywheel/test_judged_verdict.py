@@ -129,9 +129,11 @@ def test_no_transaction_is_open_while_a_judge_thinks(session, judges):
         with Session(get_engine()) as other:
             begun.append(set(other.execute(query).all()))
 
+    look(0, 0, "questions")
+    of_others = begun.pop()
     judge_stored(*ids, progress=look)
     assert len(begun) == len(court.seen) == 2 * N
-    assert not begun[0] & begun[-1], "none but those on single questions"
+    assert begun[0] & begun[-1] <= of_others, "none but those on single questions"
     assert len(session.exec(select(ReviewItem)).all()) == N / 10, "a tenth is for people"
 
 

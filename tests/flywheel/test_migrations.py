@@ -1,7 +1,6 @@
 """Migrations do not hold a database up that is in use, and lose nothing of one that is filled."""
 
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from collector.partitions import PARTITION_NAME
 from collector.record import interaction_record
 from flywheel import schema
 from flywheel.checksums import checksums
+from flywheel.processes import free_port
 from flywheel.schema import alembic_config, differences, upgrade
 from foundation.database import session_scope, sqlalchemy_url
 from foundation.errors import BadInput, Conflict, SchemaMismatch
@@ -204,8 +204,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
     running = []
 
     def start(database: str) -> str:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         home = str(tmp_path / "home")
         log = (tmp_path / "serve.log").open("w")
         process = subprocess.Popen(
@@ -264,15 +263,15 @@ def tomorrow(folder: Path, oldest: str | None) -> Path:
     return folder
 
 
-def test_a_key_to_something_else_opens_no_gateway_after_a_downgrade(empty_database: str) -> None:
-    upgrade()
-    with session_scope() as session:
+def test_a_key_to_something_else_opens_no_gateway_after_a_downgrade(engine: Engine) -> None:
+    upgrade(engine)
+    with session_scope(engine) as session:
         for scope in (GATEWAY, FEEDBACK, READ, ADMIN):
             create_key(session, scope, scopes=[scope])
         create_key(session, "default")
-    command.downgrade(alembic_config(), RELEASED)
-    upgrade()
-    with session_scope() as session:
+    schema.downgrade(RELEASED, engine)
+    upgrade(engine)
+    with session_scope(engine) as session:
         open_still = {row.name for row in list_keys(session) if row.revoked_at is None}
     assert open_still == {GATEWAY, ADMIN, "default"}
 

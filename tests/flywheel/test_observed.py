@@ -198,7 +198,7 @@ def test_a_failed_job_and_a_broken_request_are_reported_without_secrets(
             failed = runs.execute(run.id)
             with Server(app) as service:
                 assert httpx.get(f"{service.url}/v1/broken?token=QUERYVALUE99").status_code == 500
-            sentry_sdk.flush(5)
+            sentry_sdk.flush(60)
         finally:
             sentry_sdk.get_client().close()
             sentry_sdk.get_global_scope().set_client(None)

@@ -63,7 +63,7 @@ def answers(url: str, process: subprocess.Popen) -> Callable[[], bool]:
 
 
 def nothing_left(home: Path) -> None:
-    wait_until(lambda: not processes_of(home), f"the end of {processes_of(home)}", 30)
+    wait_until(lambda: not processes_of(home), f"the end of {processes_of(home)}")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -99,16 +99,17 @@ def up(home: Path, database: str) -> Iterator[tuple[subprocess.Popen, dict[str, 
 
 
 def test_everything_starts_on_an_empty_database_and_stops(home: Path, empty_database: str) -> None:
-    with up(home, empty_database) as (process, urls):
-        assert httpx.get(f"{urls['PORT']}/readyz").json() == {"status": "ready"}
-        page = httpx.get(f"{urls['PORT']}/", follow_redirects=True)
+    # Everything is starting still: an answer may take its time.
+    with up(home, empty_database) as (process, urls), httpx.Client(timeout=60) as http:
+        assert http.get(f"{urls['PORT']}/readyz").json() == {"status": "ready"}
+        page = http.get(f"{urls['PORT']}/", follow_redirects=True)
         assert (page.status_code, page.url.path) == (200, "/admin/login")
         assert page.url.params["next"] == "/admin/"
         assert "html" in page.headers["content-type"]
-        assert httpx.get(f"{urls['PORT']}/v1/model-versions").json() == []
-        assert httpx.get(f"{urls['GATEWAY_PORT']}/v1/models").status_code == 200
+        assert http.get(f"{urls['PORT']}/v1/model-versions").json() == []
+        assert http.get(f"{urls['GATEWAY_PORT']}/v1/models").status_code == 200
         with pytest.raises(httpx.TransportError):
-            httpx.get(f"{urls['ENGINE_PORT']}/healthz")
+            http.get(f"{urls['ENGINE_PORT']}/healthz")
         by_name = {c.cmdline()[-1]: c for c in psutil.Process(process.pid).children()}
         nice = by_name["gateway"].nice()
         assert by_name["worker"].nice() == min(19, nice + 5), "calls come before jobs"

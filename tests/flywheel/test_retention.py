@@ -10,6 +10,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from by_hand import wait_until
 from fastapi.testclient import TestClient
 from sqlalchemy import text, update
 from sqlmodel import Session, select
@@ -247,10 +248,12 @@ def test_a_long_reader_is_waited_for_and_holds_nobody_up(session, weeks, databas
     with psycopg.connect(database) as long:
         long.execute("SELECT count(*) FROM interaction_payload")  # and the transaction stays open
         reading.start()
+        wait_until(lambda: slowest[0] > 0, "the first reader")
+        before = slowest[0]
         assert not drop_week(get_engine(), name, tries=3, pause_s=0.05)
         stop.set()
         reading.join()
-        assert slowest[0] > 0  # readers got through between the tries; none was cut off
+        assert slowest[0] > before  # readers got through between the tries; none was cut off
         long.rollback()
         assert drop_week(get_engine(), name, tries=3, pause_s=0.05)
 

@@ -14,7 +14,11 @@ from foundation.meters import Counter, Histogram, Reading
 
 
 @pytest.fixture
-def shared(tmp_path: Path, settings: object) -> Iterator[meters.Shared]:
+def shared(
+    tmp_path: Path, settings: object, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[meters.Shared]:
+    # Its thread would outlive the test, and warn a second later that the folder is gone.
+    monkeypatch.setattr(meters.Shared, "keep_writing", lambda _: None)
     meters.make_folder(tmp_path, "test")
     meters.share()
     assert meters._shared is not None

@@ -17,7 +17,7 @@ def test_who_declares_the_queues_leaves_no_transaction_open(session: Session) ->
     before = session.scalar(OPEN)
     declare_queues()
     declare_queues()
-    assert session.scalar(OPEN) == before
+    assert session.scalar(OPEN) <= before
     names = set(session.scalars(text("SELECT name FROM kombu_queue")))
     assert set(QUEUES) <= names
 

@@ -81,7 +81,8 @@ def export_json(*spans: Any, resource: dict[str, Any] | None = None) -> dict[str
 def post(service: Server, body: Any, **headers: str) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"content-type": "application/json", **headers}
-    return httpx.post(f"{service.url}/otlp/v1/traces", content=content, headers=headers)
+    url = f"{service.url}/otlp/v1/traces"
+    return httpx.post(url, content=content, headers=headers, timeout=60)
 
 
 def test_a_span_of_the_sdk_becomes_an_interaction(sdk, calls) -> None:
