@@ -77,7 +77,7 @@ def require_key(headers: Mapping[str, str], door: str = "this service") -> None:
 def opens_metrics(headers: Mapping[str, str]) -> bool:
     """Say whether a request carries `FLYWHEEL_METRICS_KEY`, which opens /metrics alone."""
     expected = get_settings().metrics_key
-    if expected is None:
+    if not expected:
         return False
     return hmac.compare_digest(given_key(headers).encode(), expected.get_secret_value().encode())
 

@@ -89,7 +89,7 @@ def _preferred(
             continue
         if (one.task, one.prompt_text_id) != (other.task, other.prompt_text_id):
             continue
-        pair = preference(answer_of(one), answer_of(other), votes_of(row.votes, spared))
+        pair = preference(answer_of(one), answer_of(other), votes_of(row.votes or (), spared))
         if pair is not None:
             yield pair, Task(one.task, one.project)
 

@@ -176,8 +176,10 @@ def make_card(
         "code_languages": _largest_first(tally.code_languages),
         "projects": _largest_first(tally.projects),
         "bases": _largest_first(tally.bases),
-        "sources": (pairs_by_source if dataset.kind == PREFERENCE else rows_by_source)(
-            session, tally.ids
+        "sources": (
+            pairs_by_source(session, tally.ids, recipe)
+            if dataset.kind == PREFERENCE
+            else rows_by_source(session, tally.ids)
         ),
         "outcomes": _largest_first(tally.outcomes),
         "corrected_share": _share(tally.n_corrected, tally.n_rows),

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlmodel import col, select
+from sqlmodel import col, delete, select
 from stored_rows import store_example
 from upstream_app import Server, create_upstream_app
 
+from collector.feedback.sources import set_trust
 from collector.tables import Feedback, InteractionPayload, SourceTrust
 from curation.decontaminate import Protected, protect, unprotect
 from curation.dedupe.index import index_texts
@@ -475,15 +476,18 @@ class TestPreferences:
         assert (counts["human_disagrees"], counts["outcome"]) == (1, 1)
 
 
+HALF = replace(RECIPE, max_source_share=0.5)
+
+
 class TestSources:
     """How many pairs may rest on the word of one key alone."""
 
-    def say(self, session, example, value, key=None):
+    def say(self, session, example, value, key=None, kind="success", source="test"):
         session.add(
             Feedback(
-                kind="success",
+                kind=kind,
                 value=value,
-                source="test",
+                source=source,
                 interaction_id=example.interaction_id,
                 key_id=key and key.id,
             )
@@ -506,7 +510,8 @@ class TestSources:
         assert mined(session) == {"tasks": 9, "outcome": 9}
         assert cut(session, capped) == {"tasks": 0, "outcome": 5, "source_cap": 4}
         kept = [pair.id for pair in stored_pairs(session, status="kept")]
-        assert pairs_by_source(session, kept) == {"key:eve": 2, "machine": 2, "key:bob": 1}
+        shown = pairs_by_source(session, kept, capped)
+        assert shown == {"key:eve": 2, "machine": 2, "key:bob": 1}
         before = [pair.model_dump() for pair in stored_pairs(session)]
         assert cut(session, capped) == {"tasks": 0, "outcome": 5, "source_cap": 4}
         assert [pair.model_dump() for pair in stored_pairs(session)] == before
@@ -519,19 +524,18 @@ class TestSources:
         good, bad = judged(session, "p", ["a"], ["b"])
         self.say(session, good, 1.0, eve)
         self.say(session, bad, 0.0, eve)
-        assert cut(session, replace(RECIPE, max_source_share=0.5)) == {"tasks": 1, "source_cap": 1}
+        assert cut(session, HALF) == {"tasks": 1, "source_cap": 1}
         self.say(session, good, 1.0, bob)
-        assert "source_cap" in cut(session, replace(RECIPE, max_source_share=0.5)), "the worse side"
-        bad.reviewed = "accepted"
-        session.flush()
-        assert cut(session, replace(RECIPE, max_source_share=0.5))["outcome"] == 1
+        assert "source_cap" in cut(session, HALF), "the worse side"
+        self.say(session, bad, 0.0, bob)
+        assert cut(session, HALF)["outcome"] == 1
 
     def test_a_preference_rests_on_who_voted_whatever_tests_say_of_the_answers(self, session):
         eve = made_key(session, "eve")
         one, other = TestPreferences().two(session)
         self.say(session, one, 1.0)
         prefer(session, one, other, key_id=eve.id)
-        capped = replace(RECIPE, max_source_share=0.5)
+        capped = HALF
         assert cut(session, capped) == {"tasks": 0, "source_cap": 1}
         prefer(session, one, other, actor="ada")
         assert cut(session, capped) == {"tasks": 0, "human": 1}
@@ -542,13 +546,94 @@ class TestSources:
         one, other = TestPreferences().two(session)
         prefer(session, one, other, key_id=eve.id)
         self.tasks(session, 1, "machine")
-        counts = cut(session, replace(RECIPE, max_source_share=0.5))
+        counts = cut(session, HALF)
         assert counts == {"tasks": 2, "outcome": 2, "source_cap": 1}
 
     def test_where_no_key_was_made_nothing_is_asked(self, session):
         self.tasks(session, 2, "machine")
         assert cut(session, replace(RECIPE, max_source_share=0.1)) == {"tasks": 2, "outcome": 2}
-        assert pairs_by_source(session, [new_id()]) == {}
+        assert pairs_by_source(session, [new_id()], RECIPE) == {}
+
+    def test_what_says_otherwise_or_something_else_frees_no_pair_of_a_key(self, session):
+        eve = made_key(session, "eve")
+        good, bad = judged(session, "p", ["a"], ["b"])
+        self.say(session, good, 1.0, eve)
+        self.say(session, bad, 0.0, eve)
+        self.say(session, good, 1.0, kind="rating", source="user")
+        self.say(session, good, 0.0)
+        assert cut(session, HALF) == {"tasks": 1, "source_cap": 1}
+
+    @pytest.mark.parametrize("reviewed", ["rejected", "accepted", "edited"])
+    def test_what_a_reviewer_said_of_an_answer_rests_on_no_key(self, session, reviewed):
+        eve = made_key(session, "eve")
+        good, bad = judged(session, "p", ["a"], ["b"])
+        self.say(session, good, 1.0)
+        self.say(session, bad, 0.0, eve)
+        assert "source_cap" in cut(session, HALF)
+        bad.reviewed = reviewed
+        session.flush()
+        assert cut(session, HALF) == {"tasks": 0, "outcome": 1}
+
+    def test_of_two_keys_the_one_with_more_pairs_is_charged(self, session):
+        eve, keys = made_key(session, "eve"), [made_key(session, f"k{n}") for n in range(6)]
+        for number, key in enumerate(keys):
+            self.tasks(session, 1, f"t{number}", good_by=key, bad_by=eve)
+        assert cut(session, replace(RECIPE, max_source_share=0.2)) == {"tasks": 6, "source_cap": 6}
+
+    def test_a_judges_preference_frees_no_vote_of_a_key(self, session):
+        eve = made_key(session, "eve")
+        one, other = TestPreferences().two(session)
+        prefer(session, one, other, key_id=eve.id)
+        prefer(session, one, other, source="judge")
+        assert cut(session, HALF) == {"tasks": 0, "source_cap": 1}
+
+    def test_a_repeat_by_others_word_frees_a_pair(self, session):
+        eve = made_key(session, "eve")
+        good, bad = judged(session, "which?", ["x"], ["y"])
+        self.say(session, good, 1.0, eve)
+        self.say(session, bad, 0.0, eve)
+        one, other = TestPreferences().two(session)
+        prefer(session, one, other, key_id=eve.id)
+        found = cut(session, HALF)
+        assert (found["source_cap"], found["exact_duplicate"]) == (1, 1), "her own word again"
+        prefer(session, one, other, actor="ada")
+        found = cut(session, HALF)
+        assert (found["outcome"], found["exact_duplicate"]) == (1, 1)
+
+    def test_what_was_capped_stays_so_when_its_feedback_has_aged_out(self, session):
+        eve = made_key(session, "eve")
+        self.tasks(session, 1, "praised", good_by=eve, bad_by=eve)
+        assert "source_cap" in cut(session, HALF)
+        session.execute(delete(Feedback))
+        assert "source_cap" in cut(session, HALF)
+        assert mined(session)["outcome"] == 1
+
+    def test_distrusting_who_alone_preferred_takes_the_pair_away(self, session):
+        eve = made_key(session, "eve")
+        one, other = TestPreferences().two(session)
+        prefer(session, one, other, key_id=eve.id)
+        assert mined(session)["human"] == 1
+        for trust, counts in (("distrusted", {"superseded": 1}), (None, {"human": 1})):
+            set_trust(session, f"key:{eve.id}", trust, reason="it praises itself", actor="ada")
+            assert mined(session) == {"tasks": 0, **counts}
+
+    def test_a_correction_rests_on_who_wrote_it_last(self, session):
+        eve = made_key(session, "eve")
+        example = store_example(session, "p", "fixed", outcome=None, corrected=True)
+        log_payload(session, example, "wrong")
+        self.correct(session, example)
+        assert cut(session, HALF)["correction"] == 1
+        self.correct(session, example, eve)
+        assert cut(session, HALF)["source_cap"] == 1
+        example.reviewed = "edited"
+        session.flush()
+        assert cut(session, HALF)["correction"] == 1
+
+    def correct(self, session, example, key=None):
+        said = {"kind": "correction", "text": "fixed", "source": "human"}
+        about = {"interaction_id": example.interaction_id, "key_id": key and key.id}
+        session.add(Feedback(**said, **about, created_at=now()))
+        session.flush()
 
 
 class TestSplits:

@@ -75,8 +75,9 @@ def test_before_the_keys_are_read_only_the_master_is_known() -> None:
 
 
 def test_the_key_of_the_figures_opens_them_and_nothing_else(session: Session) -> None:
-    given = {"api_key": "the-master-key", "metrics_key": "the-figures-key"}
-    settings = Settings(**{name: SecretStr(key) for name, key in given.items()})
+    settings = Settings(
+        api_key=SecretStr("the-master-key"), metrics_key=SecretStr("the-figures-key")
+    )
     for ring in (keys.unread_keyring(settings), take(session, settings)):
         assert ring.identify(bearer("the-figures-key"), METRICS).scopes == {METRICS}
         assert ring.identify(bearer("the-figures-key"), GATEWAY, METRICS).key_id is None

@@ -303,6 +303,9 @@ def test_the_key_of_the_figures_opens_the_engines_and_loads_nothing(server, monk
         loading = {"lora_name": "a", "lora_path": "/tmp/a"}
         loaded = httpx.post(f"{server.url}/v1/load_lora_adapter", json=loading, **asked)
         assert loaded.status_code == 401
+        monkeypatch.setenv("FLYWHEEL_METRICS_KEY", "")
+        get_settings.cache_clear()
+        assert httpx.get(f"{server.url}/metrics").status_code == 401, "an empty file is no key"
     finally:
         monkeypatch.undo()
         get_settings.cache_clear()
