@@ -29,7 +29,7 @@ _PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)[^/]*@")
 GROUPS: Final = {
     "Addresses": "host port gateway_port engine_port".split(),
     "What is kept": "home database_url artifacts_url partitions_ahead retention_".split(),
-    "Who may": "api_key github_secret admin_user oidc_".split(),
+    "Who may": "api_key metrics_key github_secret admin_user oidc_".split(),
     "Agents": "roles project credit_rules otlp_role".split(),
     "Gateway": "upstreams gateway_file max_".split(),
     "Models": "base_ engine_ judge_models torch_threads sign require_signed trusted_".split(),

@@ -29,7 +29,8 @@ SAID_FOR_S: Final = 8
 _TEXT_CHARACTERS: Final = 2_000
 """Of each text that the audit log keeps of a row."""
 _SECRET: Final = (
-    *("password_hash", "key_hash", "previous_hash", "token_hash", "code_hash", "written_xid"),
+    *("password_hash", "key_hash", "previous_hash", "token_hash", "code_hash"),
+    *("written_xid", "seen_xid"),
 )
 
 Reason = Annotated[

@@ -47,6 +47,30 @@ class Expired:
     n_bytes: int
 
 
+def summarize(connection: Connection) -> None:
+    """Note in the index by transactions what came to its end: else all of that is read each time.
+
+    Those whose partition is being vacuumed, which does the same, are left for the next time.
+    """
+    with connection.begin():
+        names = connection.execute(_BY_TRANSACTION).scalars().all()
+    for name in names:
+        try:
+            with connection.begin():
+                connection.execute(text("SET LOCAL lock_timeout = '100ms'"))
+                connection.execute(_SUMMARIZE, {"name": name})
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+
+
+_SUMMARIZE = text("SELECT brin_summarize_new_values(CAST(:name AS regclass))")
+_BY_TRANSACTION = text(
+    "SELECT inhrelid::regclass::text FROM pg_inherits "
+    "WHERE inhparent = 'ix_interaction_written_xid'::regclass ORDER BY 1 DESC"
+)
+
+
 def week_start(moment: datetime) -> datetime:
     """Return Monday 00:00 UTC of the week of `moment`."""
     day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -49,7 +49,7 @@ class OpsServer:
         self, port: int, ready: Ready, more: Callable[[], Iterable[Any]] = lambda: ()
     ) -> None:
         settings = get_settings()
-        require_safe_binding(settings.host, settings.api_key)
+        require_safe_binding(settings.host, settings.api_key, settings.metrics_key)
         handler = type("Handler", (_Handler,), {"ready": staticmethod(ready), "more": more})
         try:
             self._server = _server_of(settings.host)((settings.host, port), handler)

@@ -175,8 +175,9 @@ def free_port() -> int:
 
     It is below those that kernels give out by themselves, so nobody gets it by chance meanwhile.
     """
-    while True:
+    for _ in range(1_000):
         port = 20_000 + secrets.randbelow(12_000)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+    raise FlywheelError("no port of 20000 to 31999 is free on 127.0.0.1. Stop what listens there.")

@@ -17,7 +17,7 @@ from flywheel.schema import upgrade
 from foundation import artifacts
 from foundation.artifact_store import SCHEME
 from foundation.artifact_sweep import stored
-from foundation.database import database_url, get_engine
+from foundation.database import database_url, get_engine, session_scope
 from foundation.errors import BadInput, Conflict
 from foundation.pg_tools import run_tool, tool
 from foundation.settings import get_settings
@@ -66,6 +66,8 @@ def restore(backup: Backup) -> Restored:
     with get_engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
     revision = upgrade()
+    with session_scope() as session:
+        session.execute(text("UPDATE experiment SET seen_xid = NULL"))  # another cluster's number
     said = backup.manifest
     return Restored(said["n_rows"], len(said["tables"]), n_artifacts, spool, revision)
 

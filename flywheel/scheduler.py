@@ -2,7 +2,8 @@
 
 Several may run; a PostgreSQL advisory lock lets one lead, and another takes over when it dies.
 Each duty is a plain function with a period; a duty that fails is logged and tried at its next turn.
-One that takes long comes less often, so that none takes more than a fifth of the time.
+One that takes long comes less often: it leaves others four times as long as it took, up to half a
+minute.
 
 After the database was away, no worker could beat either: the sweep waits until they could have.
 """
@@ -21,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import flywheel.worker  # noqa: F401  the sweeper must know every room's jobs
 from collector.feedback import anomalies
-from collector.partitions import ensure_partitions
+from collector.partitions import ensure_partitions, summarize
 from collector.tasks import join
 from evaluator.drift import watch_all
 from flywheel import leader
@@ -64,6 +65,8 @@ LEADER_LOCK = leader.LOCK
 SWEEP = "sweep lost runs"
 PACE = 5.0
 """Least time from one turn of a duty to the next, in times of what the turn took."""
+LONGEST_PAUSE_S = 30.0
+"""That this asks for: a duty may have waited for a model's server, and guards others, too."""
 
 
 @dataclass
@@ -86,6 +89,7 @@ def duties() -> list[Duty]:
         Duty("train what is due", 5.0, tick),
         Duty("join feedback", 10.0, partial(join, timedelta(minutes=2))),
         Duty("watch for drift", 60.0, _watch_for_drift),
+        Duty("note new calls in their index", 60.0, _summarize),
         Duty("watch sources of feedback", 600.0, _watch_sources),
         Duty("join feedback of an outage", 3600.0, partial(join, timedelta(days=1))),
         Duty("make partitions ahead", 3600.0, _partitions),
@@ -130,6 +134,11 @@ def _watch_sources() -> None:
     for role in get_settings().roles:
         with session_scope() as session:
             anomalies.watch(session, role)
+
+
+def _summarize() -> None:
+    with get_engine().connect() as connection:
+        summarize(connection)
 
 
 def _partitions() -> None:
@@ -220,4 +229,5 @@ def _perform(duty: Duty, standing: Standing) -> None:
         duty_runs.inc(duty.name, "failed")
         log.exception("scheduler: %s failed, next try in %.0f s", duty.name, duty.period_s)
     finally:
-        duty.due = begun + max(duty.period_s, PACE * (time.monotonic() - begun))
+        took = time.monotonic() - begun
+        duty.due = begun + max(duty.period_s, min(PACE * took, took + LONGEST_PAUSE_S))

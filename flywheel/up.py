@@ -50,7 +50,7 @@ def run_everything(announce: Callable[[dict[str, str | None]], object]) -> None:
         ProcessDied: a child ended by itself; the others are stopped.
     """
     settings = get_settings()
-    require_safe_binding(settings.host, settings.api_key)
+    require_safe_binding(settings.host, settings.api_key, settings.metrics_key)
     upgrade()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -135,4 +135,4 @@ def forget_connections() -> None:
 def explain_row(row: SQLModel) -> dict[str, Any]:
     """Return a row as plain JSON values in the order of its columns, for `--json` and cards."""
     said = row.model_dump(mode="json")
-    return {name: said[name] for name in type(row).model_fields}
+    return {name: said[name] for name in type(row).model_fields if name in said}

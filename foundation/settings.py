@@ -401,11 +401,14 @@ _HOLDS_KEYS = (
 )
 
 
-def require_safe_binding(host: str, api_key: SecretStr | None) -> None:
+def require_safe_binding(
+    host: str, api_key: SecretStr | None, metrics_key: SecretStr | None = None
+) -> None:
     """Refuse to listen beyond this machine without a key, or with one that can be guessed.
 
     Raises:
-        BadSetting: `host` is not a loopback address, and no key is set or a weak one.
+        BadSetting: `host` is not a loopback address, and no key is set or a weak one; or the key of
+            the figures is weak, or the master key.
     """
     if host not in LOOPBACK and api_key is None:
         raise BadSetting(
@@ -414,12 +417,21 @@ def require_safe_binding(host: str, api_key: SecretStr | None) -> None:
             "a loopback address unless FLYWHEEL_API_KEY is set",
             f"Set FLYWHEEL_API_KEY, for example to {secrets.token_urlsafe(24)!r}.",
         )
-    if host not in LOOPBACK and api_key is not None and is_weak(api_key.get_secret_value()):
+    given = {"FLYWHEEL_API_KEY": api_key, "FLYWHEEL_METRICS_KEY": metrics_key or None}
+    for name, key in given.items():
+        if host not in LOOPBACK and key is not None and is_weak(key.get_secret_value()):
+            raise BadSetting(
+                name,
+                "a key that can be guessed",
+                f"{SHORTEST_KEY} characters or more that nobody would think of, off loopback "
+                f"(FLYWHEEL_HOST={host})",
+                f"Set it, for example, to {secrets.token_urlsafe(24)!r}.",
+            )
+    if metrics_key and api_key and metrics_key == api_key:
         raise BadSetting(
-            "FLYWHEEL_API_KEY",
-            "a key that can be guessed",
-            f"{SHORTEST_KEY} characters or more that nobody would think of, off loopback "
-            f"(FLYWHEEL_HOST={host})",
+            "FLYWHEEL_METRICS_KEY",
+            "the value of FLYWHEEL_API_KEY",
+            "a key of its own, which opens /metrics and nothing else",
             f"Set it, for example, to {secrets.token_urlsafe(24)!r}.",
         )
 

@@ -73,7 +73,7 @@ class KeysUnknown(FlywheelError):
     def __init__(self) -> None:
         super().__init__(
             "keys: not read yet, expected a database that answers. "
-            "Check FLYWHEEL_DATABASE_URL; the master key FLYWHEEL_API_KEY opens meanwhile."
+            "Check FLYWHEEL_DATABASE_URL; the keys of the settings open meanwhile."
         )
 
 

@@ -58,6 +58,7 @@ class Experiment(SQLModel, table=True):
     seen_xid: int | None = Field(
         default=None,
         sa_type=BigInteger,
+        exclude=True,  # it says nothing outside of this database
         description="Transaction from which on feedback was not looked at; null: all of it.",
     )
     decision_id: UUID | None = Field(default=None, foreign_key="decision.id")

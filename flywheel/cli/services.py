@@ -81,7 +81,7 @@ def serve(
 
     require_current()
     settings = get_settings()
-    require_safe_binding(settings.host, settings.api_key)
+    require_safe_binding(settings.host, settings.api_key, settings.metrics_key)
     port = settings.port if port is None else port
     # Not where the output is a log: whoever reads that later is not who started this.
     link = first_link(port) if as_json or sys.stdout.isatty() else None
@@ -126,7 +126,7 @@ def engine(
     from serving.rows import Limits
 
     settings = get_settings()
-    require_safe_binding(settings.host, settings.api_key)
+    require_safe_binding(settings.host, settings.api_key, settings.metrics_key)
     tracing.configure(meters.ENGINE)
     error_reports.configure(meters.ENGINE)
     limits = Limits(
@@ -312,7 +312,7 @@ def _run_server(
     from foundation.settings import get_settings, require_safe_binding
 
     settings = get_settings()
-    require_safe_binding(settings.host, settings.api_key)
+    require_safe_binding(settings.host, settings.api_key, settings.metrics_key)
     if as_json:
         print_json({"service": name, "url": f"http://{settings.host}:{port}", **told})
     said_as = meters.SERVICE if name == "serve" else name

@@ -1,9 +1,9 @@
 """Outcomes of units: what feedback says of them, and when waiting ends.
 
-A look goes by what is new: statements that were written since the last one, and those whose call
-came after them. What is new is told by transactions, as in `curation.candidates`: the last look's
-oldest open one is remembered, and all from it on are looked at again. A unit whose time is over is
-looked up once more by itself, should its statement have been stored before its assignment.
+A look goes by what is new: statements that were written since the last one, and those on episodes
+that new calls belong to. What is new is told by transactions, as in `curation.candidates`: the last
+look's oldest open one is remembered, and all from it on are looked at again. A unit whose time is
+over is looked up once more by itself.
 """
 
 from datetime import timedelta
@@ -58,15 +58,29 @@ _HEARD = f"""
         WHERE {{kind}} AND value IS NOT NULL AND ingested_at >= :since AND {is_heard("feedback")}
 """
 _NEW = f"""
-        {_HEARD} AND written_xid >= :from_xid
+        WITH called AS MATERIALIZED (
+            SELECT id, episode_id FROM interaction
+            WHERE role = :role AND written_xid >= :from_xid AND written_xid < :to_xid
+        )
+        {_HEARD} AND written_xid >= :from_xid AND written_xid < :to_xid
         UNION ALL
         {_HEARD} AND interaction_id IN (
-            SELECT id FROM interaction WHERE role = :role AND written_xid >= :from_xid)
+            SELECT id FROM called UNION
+            SELECT i.id FROM called
+            JOIN interaction i ON i.episode_id = called.episode_id AND i.role = :role)
+        UNION ALL
+        {_HEARD} AND episode_id IN (SELECT episode_id FROM called)
 """
+"""A recorded call follows its assignment: what was said before of its episode is looked at, too."""
 _OF_THOSE_DUE = f"""
-        {_HEARD} AND episode_id IN (
-            SELECT CASE WHEN unit ~ '{_UUID}' THEN unit::uuid END FROM assignment
-            WHERE experiment_id = :experiment AND outcome IS NULL AND assigned_at <= :due)
+        WITH due AS MATERIALIZED (
+            SELECT CASE WHEN unit ~ '{_UUID}' THEN unit::uuid END AS id FROM assignment
+            WHERE experiment_id = :experiment AND outcome IS NULL AND assigned_at <= :due
+        )
+        {_HEARD} AND episode_id IN (SELECT id FROM due)
+        UNION ALL
+        {_HEARD} AND interaction_id IN (
+            SELECT i.id FROM due JOIN interaction i ON i.episode_id = due.id AND i.role = :role)
 """
 
 
@@ -129,13 +143,21 @@ _SETTLE_TASKS = text(
 
 _LOOK = text(
     """
-    UPDATE experiment e SET seen_xid = (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint
-    FROM (SELECT id, seen_xid FROM experiment WHERE id = :experiment FOR NO KEY UPDATE) before
-    WHERE e.id = before.id
-    RETURNING CASE WHEN before.seen_xid <= e.seen_xid THEN before.seen_xid END
+    SELECT seen_xid AS before, (pg_snapshot_xmin(snapshot)::text)::bigint AS oldest,
+           greatest((pg_snapshot_xmax(snapshot)::text)::bigint,
+                    (pg_current_xact_id_if_assigned()::text)::bigint + 1) AS to_xid
+    FROM experiment, pg_current_snapshot() AS snapshot WHERE id = :experiment
     """
 )
-"""A database that was restored from a dump numbers its transactions anew."""
+_LOOKED = text(
+    """
+    UPDATE experiment SET seen_xid = :oldest WHERE id = (
+        SELECT id FROM experiment
+        WHERE id = :experiment AND seen_xid IS NOT DISTINCT FROM CAST(:before AS bigint)
+        FOR NO KEY UPDATE SKIP LOCKED)
+    """
+)
+"""Waits for nobody, and holds nobody up while feedback is read; what is not noted is read again."""
 
 
 def collect_outcomes(session: Session, experiment: Experiment) -> int:
@@ -157,11 +179,12 @@ def collect_outcomes(session: Session, experiment: Experiment) -> int:
         return _changed(session, _SETTLE_TASKS, values)
     by_score = plan.outcome_kind == SCORE
     values |= {"role": experiment.role, **({"name": plan.score_name} if by_score else {})}
-    from_xid = session.execute(_LOOK, {"experiment": experiment.id}).scalar()
-    if from_xid is None:
+    look = session.execute(_LOOK, {"experiment": experiment.id}).one()
+    if look.before is None or look.before > look.oldest:
         n_told = _changed(session, _SETTLE_ALL[by_score], values)
     else:
-        n_told = _changed(session, _SETTLE_NEW[by_score], {**values, "from_xid": from_xid})
+        told = {**values, "from_xid": look.before, "to_xid": look.to_xid}
+        n_told = _changed(session, _SETTLE_NEW[by_score], told)
         n_told += _changed(session, _SETTLE_DUE[by_score], {**values, "due": due})
     late = session.execute(
         update(Assignment)
@@ -178,6 +201,8 @@ def collect_outcomes(session: Session, experiment: Experiment) -> int:
         )
         .execution_options(synchronize_session=False)
     )
+    noted = {"experiment": experiment.id, "before": look.before, "oldest": look.oldest}
+    session.execute(_LOOKED, noted)
     return n_told + int(late.rowcount)  # type: ignore[attr-defined]
 
 

@@ -38,7 +38,7 @@ def nginx(folder: Path, port: int, behind: dict[str, int]) -> list[str]:
     certificate = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     certificate += ["-subj", "/CN=flywheel", "-keyout", "flywheel.key", "-out", "flywheel.pem"]
     subprocess.run(certificate, cwd=folder, check=True, capture_output=True)
-    said = block("server {").replace("/etc/ssl", str(folder)).replace("443", str(port))
+    said = block("server {").replace("443", str(port)).replace("/etc/ssl", str(folder))
     servers = [
         said.replace(SERVICE, name).replace("8710", str(behind[name]))
         for name in (SERVICE, GATEWAY)

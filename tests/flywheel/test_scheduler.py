@@ -120,3 +120,11 @@ def test_a_duty_that_takes_long_comes_less_often() -> None:
     assert quick.due >= begun + 5.0
     assert failing.due >= begun + 5.0
     assert slow.due >= begun + PACE * 0.05
+
+
+def test_a_duty_that_waited_long_comes_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([1000.0, 1600.0, *[1600.0] * 9])
+    monkeypatch.setattr(scheduler.time, "monotonic", lambda: next(clock))
+    loading = Duty("loading", 5.0, lambda: None)
+    scheduler._perform(loading, Standing())
+    assert loading.due == 1600.0 + 30.0

@@ -83,6 +83,13 @@ def test_listening_beyond_loopback_needs_a_key() -> None:
     require_safe_binding("127.0.0.1", None)
     require_safe_binding("127.0.0.1", SecretStr("k"))
     require_safe_binding("0.0.0.0", SecretStr("zN5-3kfoq8Vd2_Lw"))
+    strong = SecretStr("zN5-3kfoq8Vd2_Lw")
+    require_safe_binding("0.0.0.0", strong, SecretStr(""))
+    require_safe_binding("127.0.0.1", strong, SecretStr("k"))
+    with pytest.raises(BadSetting, match="FLYWHEEL_METRICS_KEY.*guessed"):
+        require_safe_binding("0.0.0.0", strong, SecretStr("CHANGE-ME"))
+    with pytest.raises(BadSetting, match=r"FLYWHEEL_METRICS_KEY.*FLYWHEEL_API_KEY"):
+        require_safe_binding("127.0.0.1", strong, strong)
     for host in ("0.0.0.0", "::", "", "10.0.0.7", "wheel.local", "127.0.0.1.evil.org"):
         with pytest.raises(BadSetting, match="FLYWHEEL_API_KEY"):
             require_safe_binding(host, None)

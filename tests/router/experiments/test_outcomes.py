@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from itertools import count
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DataError
@@ -451,3 +452,45 @@ def test_after_a_restore_all_is_looked_at_again(session, looked) -> None:
     outcomes.forget_looks(session, looked)
     with pytest.raises(DataError, match="division by zero"):
         ab.collect_outcomes(session, looked)
+
+
+def test_what_was_said_of_a_call_before_its_unit_began_is_seen_with_the_next_call(
+    session, looked
+) -> None:
+    unit, early = new_id(), new_id()
+    session.add(Interaction(id=early, role="coder", episode_id=unit))
+    told(session, interaction_id=early)
+    assert ab.collect_outcomes(session, looked) == 0
+    session.commit()
+    ab.assign(session, looked, str(unit), "")
+    session.add(Interaction(role="coder", episode_id=unit))
+    session.commit()
+    assert ab.collect_outcomes(session, looked) == 1
+
+
+def test_the_word_on_an_episode_before_its_first_call_outranks_later_ones(session, looked) -> None:
+    unit, call = new_id(), new_id()
+    session.add(Feedback(kind="success", value=0.0, source="test", episode_id=unit))
+    session.commit()
+    assert ab.collect_outcomes(session, looked) == 0
+    session.commit()
+    ab.assign(session, looked, str(unit), "")
+    session.add(Interaction(id=call, role="coder", episode_id=unit))
+    told(session, interaction_id=call)
+    assert ab.collect_outcomes(session, looked) == 1
+    session.expire_all()
+    assert session.exec(select(Assignment.outcome)).one() is False
+
+
+def test_a_look_waits_for_nobody_who_holds_the_experiment(session, looked, database) -> None:
+    unit = new_id()
+    ab.assign(session, looked, str(unit), "")
+    told(session, episode_id=unit)
+    before = session.execute(text("SELECT seen_xid FROM experiment")).scalar()
+    session.commit()
+    with psycopg.connect(database) as other:
+        other.execute("SELECT 1 FROM experiment FOR UPDATE")
+        session.execute(text("SET LOCAL lock_timeout = '5s'"))
+        assert ab.collect_outcomes(session, looked) == 1
+        session.commit()
+    assert session.execute(text("SELECT seen_xid FROM experiment")).scalar() == before
